@@ -1,0 +1,35 @@
+# Everything a newcomer needs: `make demo`, then `make test`. Both set themselves up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test soak lint clean
+
+demo: $(READY)
+	$(BIN)/toasterft demo
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+# Long versions of tests that `make test` keeps short: kills at random moments, by the dozen.
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy toasterft
+
+# torch first and alone: asked for together with the rest, pip may choose another release of it.
+# Without a GPU the CPU build is a tenth of the size; where it is not on the index, the plain one serves.
+# unsloth goes in without its dependencies: its source is read by a test, never imported without CUDA.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps unsloth
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info

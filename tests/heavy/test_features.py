@@ -1,0 +1,138 @@
+"""Features-in equals pixels-in: same logits, same generated tokens, for single and mixed batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from toasterft import cache
+from toasterft.data.example import Example, ImageRef
+from toasterft.data.prompt import Chat
+from toasterft.engines import Request, open_engine
+from toasterft.engines.families import FAMILIES
+from toasterft.engines.generate import generate
+from toasterft.engines.vision import Eyes
+from toasterft.methods.inputs import Inputs
+from toasterft.recipe import Lora, Prompt
+
+WITH_FEATURES = [name for name, family in FAMILIES.items() if family.takes_features]
+
+
+def load(folder, model_type, **more):
+    return open_engine("plain").load(
+        Request(base=str(folder), family=FAMILIES[model_type], image_longest_edge=64, **more)
+    )
+
+
+@pytest.fixture
+def examples(tmp_path):
+    """Pictures of different tile counts, one row with two pictures, one with none."""
+    refs = []
+    for number, size in enumerate([(64, 64), (64, 20), (20, 64), (30, 30), (90, 40)]):
+        path = tmp_path / f"{number}.png"
+        Image.effect_noise(size, 90).convert("RGB").save(path)
+        refs.append(ImageRef(path.name, path))
+    rows = [(refs[0],), (refs[1],), (refs[2], refs[3]), (), (refs[4],)]
+    return [
+        Example(str(number), f"Which bar is {'very ' * number}high?", "red", images, "red = 7.")
+        for number, images in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize("model_type", WITH_FEATURES)
+@pytest.mark.parametrize("four_bit", [False, True])
+def test_logits_and_generated_tokens_are_the_same(model_type, four_bit, tiny_model, examples):
+    loaded = load(tiny_model(model_type), model_type, load_in_4bit=four_bit)
+    chat = Chat(loaded.processor, Prompt())
+    eyes = Eyes(loaded)
+    for batch in (examples[:1], examples, examples[2:4], [examples[3]]):
+        logits, tokens = [], []
+        for way in (eyes, None):
+            inputs = Inputs(loaded, chat, way)
+            ready = inputs.left_padded(inputs.prompts(batch))
+            with loaded.evaluating() as model:
+                logits.append(model(**ready).logits[ready["attention_mask"].bool()])
+            tokens.append(generate(loaded, ready, end_ids=chat.end_token_ids, max_completion_length=12))
+        assert torch.allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
+        assert tokens[0] == tokens[1]
+
+
+@pytest.mark.parametrize("model_type", WITH_FEATURES)
+def test_training_loss_and_gradients_are_the_same(model_type, tiny_model, examples):
+    loaded = load(tiny_model(model_type), model_type, lora=Lora(r=4), train=True)
+    chat = Chat(loaded.processor, Prompt())
+    found = []
+    for way in (Eyes(loaded), None):
+        batch = Inputs(loaded, chat, way).training(examples[:3])
+        loaded.model.zero_grad()
+        loaded.model(**batch, use_cache=False).loss.backward()
+        grads = {name: p.grad.clone() for name, p in loaded.model.named_parameters() if p.grad is not None}
+        found.append((loaded.model(**batch).loss.item(), grads))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert found[0][1]
+    assert found[0][1].keys() == found[1][1].keys()
+    for name, grad in found[0][1].items():
+        assert torch.allclose(grad, found[1][1][name], rtol=1e-4, atol=1e-7), name
+
+
+def test_an_image_is_encoded_once_and_read_back(tiny_model, examples):
+    loaded = load(tiny_model(), "idefics3")
+    eyes = Eyes(loaded, batch_tiles=3)
+    images = [image for example in examples for image in example.images]
+    eyes.encode_all([*images, *images])
+    assert eyes.encoded == len(images)
+    again = Eyes(loaded)
+    first = again(images)
+    assert again.encoded == 0
+    fresh = Eyes(loaded, limit_bytes=0)(images)  # nothing is stored: straight from the tower
+    for kept, made in zip(first, fresh):
+        assert kept.text == made.text
+        assert torch.allclose(kept.hidden, made.hidden, atol=1e-6)
+
+
+def test_other_settings_never_read_the_same_entry(tiny_model, examples, tmp_path):
+    image = [examples[0].images[0]]
+    base = load(tiny_model(), "idefics3")
+    Eyes(base).encode_all(image)
+    changed_size = load(tiny_model(), "idefics3")
+    changed_size.processor.image_processor.size = {"longest_edge": 32}
+    changed_dtype = load(tiny_model(), "idefics3", dtype="bfloat16")
+    changed_weights = load(tiny_model(), "idefics3")
+    with torch.no_grad():
+        next(changed_weights.part("model.vision_model").parameters()).add_(1e-3)
+    for other in (changed_size, changed_dtype, changed_weights):
+        eyes = Eyes(other)
+        eyes(image)
+        assert eyes.encoded == 1
+    assert len(cache.spaces()) == 4
+
+
+def test_a_damaged_entry_is_made_again(tiny_model, examples):
+    loaded = load(tiny_model(), "idefics3")
+    image = examples[0].images[0]
+    eyes = Eyes(loaded)
+    eyes.encode_all([image])
+    path = eyes.store.path(image.sha256)
+    path.write_bytes(path.read_bytes()[:50])
+    (features,) = eyes([image])
+    assert eyes.encoded == 2
+    assert torch.equal(features.hidden, Eyes(loaded)([image])[0].hidden)
+
+
+def test_an_engine_whose_features_differ_falls_back_to_pixels(
+    tiny_model, charts_folder, run_cli, quick, monkeypatch
+):
+    """Planted fault: features come out scaled, so the proof on opening must refuse them."""
+    from toasterft.engines import vision
+
+    honest = vision.Eyes._encode
+    monkeypatch.setattr(
+        vision.Eyes,
+        "_encode",
+        lambda self, batch: ((i, vision.Features(f.hidden * 1.5, f.text)) for i, f in honest(self, batch)),
+    )
+    done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *quick)
+    assert done.code == 0
+    assert any("disagree" in note for note in done.json()["notes"])
+    assert done.json()["images_encoded"] is None

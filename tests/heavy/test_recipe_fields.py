@@ -1,0 +1,43 @@
+"""Every recipe field is read by the code: a field that changes nothing would be a lie."""
+
+from __future__ import annotations
+
+import pytest
+
+from toasterft import recipe
+from toasterft.recipe import Section
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Records which fields of which schema are read, outside pydantic's own machinery."""
+    import sys
+
+    seen: dict[str, set[str]] = {}
+    plain = Section.__getattribute__
+
+    def watching(self, name):
+        if not name.startswith("_") and name in type(self).model_fields:
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if caller.startswith("toasterft.") and caller != "toasterft.recipe":
+                seen.setdefault(type(self).__name__, set()).add(name)
+        return plain(self, name)
+
+    monkeypatch.setattr(Section, "__getattribute__", watching)
+    return seen
+
+
+def test_sft_eval_and_ask_read_all_their_fields(read, tiny_model, charts_folder, run_cli, quick, homes):
+    done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *quick)
+    assert done.code == 0, done.err
+    run = homes / "runs" / done.json()["id"]
+    assert run_cli("eval", run, "--data", charts_folder, "--limit", 2, "max_completion_length=4").code == 0
+    picture = next((charts_folder / "images").glob("*.png"))
+    assert run_cli("ask", run, picture, "Which bar is high?", "max_completion_length=4").code == 0
+    expected = {
+        name: set(getattr(recipe, name).model_fields) for name in ("Sft", "Eval", "Ask", "Lora", "Prompt")
+    }
+    unread = {name: fields - read.get(name, set()) for name, fields in expected.items()}
+    # `ask` has one question: nothing to limit, and nothing to encode in bulk but itself.
+    unread["Ask"] -= {"limit"}
+    assert not any(unread.values()), unread

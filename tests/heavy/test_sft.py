@@ -1,0 +1,223 @@
+"""Real short trainings of tiny models through the command line, 4-bit on a CPU included."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import peft
+import pytest
+import safetensors.torch
+import torch
+import transformers
+
+from toasterft import recipe
+from toasterft.engines import Request, open_engine
+from toasterft.engines.families import FAMILIES
+
+
+def losses(folder):
+    return [row["loss"] for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_every_architecture_trains_in_four_bits(model_type, tiny_model, charts_folder, run_cli, quick, homes):
+    done = run_cli(
+        "sft",
+        "--model",
+        tiny_model(model_type),
+        "--data",
+        charts_folder,
+        "--json",
+        "image_longest_edge=64",
+        *quick,
+    )
+    assert done.code == 0, done.err
+    record = done.json()
+    folder = homes / "runs" / record["id"]
+    assert record["status"] == "done"
+    assert record["eval"]["n"] == 4
+    assert all(map(math.isfinite, losses(folder)))
+    assert (record["images_encoded"] is not None) == FAMILIES[model_type].takes_features
+    if not FAMILIES[model_type].takes_features:
+        assert any("takes no cached image features" in note for note in record["notes"])
+    base = transformers.AutoModelForImageTextToText.from_pretrained(tiny_model(model_type))
+    plain = peft.PeftModel.from_pretrained(base, folder)  # the standard layout, without our code
+    assert any("lora_B" in name and tensor.abs().sum() > 0 for name, tensor in plain.named_parameters())
+    assert not list(folder.rglob("training_args.bin"))
+
+
+def test_a_run_is_complete_on_disk(tiny_model, charts_folder, run_cli, quick, homes):
+    done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, *quick)
+    assert done.code == 0, done.err
+    (folder,) = (homes / "runs").iterdir()
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "recipe.yaml", "run.json", "metrics.jsonl", "samples.jsonl", "loss.png", "adapter_model.safetensors",
+        "adapter_config.json", "tokenizer.json", "processor_config.json", "toasterft.json", "checkpoints",
+    } <= names  # fmt: skip
+    record = json.loads((folder / "run.json").read_text())
+    assert record["versions"]["trl"].startswith("1.14")
+    assert record["measured"]["peak_memory_bytes"] > 0
+    assert record["data_count"] == record["train_count"] == 32
+    assert recipe.load("sft", str(folder / "recipe.yaml")).max_steps == 3
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(
+        {"total", "loss", "learning_rate", "seconds_elapsed", "memory_bytes", "usd"} <= row.keys()
+        for row in rows
+    )
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 4
+    assert {"question", "gold", "answer", "correct", "completion_tokens"} <= samples[0].keys()
+    # In the log the trained part is bracketed, and nothing of the prompt is inside.
+    prompt, _, rest = done.err.partition("⟧\n")[2].partition("⟦")  # the first pair is the legend
+    shown = rest.partition("⟧")[0]
+    assert shown.startswith(" <think>")
+    assert shown.endswith("</answer><end_of_utterance>")
+    assert "image tokens]" in prompt
+
+
+def test_the_loss_falls(tiny_model, charts_folder, run_cli, quick, homes):
+    settings = [*quick, "max_steps=30", "learning_rate=1e-2"]
+    done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *settings)
+    found = losses(homes / "runs" / done.json()["id"])
+    assert sum(found[-5:]) / 5 < sum(found[:5]) / 5 - 0.2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["load_in_4bit=false"],
+        ["load_in_4bit=false", "lora=null"],
+        ["lora.target_modules=[q_proj,v_proj]", "lora.lora_dropout=0.1", "optim=adamw_torch"],
+        ["train_vision=true"],
+        ["gradient_checkpointing=false", "lr_scheduler_type=cosine", "warmup_steps=0.5", "weight_decay=0.1"],
+        ["eval_steps=1", "save_steps=1", "load_best_model_at_end=true", "save_total_limit=1"],
+        ["cache_limit_gb=0.00001"],
+        ["dtype=bfloat16"],
+        ["rows_without_reasoning=drop", "prompt.system=Be brief.", "prompt.question_suffix=Think."],
+    ],
+    ids=lambda words: words[0],
+)
+def test_other_settings_train_too(settings, tiny_model, charts_folder, run_cli, quick, homes):
+    done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *quick, *settings)
+    assert done.code == 0, done.err
+    record = done.json()
+    assert record["status"] == "done"
+    run = homes / "runs" / record["id"]
+    answered = run_cli(
+        "eval", run, "--data", charts_folder, "--limit", "2", "--json", "max_completion_length=4"
+    )
+    assert answered.code == 0, answered.err
+    assert answered.json()["n"] == 2
+    if "lora=null" in settings:
+        assert (run / "model.safetensors").is_file()
+    if "train_vision=true" in settings:
+        assert any("feature cache is off" in note for note in record["notes"])
+    if settings[0].startswith("cache_limit_gb"):
+        assert "cache is full" in done.err
+    if settings[0].startswith("eval_steps"):
+        assert (
+            sum(
+                "eval_loss" in row
+                for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+            )
+            == 3
+        )
+
+
+def test_training_continues_an_earlier_run(tiny_model, charts_folder, run_cli, quick, homes):
+    first = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *quick).json()
+    second = run_cli("sft", "--model", first["id"], "--data", charts_folder, "--json", *quick).json()
+    assert second["model_run"] == first["id"]
+    one, two = (
+        safetensors.torch.load_file(homes / "runs" / record["id"] / "adapter_model.safetensors")
+        for record in (first, second)
+    )
+    assert one.keys() == two.keys()
+    assert any(not torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("four_bit", ["true", "false"])
+def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
+    four_bit, tiny_model, charts_folder, run_cli, quick, homes, tmp_path
+):
+    """h + B(A h) through features equals the saved LoRA through pixels, loaded by plain PEFT."""
+    words = [*quick, "train_connector=true", "learning_rate=1e-2", "max_steps=10", f"load_in_4bit={four_bit}"]
+    record = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *words).json()
+    folder = homes / "runs" / record["id"]
+    state = safetensors.torch.load_file(folder / "adapter_model.safetensors")
+    on_connector = [key for key in state if "connector.modality_projection.proj" in key]
+    assert len(on_connector) == 2
+    assert all(state[key].abs().sum() > 0 for key in on_connector)
+
+    from toasterft.data import sources
+    from toasterft.data.prompt import Chat
+    from toasterft.engines.vision import Eyes
+    from toasterft.methods.inputs import Inputs
+    from toasterft.recipe import Prompt
+
+    examples = sources.load(str(charts_folder), purpose="evaluate").examples[:3]
+    request = Request(base=str(tiny_model()), family=FAMILIES["idefics3"], adapter=folder)
+    loaded = open_engine("plain").load(request)
+    chat = Chat(loaded.processor, Prompt())
+    inputs = Inputs(loaded, chat, Eyes(loaded))
+    with loaded.evaluating() as model:
+        through_features = model(**inputs.left_padded(inputs.prompts(examples))).logits
+    plain = peft.PeftModel.from_pretrained(
+        transformers.AutoModelForImageTextToText.from_pretrained(tiny_model(), attn_implementation="sdpa"),
+        folder,
+    ).eval()
+    pixels = Inputs(loaded, chat, None)
+    with torch.no_grad():
+        through_pixels = plain(**pixels.left_padded(pixels.prompts(examples))).logits
+    assert torch.allclose(through_features, through_pixels, rtol=1e-4, atol=1e-4)
+    base = transformers.AutoModelForImageTextToText.from_pretrained(
+        tiny_model(), attn_implementation="sdpa"
+    ).eval()
+    with torch.no_grad():
+        untrained = base(**pixels.left_padded(pixels.prompts(examples))).logits
+    assert not torch.allclose(through_features, untrained, rtol=1e-2, atol=1e-2)
+
+
+def test_three_losses_that_are_not_finite_stop_the_run(
+    tiny_model, charts_folder, run_cli, quick, homes, monkeypatch
+):
+    from toasterft.methods import sft
+
+    steps = iter(range(1000))
+    honest = sft.trl.SFTTrainer.training_step
+    monkeypatch.setattr(
+        sft.trl.SFTTrainer,
+        "training_step",
+        lambda self, *a, **k: honest(self, *a, **k) * (float("nan") if next(steps) in (1, 4, 5, 6) else 1.0),
+    )
+    words = [*quick, "max_steps=20", "save_steps=2"]
+    done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--quiet", *words)
+    assert done.code == 4
+    assert "3 non-finite losses in a row" in done.err
+    assert "checkpoint-" in done.err
+    (folder,) = (homes / "runs").iterdir()
+    assert json.loads((folder / "run.json").read_text())["status"] == "failed"
+
+
+def test_gradient_accumulation_is_exact(tiny_model, charts_folder, run_cli, quick, homes):
+    found = []
+    for size, accumulation in ((4, 1), (2, 2), (1, 4)):
+        words = [*quick, f"per_device_train_batch_size={size}", f"gradient_accumulation_steps={accumulation}"]
+        record = run_cli(
+            "sft", "--model", tiny_model(), "--data", charts_folder, "--json", *words, "load_in_4bit=false"
+        ).json()
+        found.append(safetensors.torch.load_file(homes / "runs" / record["id"] / "adapter_model.safetensors"))
+    for other in found[1:]:
+        for key, tensor in found[0].items():
+            assert torch.allclose(tensor, other[key], rtol=1e-3, atol=1e-5), key
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_model, charts_folder, run_cli, quick, homes):
+    files = []
+    for _ in range(2):
+        record = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *quick).json()
+        files.append((homes / "runs" / record["id"] / "adapter_model.safetensors").read_bytes())
+    assert files[0] == files[1]

@@ -1,0 +1,112 @@
+import pytest
+import yaml
+
+from toasterft import recipe
+from toasterft.errors import RecipeError
+
+
+def test_file_words_and_flags_become_one_recipe(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("method: sft\nlearning_rate: 2e-4\nlora:\n  r: 8\nmodel: a/b\n")
+    found = recipe.load(
+        "sft", str(file), ["lora.lora_alpha=64", "learning_rate=5e-5"], {"model": "c/d", "seed": None}
+    )
+    assert (found.learning_rate, found.lora.r, found.lora.lora_alpha, found.model, found.seed) == (
+        5e-5,
+        8,
+        64,
+        "c/d",
+        42,
+    )
+
+
+def test_yaml_floats_without_a_dot_are_numbers():
+    # PyYAML reads 2e-4 as a string.
+    assert recipe.load("sft", None, ["learning_rate=2e-4"]).learning_rate == 2e-4
+
+
+def test_dump_and_load_are_inverse():
+    found = recipe.load(
+        "sft", None, ["lora.r=4", "report_to=[tensorboard]", "prompt.system=Be brief.", "max_steps=3"]
+    )
+    assert recipe.validate(recipe.Sft, yaml.safe_load(recipe.dump(found)), "x") == found
+
+
+def test_null_switches_a_section_off_and_a_dotted_key_on_again():
+    assert recipe.load("sft", None, ["lora=null", "load_in_4bit=false"]).lora is None
+    assert recipe.load("sft", None, ["lora=null", "lora.r=2"]).lora.r == 2
+
+
+def test_every_mistake_is_reported_at_once_with_suggestions():
+    words = ["lr=1", "lora.rnk=8", "max_length=abc", "engine=foo", "per_device_train_batch_size=0", "zzz=1"]
+    with pytest.raises(RecipeError) as caught:
+        recipe.load("sft", None, words)
+    text = str(caught.value)
+    assert "6 problems" in text
+    for expected in (
+        "lr: unknown key — did you mean learning_rate?",
+        "lora.rnk: unknown key — did you mean lora.r?",
+        "max_length: ",
+        "got 'abc'",
+        "engine: input should be 'auto', 'plain' or 'unsloth', got 'foo'",
+        "per_device_train_batch_size: input should be greater than or equal to 1, got 0",
+        "zzz: unknown key",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["lora=null"], "4-bit weights cannot be trained"),
+        (["load_best_model_at_end=true"], "needs eval_steps"),
+        (["load_best_model_at_end=true", "eval_steps=20"], "multiple of"),
+    ],
+)
+def test_settings_that_contradict_each_other(words, says):
+    with pytest.raises(RecipeError, match=says):
+        recipe.load("sft", None, words)
+
+
+def test_a_recipe_for_another_method_is_refused(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text("method: grpo\n")
+    with pytest.raises(RecipeError, match="for `grpo`, not `sft`"):
+        recipe.load("sft", str(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("- 1\n", "mapping"),
+        ("\xff", "unknown key|cannot be read|mapping|valid YAML"),
+    ],
+)
+def test_broken_files(tmp_path, content, says):
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content.encode("latin-1"))
+    with pytest.raises(RecipeError, match=says):
+        recipe.load("sft", str(file))
+
+
+def test_unknown_recipe_names_the_nearest():
+    name = next(iter(recipe.shipped()))
+    with pytest.raises(RecipeError, match="did you mean"):
+        recipe.find(name[:-1] + "x")
+
+
+@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+def test_shipped_recipes_load_and_say_how_to_launch_them(name):
+    path = recipe.shipped()[name]
+    data = recipe.read_yaml(path)
+    if "stages" not in data and "matrix" not in data:
+        recipe.load(data["method"], str(path))
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert any("toasterft " in line for line in header), "no launch line in the header"
+
+
+def test_fields_are_documented():
+    for method, schema in recipe.RECIPES.items():
+        for key, (_, about) in recipe.fields(schema).items():
+            assert about or key == "method", f"{method}: {key} says nothing about itself"

@@ -1,0 +1,5 @@
+"""`python -m toasterft`, and what `accelerate launch -m toasterft` runs."""
+
+from toasterft.cli import main
+
+main()

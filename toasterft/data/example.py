@@ -1,0 +1,125 @@
+"""One question about zero or more images, and where its pixels are."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toasterft.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# A decompression bomb is refused rather than decoded: 20,000 x 20,000 px is far beyond any chart.
+MAX_IMAGE_PX = 400_000_000
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image that is opened only when it is needed.
+
+    Either `path` names a file, or `read` returns the encoded bytes (hub datasets keep them in
+    Parquet). `name` is what error messages call it.
+    """
+
+    name: str
+    path: Path | None = None
+    read: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+
+    def bytes(self) -> bytes:
+        """The encoded file, unchanged."""
+        try:
+            if self.path is not None:
+                data = self.path.read_bytes()
+            else:
+                assert self.read is not None
+                data = self.read()
+        except FileNotFoundError:
+            raise DataError("the image file does not exist", where=self.name) from None
+        except OSError as error:
+            raise DataError(f"the image cannot be read ({error})", where=self.name) from None
+        if not data:
+            raise DataError("the image file is empty (0 bytes)", where=self.name)
+        return data
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest of the encoded bytes: the image's address in the feature cache."""
+        return hashlib.sha256(self.bytes()).hexdigest()
+
+    @cached_property
+    def size_px(self) -> tuple[int, int]:
+        """(width, height) after EXIF rotation, from the header alone: no pixels are decoded."""
+        with self._opened() as image:
+            width, height = image.size
+            # Orientations 5 to 8 are the quarter turns, which swap the sides. For a PNG whose header
+            # holds no EXIF, Pillow would decode the whole picture to look behind it.
+            has_exif = image.format != "PNG" or "exif" in image.info
+            turned = has_exif and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (height, width) if turned else (width, height)
+
+    def open(self) -> Image:
+        """The upright RGB picture; transparency is laid on white, as a page would show it.
+
+        Raises:
+            DataError: the file is missing, empty, truncated, or no image.
+        """
+        from PIL import Image, ImageOps
+
+        with self._opened() as image:
+            try:
+                image.load()
+            except (OSError, SyntaxError, ValueError) as error:
+                raise DataError(
+                    f"the image is damaged ({error})", where=self.name, next_step="replace or remove this row"
+                ) from None
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                rgba = upright.convert("RGBA")
+                page = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+                return Image.alpha_composite(page, rgba).convert("RGB")
+            return upright.convert("RGB")
+
+    def _opened(self) -> Image:
+        from PIL import Image, UnidentifiedImageError
+
+        source = self.path if self.path is not None else io.BytesIO(self.bytes())
+        try:
+            image = Image.open(source)
+        except FileNotFoundError:
+            raise DataError("the image file does not exist", where=self.name) from None
+        except UnidentifiedImageError:
+            why = None
+            if self.path is not None and self.path.stat().st_size == 0:
+                why = "the file is empty (0 bytes)"
+            raise DataError("this is not an image that can be read", where=self.name, why=why) from None
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"the image cannot be opened ({error})", where=self.name) from None
+        if image.width * image.height > MAX_IMAGE_PX:
+            raise DataError(f"the image is too large ({image.width} x {image.height} px)", where=self.name)
+        return image
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training or evaluation item.
+
+    `reasoning` is the trace between the think tags, `answer` the short gold answer. `kind` groups
+    scores (human/augmented, look-up/sum …); `facts` holds the image's visual facts as a list of
+    rows where the data has them; `where` says which file and line it came from.
+    """
+
+    id: str
+    question: str
+    answer: str
+    images: tuple[ImageRef, ...] = ()
+    reasoning: str | None = None
+    kind: str | None = None
+    facts: Any = None
+    where: str = ""
+    extra: dict[str, Any] = field(default_factory=dict, compare=False)

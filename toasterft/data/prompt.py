@@ -1,0 +1,171 @@
+"""A question as the text a model reads, its target as the text a model writes, and back again.
+
+Nothing here imports transformers: the processor is passed in. Text holds one placeholder per image;
+`expand` replaces each by the run of tokens the processor would put there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from toasterft.data.example import Example
+from toasterft.errors import ModelError, RecipeError
+from toasterft.recipe import Prompt
+
+STEP = "Let's think step by step."
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a completion says: the reasoning, the answer, and whether its form was kept."""
+
+    reasoning: str | None
+    answer: str
+    well_formed: bool
+
+
+def target(example: Example, prompt: Prompt) -> str:
+    """The text to learn: `<think>…</think><answer>…</answer>`, without the first part where there is no trace."""
+    answer = f"<{prompt.answer_tag}>{example.answer}</{prompt.answer_tag}>"
+    if example.reasoning is None:
+        return answer
+    return f"<{prompt.think_tag}>{example.reasoning}</{prompt.think_tag}>{answer}"
+
+
+def parse(completion: str, prompt: Prompt) -> Parsed:
+    """The `<answer>` content, else the whole output.
+
+    Well-formed means: each tag once, think before answer, nothing but white space around them. An
+    answer without reasoning is well-formed too, since rows without a trace teach exactly that.
+    """
+    think, answer = re.escape(prompt.think_tag), re.escape(prompt.answer_tag)
+    body = rf"(?:(?!</?(?:{think}|{answer})>).)*"
+    strict = re.fullmatch(
+        rf"\s*(?:<{think}>({body})</{think}>\s*)?<{answer}>({body})</{answer}>\s*", completion, re.DOTALL
+    )
+    if strict is not None:
+        return Parsed(strict.group(1), strict.group(2).strip(), True)
+    # The last complete answer counts; an answer that was cut off counts as far as it got.
+    answers = re.findall(rf"<{answer}>(.*?)(?:</{answer}>|$)", completion, re.DOTALL)
+    thought = re.search(rf"<{think}>(.*?)(?:</{think}>|$)", completion, re.DOTALL)
+    return Parsed(
+        thought.group(1) if thought else None, (answers[-1] if answers else completion).strip(), False
+    )
+
+
+class Chat:
+    """Prompts and targets in one model's own chat template.
+
+    Args:
+        processor: a transformers processor with `tokenizer`, `image_token` and `apply_chat_template`.
+        prompt: the recipe's prompt section.
+    """
+
+    def __init__(self, processor: Any, prompt: Prompt) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.prompt = prompt
+        self.image_token: str = processor.image_token
+        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(self.image_token)
+        self.template = _template(prompt.chat_template) or processor.chat_template
+        if not self.template:
+            raise ModelError(
+                "this model has no chat template",
+                next_step="give one: prompt.chat_template=path/to/template.jinja",
+            )
+
+    def question(self, example: Example, suffix: str = "") -> str:
+        """The prompt text up to where the model starts to write, one image token per image."""
+        return self._render([*self._system(), self._user(example, suffix)], add_generation_prompt=True)
+
+    def completion(self, example: Example) -> str:
+        """What the model is to write after `question`, its end token included."""
+        text = target(example, self.prompt)
+        assistant = {"role": "assistant", "content": [{"type": "text", "text": text}]}
+        whole = self._render(
+            [*self._system(), self._user(example, ""), assistant], add_generation_prompt=False
+        )
+        start = self.question(example)
+        if not whole.startswith(start):
+            raise ModelError(
+                "the chat template does not continue its own generation prompt",
+                why="the prompt of a finished conversation differs from the prompt that asks for an answer",
+                next_step="give another template: prompt.chat_template=path/to/template.jinja",
+            )
+        rest = whole[len(start) :]
+        end = rest.rfind(self.end_token)
+        if end < 0:
+            # A template that closes no turn would teach the model never to stop.
+            return rest.rstrip() + self.end_token
+        return rest[: end + len(self.end_token)]
+
+    @cached_property
+    def end_token(self) -> str:
+        """The token that closes the assistant's turn in this template, else the tokenizer's EOS."""
+        probe = [
+            {"role": "user", "content": [{"type": "text", "text": "?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "!END!"}]},
+        ]
+        tail = self._render(probe, add_generation_prompt=False).partition("!END!")[2].strip()
+        for token in sorted(self.tokenizer.all_special_tokens, key=len, reverse=True):
+            if token and tail.startswith(token):
+                return str(token)
+        return str(self.tokenizer.eos_token)
+
+    @cached_property
+    def end_token_ids(self) -> list[int]:
+        """Ids that end a generation: the turn's end and the tokenizer's EOS."""
+        ids = [self.tokenizer.convert_tokens_to_ids(self.end_token), self.tokenizer.eos_token_id]
+        return sorted({token for token in ids if token is not None})
+
+    def expand(self, text: str, images: list[str]) -> str:
+        """Replace the k-th image token by `images[k]`, the run of tokens its tiles need."""
+        parts = text.split(self.image_token)
+        if len(parts) != len(images) + 1:
+            raise ModelError(f"the chat template made {len(parts) - 1} image places for {len(images)} images")
+        return "".join(part + image for part, image in zip(parts, [*images, ""]))
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids; the template wrote the special tokens, so none are added."""
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids, special tokens left out."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _system(self) -> list[dict[str, Any]]:
+        if not self.prompt.system:
+            return []
+        return [{"role": "system", "content": [{"type": "text", "text": self.prompt.system}]}]
+
+    def _user(self, example: Example, suffix: str) -> dict[str, Any]:
+        # An image token inside a question would claim features that no image brings.
+        words = [example.question.replace(self.image_token, ""), self.prompt.question_suffix, suffix]
+        text = " ".join(word.strip() for word in words if word.strip())
+        content = [{"type": "image"} for _ in example.images]
+        return {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+
+    def _render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+        # The tokenizer renders the same template as the processor, without asking for pictures.
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages,
+                chat_template=self.template,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=False,
+            )
+        )
+
+
+def _template(given: str | None) -> str | None:
+    if given is None or "{" in given:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"the chat template cannot be read ({error.strerror})", where=given) from None

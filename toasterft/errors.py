@@ -1,0 +1,121 @@
+"""What can go wrong, who is told, and how the process ends.
+
+    ToasterError
+    ├── UserError            exit 2   the user can mend it; nothing was written
+    │   ├── RecipeError               a recipe, flag or key=value is wrong
+    │   ├── DataError                 the data cannot be read or trained on
+    │   ├── ModelError                the model cannot be found or loaded
+    │   ├── FitError                  the run does not fit the GPU
+    │   ├── BudgetError               the run would cost more than allowed
+    │   └── MissingExtra              an optional package is needed
+    ├── CapReached           exit 3   stopped at the budget or hour cap, work saved
+    ├── RunFailed            exit 4   the run itself failed (non-finite losses, reward errors …)
+    └── Interrupted          exit 130 (Ctrl-C) or 143 (SIGTERM), work saved
+
+Each carries four facts: *where*, *what*, *why*, and the *next step*. `cli.main` catches them once
+and prints them without a traceback; any other exception is our bug and keeps its traceback (exit 1).
+"""
+
+from __future__ import annotations
+
+
+class ToasterError(Exception):
+    """An ending that is explained rather than traced.
+
+    Args:
+        what: one sentence saying what is wrong.
+        where: the file, line, flag or key it is about.
+        why: the reason, where it is not plain from `what`.
+        next_step: what to type or change now.
+        details: further lines, one finding each, printed as a list.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        why: str | None = None,
+        next_step: str | None = None,
+        details: tuple[str, ...] | list[str] = (),
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.why = why
+        self.next_step = next_step
+        self.details = tuple(details)
+
+    def lines(self) -> list[str]:
+        """The message as plain lines, the first one naming where and what."""
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        rest = [f"  {detail}" for detail in self.details]
+        if self.why:
+            rest.append(f"  why   {self.why}")
+        if self.next_step:
+            rest.append(f"  next  {self.next_step}")
+        return [head, *rest]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+class UserError(ToasterError):
+    """The user can mend it; raised before anything is written."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """A recipe, flag or `key=value` is wrong."""
+
+
+class DataError(UserError):
+    """The data cannot be read or trained on."""
+
+
+class ModelError(UserError):
+    """The model cannot be found or loaded."""
+
+
+class FitError(UserError):
+    """The run does not fit the GPU."""
+
+
+class BudgetError(UserError):
+    """The run would cost more, or take longer, than allowed."""
+
+
+class MissingExtra(UserError):
+    """An optional package is needed for this command."""
+
+
+class CapReached(ToasterError):
+    """The dollar or hour cap stopped the run; a checkpoint and a usable adapter are saved."""
+
+    exit_code = 3
+
+
+class RunFailed(ToasterError):
+    """The run went wrong in a way that more of the same would not mend."""
+
+    exit_code = 4
+
+
+class Interrupted(ToasterError):
+    """Ctrl-C or SIGTERM; the step was finished and the work saved."""
+
+    def __init__(self, what: str, *, exit_code: int, next_step: str | None = None) -> None:
+        super().__init__(what, next_step=next_step)
+        self.exit_code = exit_code
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """` — did you mean X?` for the nearest known word, or an empty string."""
+    import difflib
+
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.5)
+    return f" — did you mean {lower[close[0]]}?" if close else ""

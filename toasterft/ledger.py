@@ -1,0 +1,240 @@
+"""A run's folder: what was asked, what happened, what came out.
+
+    runs/<time>-<method>-<model>-<data>/
+        recipe.yaml     the resolved recipe; loading it gives the same run
+        run.json        identity, versions, estimate, measured figures, status; replaced atomically
+        metrics.jsonl   one object per logged step
+        samples.jsonl   questions with the model's answers
+        loss.png        the loss over time
+        adapter_*       the adapter in PEFT's layout, with the processor; toasterft.json beside it
+        checkpoints/    what `--resume` starts from
+
+Names never collide and nothing is overwritten. A run that a user's mistake stops before its first
+step is removed again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import toasterft
+from toasterft import places
+from toasterft.errors import UserError, did_you_mean
+
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+RECIPE_FILE = "recipe.yaml"
+# Prompt settings and base of an adapter, read by every later command on it.
+ADAPTER_NOTES_FILE = "toasterft.json"
+CHECKPOINTS = "checkpoints"
+
+RECORDED_PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "unsloth",
+    "unsloth_zoo",
+    "safetensors",
+    "tokenizers",
+    "torchvision",
+)
+
+
+@dataclass
+class Run:
+    """One run's folder and the content of its run.json."""
+
+    path: Path
+    record: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    def update(self, **values: Any) -> None:
+        """Change run.json; readers see the old file or the new one."""
+        self.record |= values
+        places.write_json(self.path / RUN_FILE, self.record)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one object to metrics.jsonl."""
+        _append(self.path / METRICS_FILE, row)
+
+    def sample(self, row: dict[str, Any]) -> None:
+        """Append one object to samples.jsonl."""
+        _append(self.path / SAMPLES_FILE, row)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(_lines(self.path / METRICS_FILE))
+
+    def samples(self) -> list[dict[str, Any]]:
+        return list(_lines(self.path / SAMPLES_FILE))
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    def discard(self) -> None:
+        """Remove the folder of a run in which nothing happened."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def create(
+    runs_dir: Path, *, method: str, model: str, data: str, out: Path | None = None, **record: Any
+) -> Run:
+    """A new run folder with status `running`.
+
+    Args:
+        out: the folder to use instead of a generated name; it must be new or empty.
+
+    Raises:
+        UserError: the folder exists and holds something, or cannot be made.
+    """
+    now = datetime.datetime.now().astimezone()
+    try:
+        if out is not None:
+            if out.exists() and any(out.iterdir()):
+                raise UserError(
+                    "this folder is not empty; nothing is overwritten",
+                    where=str(out),
+                    next_step="--out elsewhere",
+                )
+            out.mkdir(parents=True, exist_ok=True)
+            path = out
+        else:
+            path = _new_folder(runs_dir, f"{now:%Y%m%d-%H%M%S}-{method}-{_slug(model)}-{_slug(data)}")
+    except OSError as error:
+        raise places.disk_error(error, out or runs_dir) from error
+    run = Run(path)
+    run.update(
+        id=path.name,
+        toasterft=toasterft.__version__,
+        method=method,
+        status="running",
+        stop_reason=None,
+        started_at=now.isoformat(timespec="seconds"),
+        process_id=os.getpid(),
+        machine={
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+        },
+        versions=versions(),
+        git_commit=_git_commit(),
+        **record,
+    )
+    return run
+
+
+def open_run(name: str, runs_dir: Path) -> Run:
+    """A run by its folder or its name below `runs_dir`.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    for path in (Path(name).expanduser(), runs_dir / name):
+        if (path / RUN_FILE).is_file():
+            return Run(path.resolve(), places.read_json(path / RUN_FILE))
+    known = [run.id for run in runs(runs_dir)]
+    raise UserError(
+        f"no such run{did_you_mean(name, known)}",
+        where=name,
+        next_step=f"toasterft runs   lists those in {runs_dir}",
+    )
+
+
+def runs(runs_dir: Path) -> list[Run]:
+    """Every run, oldest first."""
+    found = []
+    for file in sorted(runs_dir.glob(f"*/{RUN_FILE}")):
+        try:
+            found.append(Run(file.parent, places.read_json(file)))
+        except UserError:
+            continue  # a damaged run.json hides one run, not all of them
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of everything that decides a run's numbers, read without importing it."""
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise UserError("too many runs with the same name", where=str(parent / name))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", Path(name).name).strip("-.")[:40] or "unnamed"
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    try:
+        with open(path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    except OSError as error:
+        raise places.disk_error(error, path) from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line of a killed run may be cut off
+
+
+def _git_commit() -> str | None:
+    """Commit of the code that runs, where it is a checkout; `+dirty` where files differ from it."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+        changes = subprocess.run(
+            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + ("+dirty" if changes.stdout.strip() else "")

@@ -1,0 +1,57 @@
+"""Supervised fine-tuning on TRL's SFTTrainer, from cached image features."""
+
+from __future__ import annotations
+
+import datasets
+import torch
+import trl
+
+from toasterft.engines import Engine
+from toasterft.job import Job
+from toasterft.ledger import Run
+from toasterft.methods import training
+from toasterft.methods.training import Course, Guarded
+from toasterft.progress import Reporter
+
+
+def run(job: Job, engine: Engine, report: Reporter) -> Run:
+    """Next-token loss on reasoning and answer, nothing else."""
+    return training.run(job, engine, report, make_trainer)
+
+
+class Trainer(Guarded, trl.SFTTrainer):
+    """TRL's trainer as it is, guarded."""
+
+
+def make_trainer(course: Course) -> Trainer:
+    """TRL's SFTTrainer fed with row numbers; the collator looks the examples up.
+
+    TRL trains on whatever a custom collator returns, so batches start from cached features.
+    """
+    rows = [*course.train, *course.evaluation]
+    inputs, loaded = course.opened.inputs, course.opened.loaded
+
+    def collate(batch: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        return inputs.training([rows[item["row"]] for item in batch])
+
+    def numbers(start: int, stop: int) -> datasets.Dataset:
+        return datasets.Dataset.from_dict({"row": list(range(start, stop))})
+
+    trainer = Trainer(
+        model=loaded.model,
+        args=trl.SFTConfig(
+            **training.arguments(course),
+            dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=None,
+            # Logits of completion tokens alone, 256 at a time: the whole sequence times a vocabulary
+            # of 49,280 in float32 would be the largest tensor of the step. Unsloth has its own fused loss.
+            loss_type="nll" if loaded.engine == "unsloth" else "chunked_nll",
+        ),
+        data_collator=collate,
+        train_dataset=numbers(0, len(course.train)),
+        eval_dataset=numbers(len(course.train), len(rows)) if course.evaluation else None,
+        processing_class=loaded.tokenizer,
+        callbacks=[course.watch],
+    )
+    trainer.watch = course.watch
+    return trainer

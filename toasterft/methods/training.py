@@ -1,0 +1,369 @@
+"""What every training method shares: data, ledger, encoding, guarding, saving, evaluating.
+
+`run` is the whole job from the top; a method brings `make_trainer` and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.trainer_callback import PrinterCallback
+
+from toasterft import job as jobs
+from toasterft import ledger, places, plots
+from toasterft.data import sources
+from toasterft.data.example import Example
+from toasterft.engines import Engine, adapters
+from toasterft.errors import Interrupted, RunFailed, UserError
+from toasterft.job import Job
+from toasterft.ledger import Run
+from toasterft.methods import answering, opening
+from toasterft.methods.inputs import IGNORE
+from toasterft.methods.opening import Opened
+from toasterft.methods.watch import MAX_NON_FINITE, Watch, peak_memory_bytes, seconds_since_start
+from toasterft.progress import Reporter
+from toasterft.recipe import Trained, dump
+
+
+@dataclass
+class Course:
+    """One training run in progress: what a method's `make_trainer` is given.
+
+    Attributes:
+        train: the samples that are trained on, all within `max_length`.
+        evaluation: rows of the evaluation split; empty where the data has none.
+    """
+
+    job: Job
+    recipe: Trained
+    opened: Opened
+    record: Run
+    train: list[Example]
+    evaluation: list[Example]
+    watch: Watch
+    report: Reporter
+
+
+MakeTrainer = Callable[[Course], transformers.Trainer]
+
+
+def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -> Run:
+    """Load, encode, train, save, evaluate; everything lands in the run's folder.
+
+    Raises:
+        UserError: the data or model is at fault; the run folder is removed again.
+        RunFailed: the losses are not finite.
+        Interrupted: Ctrl-C or SIGTERM; checkpoint and adapter are saved.
+    """
+    recipe = job.recipe
+    assert isinstance(recipe, Trained)
+    data, evaluation = read_data(recipe, report)
+    record = open_ledger(job, data)
+    watch = Watch(record, report, job.usd_per_hour)
+    try:
+        with watch:
+            opened = opening.open_model(job, engine, report, _with_image(data.examples), train=True)
+            train = keep_short(data.examples, opened, job, report)
+            encode(opened, [*train, *evaluation], report)
+            report.sample(shown_sample(opened, train[0]))
+            course = Course(job, recipe, opened, record, train, evaluation, watch, report)
+            trainer = make_trainer(course)
+            trainer.remove_callback(PrinterCallback)
+            tidy(opened)
+            trainer.train()
+            require_finite(record, watch)
+            save(course)
+            scores = None if watch.signal_number is not None else evaluate(course)
+    except UserError:
+        record.discard()
+        raise
+    except BaseException as error:
+        close(record, watch, "failed", f"{type(error).__name__}: {error}"[:500])
+        raise
+    finally:
+        report.done()
+    encoded = opened.eyes.encoded if opened.eyes is not None else None
+    outcome = {"notes": opened.loaded.notes, "images_encoded": encoded, "train_count": len(train)}
+    if watch.signal_number is not None:
+        name = signal.Signals(watch.signal_number).name
+        close(record, watch, "interrupted", name, **outcome)
+        raise Interrupted(
+            f"stopped by {name}; checkpoint and adapter are in {record.path}",
+            exit_code=128 + watch.signal_number,
+        )
+    close(record, watch, "done", None, eval=scores, **outcome)
+    return record
+
+
+# --- data and ledger -------------------------------------------------------------------------
+
+
+def read_data(recipe: Trained, report: Reporter) -> tuple[sources.Dataset, list[Example]]:
+    """Training rows, and the rows to evaluate on (none where the data has no such split)."""
+    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    without = [example for example in data.examples if example.reasoning is None]
+    if without and recipe.rows_without_reasoning == "drop":
+        data = replace(data, examples=[example for example in data.examples if example.reasoning is not None])
+        report.say(f"{len(without)} rows without reasoning left out")
+    elif without and len(without) < len(data):
+        report.say(
+            f"{len(without)} of {len(data)} rows carry no reasoning and train on the answer alone "
+            "(rows_without_reasoning=drop leaves them out)"
+        )
+    where = recipe.eval_data or recipe.data
+    if recipe.eval_data is None and recipe.eval_split is None and not sources.has_split(where, "validate"):
+        report.say(
+            f"{data.name} has no validation split: nothing is evaluated (eval_data=… names other data)"
+        )
+        return data, []
+    held_out = sources.load(
+        where, purpose="validate", split=recipe.eval_split, limit=recipe.eval_limit, seed=recipe.seed
+    )
+    return data, held_out.examples
+
+
+def open_ledger(job: Job, data: sources.Dataset) -> Run:
+    """The run's folder, with everything that is known before the start."""
+    record = ledger.create(
+        job.runs_dir,
+        method=job.recipe.method,
+        model=job.model.name,
+        data=job.data_name,
+        out=job.out,
+        model_base=job.model.base,
+        model_adapter=str(job.model.adapter) if job.model.adapter else None,
+        model_run=job.model.run,
+        data_sha256=data.sha256,
+        data_count=len(data),
+        data_split=data.split,
+        engine=job.engine,
+        gpu=job.target.gpu.name if job.target.present else None,
+        usd_per_hour=job.usd_per_hour,
+        estimate=job.estimate.as_json() if job.estimate else None,
+    )
+    places.write_atomic(record.path / ledger.RECIPE_FILE, dump(job.recipe))
+    return record
+
+
+def keep_short(examples: list[Example], opened: Opened, job: Job, report: Reporter) -> list[Example]:
+    """Samples that fit `max_length`; the others are dropped, counted and named, never cut.
+
+    Raises:
+        DataError: more than 5 % would be dropped.
+    """
+    recipe = job.recipe
+    assert isinstance(recipe, Trained)
+    geometry = job.model.shape.geometry.with_longest_edge(opening.longest_edge(job))
+    chat, longest = opened.chat, 0
+    kept: list[Example] = []
+    dropped: list[Example] = []
+    for example in examples:
+        # The prompt holds one placeholder per image, which the image's own tokens replace.
+        images = sum(geometry.image_tokens(*image.size_px) - 1 for image in example.images)
+        length = len(chat.ids(chat.question(example))) + images + len(chat.ids(chat.completion(example)))
+        longest = max(longest, length)
+        (kept if length <= recipe.max_length else dropped).append(example)
+    if len(dropped) > jobs.MAX_DROPPED * len(examples):
+        raise jobs.too_many_dropped(len(dropped), len(examples), longest, recipe)
+    if dropped:
+        names = ", ".join(example.id for example in dropped[:5]) + (" …" if len(dropped) > 5 else "")
+        report.say(
+            f"{len(dropped)} of {len(examples)} samples exceed max_length={recipe.max_length}: left out {names}"
+        )
+    return kept
+
+
+def encode(opened: Opened, examples: list[Example], report: Reporter) -> None:
+    """Every image through the tower once; afterwards the tower may leave the GPU."""
+    if opened.eyes is None:
+        return
+    images = [image for example in examples for image in example.images]
+    report.phase("encoding", len({image.sha256 for image in images}))
+    opened.eyes.encode_all(
+        images, lambda done, total: report.advance(done, total, memory_bytes=peak_memory_bytes())
+    )
+    if opened.eyes.store.full:
+        report.say(
+            "the feature cache is full: the other images are encoded again in every epoch (cache_limit_gb)"
+        )
+    elif opened.loaded.device.type == "cuda":
+        opened.loaded.part(opened.loaded.family.vision).to("cpu")
+        torch.cuda.empty_cache()
+
+
+def shown_sample(opened: Opened, example: Example) -> list[tuple[str, bool]]:
+    """One sample as (text, trained?) runs, read back from the labels themselves."""
+    batch = opened.inputs.training([example])
+    tokenizer, image = opened.loaded.tokenizer, opened.chat.image_token_id
+    runs: list[tuple[list[int], bool]] = []
+    for token, label in zip(batch["input_ids"][0].tolist(), batch["labels"][0].tolist()):
+        trained = label != IGNORE
+        if not runs or runs[-1][1] != trained:
+            runs.append(([], trained))
+        runs[-1][0].append(token)
+    shown = []
+    for tokens, trained in runs:
+        # Hundreds of image tokens say nothing; their number does.
+        count = tokens.count(image)
+        first = tokens.index(image) if count else 0
+        short = [token for place, token in enumerate(tokens) if token != image or place == first]
+        text = tokenizer.decode(short).replace(opened.chat.image_token, f"[{count} image tokens]", 1)
+        shown.append((text, trained))
+    return shown
+
+
+# --- the trainer -----------------------------------------------------------------------------
+
+
+class Guarded:
+    """Mixed into a Trainer: losses are watched, and checkpoints hold no pickled arguments."""
+
+    watch: Watch
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if math.isfinite(float(loss)):
+            self.watch.non_finite = 0
+            return loss
+        # The window's gradients are poisoned: without them the optimizer step changes nothing.
+        self.model.zero_grad(set_to_none=True)  # type: ignore[attr-defined]
+        self.watch.non_finite += 1
+        if self.watch.non_finite >= MAX_NON_FINITE:
+            step = self.state.global_step  # type: ignore[attr-defined]
+            self.watch.failed = f"{MAX_NON_FINITE} non-finite losses in a row at step {step}"
+            self.control.should_training_stop = True  # type: ignore[attr-defined]
+        return loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+        # A pickle: never needed to resume, and never to be loaded from a stranger's folder.
+        (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)  # type: ignore[attr-defined]
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """The run's folder says more than TRL's card template."""
+
+
+def arguments(course: Course) -> dict[str, Any]:
+    """The recipe in the words of transformers' TrainingArguments, for every method alike."""
+    recipe, loaded = course.recipe, course.opened.loaded
+    cuda = loaded.device.type == "cuda"
+    evaluates = bool(course.evaluation)
+    return {
+        "output_dir": str(course.record.checkpoints),
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "bf16": loaded.dtype == torch.bfloat16,
+        "fp16": loaded.dtype == torch.float16 and cuda,  # with a gradient scaler
+        "use_cpu": not cuda,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.lr_scheduler_type,
+        "warmup_steps": recipe.warmup_steps,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "optim": recipe.optim,
+        "per_device_train_batch_size": recipe.per_device_train_batch_size,
+        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
+        "num_train_epochs": recipe.num_train_epochs,
+        "max_steps": recipe.max_steps,
+        "gradient_checkpointing": recipe.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "logging_steps": recipe.logging_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "eval_strategy": "steps" if recipe.eval_steps and evaluates else "no",
+        "eval_steps": recipe.eval_steps,
+        "per_device_eval_batch_size": recipe.per_device_eval_batch_size,
+        "save_strategy": "steps",
+        "save_steps": recipe.save_steps,
+        "save_total_limit": recipe.save_total_limit,
+        "load_best_model_at_end": recipe.load_best_model_at_end and evaluates,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "report_to": list(recipe.report_to) or "none",
+        "run_name": course.record.id,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": cuda,
+    }
+
+
+def tidy(opened: Opened) -> None:
+    """Undo two things TRL and PEFT do to a quantised, checkpointed model.
+
+    Trainable weights go back to float32 (TRL makes them bfloat16). The hooks that make embeddings
+    require a gradient go: non-reentrant checkpointing does not need them, and on the tower's
+    embeddings they would make a frozen tower run backward.
+    """
+    opened.loaded.inner.disable_input_require_grads()
+    for parameter in opened.loaded.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def require_finite(record: Run, watch: Watch) -> None:
+    """Raise if the run went wrong, naming the last good checkpoint."""
+    if watch.failed is None:
+        return
+    saved = sorted(record.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    raise RunFailed(
+        watch.failed,
+        where=str(record.path),
+        why="the learning rate is too high for this precision, or a sample is damaged",
+        next_step=f"the last good checkpoint is {saved[-1]}"
+        if saved
+        else "no checkpoint was written before it",
+    )
+
+
+# --- afterwards ------------------------------------------------------------------------------
+
+
+def save(course: Course) -> None:
+    """Adapter, processor, prompt settings and the loss plot."""
+    record, opened = course.record, course.opened
+    try:
+        adapters.save(opened.loaded, record.path, course.job.model.base)
+    except OSError as error:
+        raise places.disk_error(error, record.path) from error
+    places.write_json(record.path / ledger.ADAPTER_NOTES_FILE, opening.adapter_notes(course.job, opened))
+    plots.loss(record.metrics(), record.path / "loss.png")
+
+
+def evaluate(course: Course) -> dict[str, Any] | None:
+    """Accuracy on the evaluation rows, each answer kept in samples.jsonl."""
+    if not course.evaluation:
+        return None
+    course.report.phase("evaluating", len(course.evaluation))
+    given = []
+    for answer in answering.answers(
+        course.opened,
+        course.evaluation,
+        batch_size=course.recipe.per_device_eval_batch_size,
+        max_completion_length=course.recipe.max_completion_length,
+        progress=course.report.advance,
+    ):
+        course.record.sample(answer.as_json())
+        given.append(answer)
+    return answering.summary(given)
+
+
+def close(record: Run, watch: Watch, status: str, reason: str | None, **more: Any) -> None:
+    """The figures the estimate is held against."""
+    seconds = seconds_since_start()
+    measured = {
+        "seconds": round(seconds, 2),
+        "usd": watch.usd(seconds),
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+    record.update(status=status, stop_reason=reason, measured=measured, **more)
+
+
+def _with_image(examples: list[Example]) -> Example | None:
+    return next((example for example in examples if example.images), None)

@@ -1,0 +1,121 @@
+"""A trainer callback that meters a run: seconds, dollars, memory, loss; and stops it when asked."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+import psutil
+import torch
+from transformers import TrainerCallback
+
+from toasterft.ledger import Run
+from toasterft.progress import Reporter
+
+# Three in a row are no accident of one batch (issue trail of fp16 runs); one or two are skipped.
+MAX_NON_FINITE = 3
+
+
+def seconds_since_start() -> float:
+    """Seconds since this process began: imports and loading are paid for too."""
+    return time.time() - psutil.Process(os.getpid()).create_time()
+
+
+def peak_memory_bytes() -> int:
+    """Peak of the GPU's allocated memory, or of this process's resident memory without one."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    # Linux counts in KiB, macOS in bytes.
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+class Watch(TrainerCallback):
+    """Writes metrics, feeds the live line, and turns signals into a stop at the end of the step.
+
+    Attributes:
+        signal_number: SIGINT or SIGTERM once received, else None.
+        failed: why the run must not go on, else None.
+    """
+
+    def __init__(self, run: Run, report: Reporter, usd_per_hour: float | None) -> None:
+        self.run = run
+        self.report = report
+        self.usd_per_hour = usd_per_hour
+        self.signal_number: int | None = None
+        self.failed: str | None = None
+        self.non_finite = 0
+        self._began_training: float | None = None
+        self._first_step = 0
+        self._last_loss: float | None = None
+        self._handlers: dict[int, Any] = {}
+
+    # --- money and time
+
+    def usd(self, seconds: float) -> float | None:
+        return None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
+
+    # --- signals
+
+    def __enter__(self) -> Watch:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._handlers[number] = signal.signal(number, self._on_signal)
+            except ValueError:
+                break  # not the main thread: whoever runs us there handles signals
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_number is not None:
+            # A second one: stop at once. Checkpoints are renamed into place, so the last one is whole.
+            os._exit(128 + number)
+        self.signal_number = number
+        self.report.say("stopping after this step; once more stops at once")
+
+    # --- trainer events
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began_training = time.monotonic()
+        self._first_step = state.global_step
+        self.report.phase("training", state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.report.advance(state.global_step, state.max_steps, **self._facts(state))
+        if self.signal_number is not None or self.failed is not None:
+            control.should_training_stop = True
+            control.should_save = self.failed is None
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        logs = dict(logs or {})
+        if "loss" in logs:
+            self._last_loss = logs["loss"]
+        if "train_runtime" in logs:
+            return  # the trainer's closing summary; the ledger has its own
+        self.run.log({"step": state.global_step, "total": state.max_steps, **logs, **self._facts(state)})
+
+    def _facts(self, state: Any) -> dict[str, Any]:
+        elapsed = seconds_since_start()
+        done = state.global_step - self._first_step
+        left = None
+        if self._began_training is not None and done > 0:
+            left = (time.monotonic() - self._began_training) / done * (state.max_steps - state.global_step)
+        usd = self.usd(elapsed)
+        return {
+            "loss": self._last_loss,
+            "seconds_elapsed": round(elapsed, 2),
+            "seconds_left": None if left is None else round(left, 2),
+            "memory_bytes": peak_memory_bytes(),
+            "usd": usd,
+            "usd_end": None if left is None else self.usd(elapsed + left),
+        }

@@ -1,0 +1,86 @@
+"""Where things live on disk, and how a file is written so that a kill never leaves half of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from toasterft.errors import UserError
+
+
+def user_cache() -> Path:
+    """The user's cache folder (XDG), where nothing precious is kept."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "toasterft"
+
+
+def runs_dir(given: str | os.PathLike[str] | None = None) -> Path:
+    """`--runs-dir`, else `TOASTERFT_RUNS`, else `runs/` in the working folder."""
+    return Path(given or os.environ.get("TOASTERFT_RUNS") or "runs")
+
+
+def cache_dir() -> Path:
+    """`TOASTERFT_CACHE`, else under the user's cache folder: image features and calibrations."""
+    return Path(os.environ.get("TOASTERFT_CACHE") or user_cache())
+
+
+def data_dir() -> Path:
+    """`TOASTERFT_DATA`, else under the user's cache folder: data sets built or imported here."""
+    return Path(os.environ.get("TOASTERFT_DATA") or user_cache() / "data")
+
+
+def write_atomic(path: Path, text: str | bytes) -> None:
+    """Write a sibling file and rename it over `path`: readers see the old content or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = text.encode("utf-8") if isinstance(text, str) else text
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, path) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_atomic` for one JSON document."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """One JSON document, or None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not valid JSON ({error})", where=str(path)) from None
+
+
+def free_bytes(path: Path) -> int:
+    """Free disk space at the nearest existing parent of `path`."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def disk_error(error: OSError, path: Path) -> Exception:
+    """A full or read-only disk as a message; any other OSError as it is."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            "no space left on the disk",
+            where=str(path),
+            next_step="free some space, `toasterft cache clear`, or set --runs-dir / TOASTERFT_CACHE elsewhere",
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return UserError(
+            f"cannot be written ({error.strerror})", where=str(path), next_step="choose another --runs-dir"
+        )
+    return error

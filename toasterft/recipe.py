@@ -1,0 +1,416 @@
+"""What a run is asked to do: one validated, frozen object per command.
+
+A YAML file, dashed flags and `key=value` words become one dict, and that dict is validated once.
+Names are Hugging Face's. Unknown keys are refused with a suggestion, and every mistake is reported
+in the same message. A field that nothing reads would be a lie; `tests/test_recipe_fields.py` records
+which ones a real run touches.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from toasterft.errors import RecipeError, did_you_mean
+
+PACKAGE = Path(__file__).parent
+# An installed wheel carries the recipes inside the package, a checkout keeps them beside it.
+RECIPE_FOLDERS = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
+
+# What people type when they mean a Hugging Face name.
+SYNONYMS = {
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "grad_accum": "gradient_accumulation_steps",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "steps": "max_steps",
+    "max_seq_length": "max_length",
+    "max_new_tokens": "max_completion_length",
+    "image_size": "image_longest_edge",
+    "load_in_4_bit": "load_in_4bit",
+    "rank": "lora.r",
+    "lora_r": "lora.r",
+    "lora_rank": "lora.r",
+    "lora_alpha": "lora.lora_alpha",
+    "alpha": "lora.lora_alpha",
+    "lora.rank": "lora.r",
+    "lora.alpha": "lora.lora_alpha",
+    "lora.dropout": "lora.lora_dropout",
+    "system_prompt": "prompt.system",
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+
+class Prompt(Section):
+    """How a question becomes text, and where in the output the answer is looked for.
+
+    Saved with the adapter, and reused by every later command on it.
+    """
+
+    system: str | None = None
+    """System message before the question; none by default."""
+    question_suffix: str = ""
+    """Text appended to every question, in training and afterwards."""
+    think_tag: str = "think"
+    """Name of the tag around the reasoning, without brackets."""
+    answer_tag: str = "answer"
+    """Name of the tag around the answer, without brackets."""
+    chat_template: str | None = None
+    """Jinja chat template, or the path of a .jinja file; the model's own by default."""
+
+
+class Lora(Section):
+    """Low-rank adapters on the language model's linear layers (PEFT's names)."""
+
+    r: int = Field(16, ge=1, le=1024)
+    """Rank."""
+    lora_alpha: int = Field(32, ge=1)
+    """Scale: the update is multiplied by lora_alpha / r."""
+    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Dropout before the first factor."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """`all-linear` (of the language model), or layer names such as [q_proj, v_proj]."""
+
+
+class Recipe(Section):
+    """What every command that opens a model has in common."""
+
+    method: str
+    """The command this recipe is for; one word everywhere."""
+    model: str = "SmolVLM-256M"
+    """Folder, earlier run, catalog name, or hub id."""
+    seed: int = 42
+    """Seed of data order, adapter initialisation, dropout and sampling."""
+    engine: Literal["auto", "plain", "unsloth"] = "auto"
+    """`unsloth` needs CUDA; `auto` takes it where it is installed and the model supports it."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """`auto`: bfloat16 where the GPU has it, float16 on older GPUs, float32 on a CPU."""
+    image_longest_edge: int | None = Field(None, ge=16, le=4096)
+    """Longest image edge in px; the model's own default when unset (SmolVLM: 2048)."""
+    cache_limit_gb: float | None = Field(None, ge=0.0)
+    """Size limit of the image-feature cache in GB; half the free disk when unset."""
+    encode_batch_size: int = Field(16, ge=1)
+    """Vision tiles encoded per forward pass."""
+    limit: int | None = Field(None, ge=1)
+    """Use only the first N examples."""
+    gpu: str | None = None
+    """GPU to plan for; the one present, else an A40."""
+    price: float | None = Field(None, ge=0.0)
+    """Dollars per hour, instead of the catalog's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_stay_what_they_are(cls, data: Any) -> Any:
+        # YAML 1.1 reads `yes`/`no`/`on` as booleans; a model called "no" is not worth guarding,
+        # but a boolean where a name belongs is worth naming.
+        if isinstance(data, dict):
+            for key in ("model", "data", "eval_data"):
+                if isinstance(data.get(key), (int, float)) and not isinstance(data[key], bool):
+                    data = {**data, key: str(data[key])}
+        return data
+
+
+class Trained(Recipe):
+    """What every training method has in common."""
+
+    data: str = "smolcot-7k"
+    """Folder, .jsonl/.json file, set built here, catalog name, or hub id."""
+    split: str | None = None
+    """Rows to train on; `train` where the data names splits, else all."""
+    eval_data: str | None = None
+    """Data to evaluate on; the same data's validation split when unset."""
+    eval_split: str | None = None
+    """Rows to evaluate on; `validation`, else `test`, where the data names splits."""
+    eval_limit: int | None = Field(200, ge=1)
+    """Evaluate on at most N rows (chosen by seed); null for all."""
+    prompt: Prompt = Prompt()
+    """Prompt template, tags, system message."""
+    load_in_4bit: bool = True
+    """NF4 with double quantisation for the language model's linear layers; false is 16-bit."""
+    rows_without_reasoning: Literal["keep", "drop"] = "keep"
+    """Rows that carry no trace train on the answer alone, or are left out."""
+    max_length: int = Field(2048, ge=16)
+    """Longest sequence in tokens, images included; longer samples are dropped and counted."""
+    lora: Lora | None = Lora()
+    """Adapter settings; null trains the whole language model (16-bit weights)."""
+    train_connector: bool = False
+    """Also adapt the vision-language connector (Idefics3/SmolVLM), behind the cached features."""
+    train_vision: bool = False
+    """Also train the vision tower; turns the feature cache off."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass."""
+    learning_rate: float = Field(1e-4, gt=0.0)
+    """Peak learning rate."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    """Learning-rate schedule."""
+    warmup_steps: float = Field(0, ge=0.0)
+    """Steps of warm-up; a number below 1 is a share of all steps."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """Weight decay."""
+    max_grad_norm: float = Field(1.0, ge=0.0)
+    """Gradient clipping norm."""
+    optim: Literal["paged_adamw_8bit", "adamw_8bit", "adamw_torch"] = "paged_adamw_8bit"
+    """Optimizer."""
+    per_device_train_batch_size: int = Field(1, ge=1)
+    """Sequences per forward pass and device."""
+    gradient_accumulation_steps: int = Field(32, ge=1)
+    """Forward passes per optimizer step."""
+    num_train_epochs: float = Field(1.0, gt=0.0)
+    """Passes over the data."""
+    max_steps: int = -1
+    """Optimizer steps; overrides epochs when positive."""
+    logging_steps: int = Field(1, ge=1)
+    """Write metrics every N optimizer steps."""
+    eval_steps: int | None = Field(None, ge=1)
+    """Measure the loss on the evaluation rows every N optimizer steps; only at the end when unset."""
+    per_device_eval_batch_size: int = Field(8, ge=1)
+    """Sequences per forward pass in evaluation and generation."""
+    save_steps: int = Field(50, ge=1)
+    """Write a checkpoint every N optimizer steps, and one at the end."""
+    save_total_limit: int = Field(2, ge=1)
+    """Keep at most N checkpoints."""
+    load_best_model_at_end: bool = False
+    """End with the checkpoint of the lowest evaluation loss (needs eval_steps)."""
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Further places the metrics go; the ledger has them always."""
+    max_completion_length: int = Field(256, ge=1)
+    """Longest generated answer in tokens."""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Trained:
+        if self.load_best_model_at_end and not self.eval_steps:
+            raise ValueError("load_best_model_at_end needs eval_steps")
+        if self.load_best_model_at_end and self.save_steps % (self.eval_steps or 1):
+            raise ValueError(
+                f"load_best_model_at_end needs save_steps ({self.save_steps}) to be a multiple of "
+                f"eval_steps ({self.eval_steps})"
+            )
+        if self.lora is None and self.load_in_4bit:
+            raise ValueError("4-bit weights cannot be trained themselves: lora=null needs load_in_4bit=false")
+        return self
+
+
+class Sft(Trained):
+    """Supervised fine-tuning on question → reasoning → answer."""
+
+    method: Literal["sft"] = "sft"
+
+
+class Eval(Recipe):
+    """Accuracy with intervals of a run or model."""
+
+    method: Literal["eval"] = "eval"
+    data: str = "chartqa"
+    """Folder, .jsonl/.json file, set built here, catalog name, or hub id."""
+    split: str | None = None
+    """Rows to score; `test`, else `validation`, where the data names splits, else all."""
+    step: bool = False
+    """Append "Let's think step by step." to every question."""
+    suffix: str | None = None
+    """Append this text to every question."""
+    per_device_eval_batch_size: int = Field(8, ge=1)
+    """Questions answered per forward pass."""
+    max_completion_length: int = Field(256, ge=1)
+    """Longest generated answer in tokens."""
+    prompt: Prompt | None = None
+    """Prompt settings; those saved with the run when unset."""
+    load_in_4bit: bool | None = None
+    """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
+
+
+class Ask(Recipe):
+    """One question about one image."""
+
+    method: Literal["ask"] = "ask"
+    step: bool = False
+    """Append "Let's think step by step." to the question."""
+    suffix: str | None = None
+    """Append this text to the question."""
+    max_completion_length: int = Field(256, ge=1)
+    """Longest generated answer in tokens."""
+    prompt: Prompt | None = None
+    """Prompt settings; those saved with the run when unset."""
+    load_in_4bit: bool | None = None
+    """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
+
+
+RECIPES: dict[str, type[Recipe]] = {"sft": Sft, "eval": Eval, "ask": Ask}
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def load(
+    method: str,
+    source: str | None = None,
+    words: list[str] | None = None,
+    flags: dict[str, Any] | None = None,
+) -> Recipe:
+    """Merge file, `key=value` words and flags (the last one wins), then validate once.
+
+    Args:
+        method: the command that was typed; the file's `method:` must agree.
+        source: path of a YAML file, or the name of a shipped recipe.
+        words: `key=value` strings; dots nest, values are read as YAML.
+        flags: values of dashed flags; None means not given.
+
+    Raises:
+        RecipeError: with one line per mistake.
+    """
+    schema = RECIPES[method]
+    where = "the command line"
+    data: dict[str, Any] = {}
+    if source is not None:
+        path = find(source)
+        where = source
+        data = read_yaml(path)
+        stated = data.get("method", method)
+        if stated != method:
+            raise RecipeError(
+                f"this recipe is for `{stated}`, not `{method}`",
+                where=source,
+                next_step=f"toasterft {stated} {source}",
+            )
+    data["method"] = method
+    for word in words or []:
+        key, _, text = word.partition("=")
+        try:
+            value = yaml.safe_load(text) if text else None
+        except yaml.YAMLError:
+            value = text
+        _put(data, key.strip().split("."), value)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            data[key] = value
+    return validate(schema, data, where)
+
+
+def validate(schema: type[Recipe], data: dict[str, Any], where: str) -> Recipe:
+    """The frozen recipe, or one error that names every mistake."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        mistakes = _mistakes(schema, error)
+    plural = "1 problem" if len(mistakes) == 1 else f"{len(mistakes)} problems"
+    raise RecipeError(
+        f"{plural}; nothing was run",
+        where=where,
+        details=mistakes,
+        next_step=f"toasterft recipes fields {data['method']}   lists every key with its default",
+    )
+
+
+def _mistakes(schema: type[Recipe], error: ValidationError) -> list[str]:
+    # A union field reports once per branch, with the branch's own name in the path: one line is enough.
+    by_path: dict[str, list[Any]] = {}
+    for item in error.errors():
+        parts = [str(part) for part in item["loc"]]
+        named = [
+            part
+            for part in parts
+            if not part.startswith(("literal[", "tuple[", "constrained-", "bool", "int"))
+        ]
+        by_path.setdefault(".".join(named) or "(all)", []).append(item)
+    return [_mistake(schema, path, items) for path, items in by_path.items()]
+
+
+def _mistake(schema: type[Recipe], path: str, items: list[Any]) -> str:
+    item = items[0]
+    if item["type"] == "extra_forbidden":
+        known = fields(schema)
+        if path in SYNONYMS and SYNONYMS[path] in known:
+            return f"{path}: unknown key — did you mean {SYNONYMS[path]}?"
+        return f"{path}: unknown key{did_you_mean(path, list(known))}"
+    message = " or ".join(dict.fromkeys(str(each["msg"]).removeprefix("Value error, ") for each in items))
+    if item["type"] == "value_error":
+        return message if path == "(all)" else f"{path}: {message}"
+    given = item["input"]
+    shown = "" if isinstance(given, dict) else f", got {given!r}"
+    return f"{path}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def fields(schema: type[BaseModel], prefix: str = "") -> dict[str, tuple[Any, str]]:
+    """Every key of a recipe, nested ones dotted, with its default and what it does."""
+    found: dict[str, tuple[Any, str]] = {}
+    for name, info in schema.model_fields.items():
+        default = info.get_default(call_default_factory=False)
+        nested = default if isinstance(default, BaseModel) else None
+        found[prefix + name] = ("{…}" if nested is not None else default, info.description or "")
+        section = _section_of(info.annotation)
+        if section is not None:
+            found |= fields(section, f"{prefix}{name}.")
+    return found
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    options = getattr(annotation, "__args__", (annotation,))
+    for option in options:
+        if isinstance(option, type) and issubclass(option, Section):
+            return option
+    return None
+
+
+def _put(data: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        if not isinstance(data.get(key), dict):
+            data[key] = {}
+        data = data[key]
+    data[keys[-1]] = value
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def shipped() -> dict[str, Path]:
+    """Names and paths of the recipes that come with toasterft."""
+    for folder in RECIPE_FOLDERS:
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def find(source: str) -> Path:
+    """The recipe file for a path or a shipped name."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    known = shipped()
+    if path.name == source and path.stem in known and path.suffix in ("", ".yaml"):
+        return known[path.stem]
+    raise RecipeError(
+        f"no such recipe{did_you_mean(source, list(known))}", where=source, next_step="toasterft recipes list"
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A recipe file as a plain dict."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise RecipeError(
+            f"not valid YAML ({getattr(error, 'problem', error)})", where=f"{path}{line}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot be read ({error})", where=str(path)) from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise RecipeError("a recipe is a mapping of keys to values", where=str(path))
+    return data
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; loading it again gives an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,393 @@
+"""Everything a person sees: the only module that knows rich, and the only place bytes become GB."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from toasterft.errors import ToasterError
+from toasterft.job import Job
+from toasterft.progress import Reporter, Silent
+
+# Results go to stdout, everything about the way there to stderr, so that `--json` can be piped.
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+LIVE_EVERY_SECONDS = 0.2
+PLAIN_EVERY_SECONDS = 15.0
+
+
+# --- units -----------------------------------------------------------------------------------
+
+
+def size(count: float | None) -> str:
+    """Bytes as GB or MB (powers of ten, like the figures on the card's box)."""
+    if count is None:
+        return "–"
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as s, min or h; two leading figures are all an estimate is worth."""
+    if seconds is None:
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 9.5 or seconds == 0 else f"{seconds:.1f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def dollars(usd: float | None) -> str:
+    if usd is None:
+        return "–"
+    return f"${usd:.2f}" if usd >= 0.095 or usd == 0 else f"${usd:.3f}"
+
+
+def percent(rate: dict[str, float] | None) -> str:
+    """A rate with its 95 % interval."""
+    if rate is None:
+        return "–"
+    return f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f}–{100 * rate['high']:.1f})"
+
+
+def spread(values: Any, unit: Any) -> str:
+    """low–high with the likely value first."""
+    return f"{unit(values.likely)}  ({unit(values.low)} – {unit(values.high)})"
+
+
+# --- output ----------------------------------------------------------------------------------
+
+
+def as_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A plain table; columns that start with `>` are right-aligned."""
+    grid = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    for place, column in enumerate(columns):
+        # The first column is what people copy into the next command: it is never broken.
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        grid.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=place == 0)
+    for row in rows:
+        grid.add_row(*(escape(cell) for cell in row))
+    out.print(grid)
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Name and value, one pair a line."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        grid.add_row(f"[bold]{escape(name)}[/]", escape(value))
+    out.print(grid)
+
+
+def line(text: str = "", style: str = "") -> None:
+    out.print(Text(text, style=style))
+
+
+def error(problem: ToasterError, *, json_output: bool) -> None:
+    """Where, what, why, and the next step; on stdout too where a program is listening."""
+    first, *rest = problem.lines()
+    err.print(Text("✗ ", style="bold red") + Text(first, style="bold"), soft_wrap=True)
+    for text in rest:
+        err.print(Text(text), soft_wrap=True)
+    if json_output:
+        as_json(
+            {
+                "error": {
+                    "kind": type(problem).__name__,
+                    "where": problem.where,
+                    "what": problem.what,
+                    "why": problem.why,
+                    "next_step": problem.next_step,
+                    "details": list(problem.details),
+                    "exit_code": problem.exit_code,
+                }
+            }
+        )
+
+
+# --- plans -----------------------------------------------------------------------------------
+
+
+def plan(job: Job, edges: list[dict[str, Any]]) -> None:
+    """What a training run will take, before it starts."""
+    survey, planned = job.survey, job.estimate
+    assert survey is not None
+    assert planned is not None
+    out.print()
+    out.print(
+        Text(f"{job.recipe.method}  ", style="bold cyan")
+        + Text(f"{job.model.name}", style="bold")
+        + Text(f" on {job.data_name}, {job.target.gpu.name} ({job.target.reason})")
+    )
+    price = planned.price
+    pairs(
+        [
+            (
+                "data",
+                f"{survey.rows:,} rows, {survey.images:,} images of {survey.tiles:.1f} tiles; "
+                f"{survey.row_tokens:.0f} tokens a row, longest {survey.longest_tokens:,}",
+            ),
+            ("steps", f"{planned.optimizer_steps:,} optimizer steps"),
+            (
+                "memory",
+                f"{size(planned.vram_bytes['peak'])} of {job.target.gpu.vram_gb:.0f} GB, in phase {planned.phase}"
+                + ("" if planned.fits else "  — does not fit"),
+            ),
+            ("time", spread(planned.seconds, duration)),
+            (
+                "dollars",
+                "no price known: give --price"
+                if planned.usd is None or price is None
+                else f"{spread(planned.usd, dollars)}  at ${price['usd_per_hour']:.2f}/h, {price['source']}"
+                + (f", {price['as_of']}" if price["as_of"] else ""),
+            ),
+            (
+                "disk",
+                ", ".join(
+                    f"{size(value)} {name.replace('_', ' ')}" for name, value in planned.disk_bytes.items()
+                ),
+            ),
+        ]
+    )
+    items = [
+        (name.replace("_", " "), value)
+        for name, value in planned.vram_bytes.items()
+        if name != "peak" and value
+    ]
+    out.print(Text("         " + " · ".join(f"{name} {size(value)}" for name, value in items), style="dim"))
+    for note in planned.notes:
+        out.print(Text(f"! {note}", style="yellow"))
+    if survey.over_max_length:
+        out.print(
+            Text(
+                f"! {survey.over_max_length} rows are longer than max_length and would be left out",
+                style="yellow",
+            )
+        )
+    if edges:
+        table(
+            ["longest edge", ">tiles", ">tokens/row", ">longest", ">memory", ">time", ">dollars"],
+            [
+                [
+                    f"{row['image_longest_edge']} px",
+                    f"{row['tiles']:.1f}",
+                    f"{row['row_tokens']:.0f}",
+                    f"{row['longest_tokens']:,}",
+                    size(row["peak_bytes"]),
+                    duration(row["seconds"]),
+                    dollars(row["usd"]),
+                ]
+                for row in edges
+            ],
+        )
+    out.print(
+        Text("rough closed-form plan; unverified on CUDA. Sizes: ", style="dim")
+        + Text(survey.provenance, style="dim")
+    )
+
+
+# --- runs and scores -------------------------------------------------------------------------
+
+
+def scores(result: dict[str, Any]) -> None:
+    """Accuracy with intervals, overall and by kind."""
+    table(
+        ["scorer", ">accuracy (95 % interval)"],
+        [[name, percent(rate)] for name, rate in result["scores"].items()],
+        title=f"{result['n']} questions",
+    )
+    if result["by_kind"]:
+        table(
+            ["kind", ">n", ">robust accuracy"],
+            [[kind, str(row["n"]), percent(row["robust"])] for kind, row in result["by_kind"].items()],
+        )
+    pairs(
+        [
+            ("format kept", percent(result["format_rate"])),
+            ("mean length", f"{result['mean_completion_tokens']:.0f} tokens"),
+        ]
+    )
+
+
+def summary(record: dict[str, Any], where: str) -> None:
+    """What a run did, where everything lies, and what to type next."""
+    measured = record.get("measured") or {}
+    planned = record.get("estimate") or {}
+    ok = record["status"] == "done"
+    out.print()
+    out.print(
+        Text("✓ " if ok else "! ", style="bold green" if ok else "bold yellow")
+        + Text(record["id"], style="bold")
+    )
+    rows = [
+        ("status", record["status"] + (f" ({record['stop_reason']})" if record.get("stop_reason") else ""))
+    ]
+    here = record.get("gpu")
+    if measured:
+        rows.append(
+            (
+                "took",
+                f"{duration(measured['seconds'])}, {dollars(measured['usd'])}, peak {size(measured['peak_memory_bytes'])}"
+                + ("" if here else " of this machine's memory"),
+            )
+        )
+    if planned and here:
+        rows.append(
+            (
+                "predicted",
+                f"{duration(planned['seconds']['likely'])}, "
+                f"{dollars((planned.get('usd') or {}).get('likely'))}, peak {size(planned['vram_bytes']['peak'])}",
+            )
+        )
+    rows.append(("folder", where))
+    pairs(rows)
+    if record.get("eval"):
+        scores(record["eval"])
+    out.print(
+        Text("next  ", style="dim")
+        + Text(f'toasterft ask {where} IMAGE "QUESTION"   ·   toasterft eval {where} --data …')
+    )
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+def reporter(*, quiet: bool) -> Reporter:
+    """A live line in a terminal, plain lines elsewhere, nothing with --quiet."""
+    if quiet:
+        return Silent()
+    return LiveReporter() if err.is_terminal else PlainReporter()
+
+
+class PlainReporter:
+    """One line per phase and then every quarter of a minute: for logs."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._began = self._last = 0.0
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        self._name, self._began, self._last = name, time.monotonic(), time.monotonic()
+        err.print(f"{name}" + (f" ({total:,})" if total else ""))
+
+    def advance(self, done: int, total: int, **facts: Any) -> None:
+        now = time.monotonic()
+        if done < total and now - self._last < PLAIN_EVERY_SECONDS:
+            return
+        self._last = now
+        err.print(f"{self._name} {done:,}/{total:,}  {_facts(facts)}".rstrip())
+
+    def say(self, text: str) -> None:
+        err.print(Text(text), soft_wrap=True)
+
+    def sample(self, parts: list[tuple[str, bool]]) -> None:
+        print_sample(parts)
+
+    def done(self) -> None: ...
+
+
+class LiveReporter:
+    """One line that moves: phase, step, bar, loss, time left, memory, dollars so far and at the end."""
+
+    def __init__(self) -> None:
+        self._live: Live | None = None
+        self._name = ""
+        self._drawn = 0.0
+        self._last: tuple[int, int, dict[str, Any]] | None = None
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        self._finish_line()
+        self._name = name
+        self._last = (0, total or 0, {})
+        self._live = Live(console=err, refresh_per_second=8, transient=True)
+        self._live.start()
+        self._draw()
+
+    def advance(self, done: int, total: int, **facts: Any) -> None:
+        self._last = (done, total, facts)
+        if time.monotonic() - self._drawn > LIVE_EVERY_SECONDS or done == total:
+            self._draw()
+
+    def say(self, text: str) -> None:
+        err.print(Text("· ", style="yellow") + Text(text), soft_wrap=True)
+
+    def sample(self, parts: list[tuple[str, bool]]) -> None:
+        print_sample(parts)
+
+    def done(self) -> None:
+        self._finish_line()
+
+    def _draw(self) -> None:
+        if self._live is None or self._last is None:
+            return
+        done, total, facts = self._last
+        self._drawn = time.monotonic()
+        grid = Table.grid(padding=(0, 1))
+        name = Text(f"{self._name:<11}", style="bold cyan")
+        if total:
+            bar = ProgressBar(total=total, completed=done, width=24)
+            grid.add_row(name, bar, Text(f"{done:,}/{total:,}"), Text(_facts(facts)))
+        else:
+            grid.add_row(name, Text("…"))
+        self._live.update(Group(grid), refresh=True)
+
+    def _finish_line(self) -> None:
+        """Leave one line behind for the phase that ended."""
+        if self._live is None or self._last is None:
+            return
+        done, total, facts = self._last
+        self._live.stop()
+        self._live = None
+        kept = {name: value for name, value in facts.items() if name not in ("seconds_left", "usd_end")}
+        text = f"{self._name:<11} {done:,}/{total:,}  {_facts(kept)}" if total else f"{self._name:<11} done"
+        err.print(Text("✓ ", style="green") + Text(text.rstrip()))
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    """The figures of a progress line, those that are known."""
+    parts = []
+    if facts.get("loss") is not None:
+        parts.append(f"loss {facts['loss']:.3f}")
+    if facts.get("seconds_left") is not None:
+        parts.append(f"{duration(facts['seconds_left'])} left")
+    if facts.get("memory_bytes"):
+        parts.append(size(facts["memory_bytes"]))
+    if facts.get("usd") is not None:
+        end = f" of {dollars(facts['usd_end'])}" if facts.get("usd_end") is not None else ""
+        parts.append(f"{dollars(facts['usd'])}{end}")
+    return "  ".join(parts)
+
+
+def print_sample(parts: list[tuple[str, bool]]) -> None:
+    """One training text: what is trained stands out, and without colours it is bracketed."""
+    plain = not err.is_terminal
+    text = Text(
+        "sample: dim text is read, bright text is learned\n" if not plain else "sample: ⟦learned text⟧\n",
+        style="italic",
+    )
+    for part, trained in parts:
+        shown = f"⟦{part}⟧" if plain and trained else part
+        text.append(shown, style="bold green" if trained else "dim")
+    err.print(text, soft_wrap=True)
+
+
+def version_line(version: str) -> None:
+    print(f"toasterft {version}", file=sys.stdout)
