@@ -221,3 +221,24 @@ def test_the_same_seed_gives_the_same_weights(tiny_model, charts_folder, run_cli
         record = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *quick).json()
         files.append((homes / "runs" / record["id"] / "adapter_model.safetensors").read_bytes())
     assert files[0] == files[1]
+
+
+def test_a_frozen_tower_never_runs_backward(tiny_model, charts_folder, run_cli, quick, monkeypatch):
+    """PEFT plus checkpointing would make the tower's output require grad, and pixel models pay for it."""
+    from toasterft.methods import sft
+
+    seen = []
+    honest = sft.make_trainer
+
+    def watched(course):
+        tower = course.opened.loaded.part(course.opened.loaded.family.vision)
+        tower.register_forward_hook(lambda *a: seen.append(a[2].last_hidden_state.requires_grad))
+        return honest(course)
+
+    monkeypatch.setattr(sft, "make_trainer", watched)
+    done = run_cli(
+        "sft", "--model", tiny_model("internvl"), "--data", charts_folder, "--quiet", *quick, "eval_limit=1"
+    )
+    assert done.code == 0, done.err
+    assert len(seen) >= 3
+    assert not any(seen)

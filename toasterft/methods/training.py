@@ -76,7 +76,8 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
             course = Course(job, recipe, opened, record, train, evaluation, watch, report)
             trainer = make_trainer(course)
             trainer.remove_callback(PrinterCallback)
-            tidy(opened)
+            trainer.add_callback(NoInputGradients())
+            keep_float32(opened.loaded.model)
             trainer.train()
             require_finite(record, watch)
             save(course)
@@ -294,17 +295,29 @@ def arguments(course: Course) -> dict[str, Any]:
     }
 
 
-def tidy(opened: Opened) -> None:
-    """Undo two things TRL and PEFT do to a quantised, checkpointed model.
-
-    Trainable weights go back to float32 (TRL makes them bfloat16). The hooks that make embeddings
-    require a gradient go: non-reentrant checkpointing does not need them, and on the tower's
-    embeddings they would make a frozen tower run backward.
-    """
-    opened.loaded.inner.disable_input_require_grads()
-    for parameter in opened.loaded.model.parameters():
+def keep_float32(model: torch.nn.Module) -> None:
+    """Trainable weights back to float32: TRL makes them bfloat16 for 4-bit models, where a small
+    update rounds away. Called before the optimizer is made."""
+    for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
+
+
+class NoInputGradients(transformers.TrainerCallback):
+    """Removes the hooks that make embeddings require a gradient.
+
+    Non-reentrant checkpointing does not need them, and on the tower's embeddings they make a frozen
+    tower run backward. They are registered by PEFT, by TRL, and again when training starts, and
+    transformers can take off only the last set, so each is looked for by name.
+    """
+
+    NAMES = ("make_inputs_require_grads", "make_inputs_require_grad")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        for module in model.modules():
+            for key, hook in list(module._forward_hooks.items()):
+                if getattr(hook, "__name__", "") in self.NAMES:
+                    del module._forward_hooks[key]
 
 
 def require_finite(record: Run, watch: Watch) -> None:

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -30,9 +31,13 @@ def peak_memory_bytes() -> int:
     """Peak of the GPU's allocated memory, or of this process's resident memory without one."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    # Linux counts in KiB, macOS in bytes.
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not getrusage: a child process inherits its parent's peak there.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    # macOS counts in bytes, the other systems in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Watch(TrainerCallback):

@@ -1,0 +1,90 @@
+"""What every benchmark records, and the SmolVLM-shaped model they share."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from toasterft import ledger
+
+RESULTS = Path(__file__).parent / "results"
+# SmolLM2-360M, as the 500M's decoder is commonly given; SmolVLM-256M's own values are in its config.json.
+TEXT_500M = {
+    "hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
+    "num_key_value_heads": 5,
+}  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and commit of a measurement."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    found = {
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "cpu": cpu,
+        "cpus": os.cpu_count(),
+        "versions": ledger.versions(),
+        "commit": ledger._git_commit(),
+        # Where things lay on one machine says nothing to a reader.
+        "command": " ".join(
+            ["python", *(word if not Path(word).is_absolute() else Path(word).name for word in sys.argv)]
+        ),
+    }
+    import torch
+
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def write(name: str, result: dict[str, Any]) -> Path:
+    """One JSON in results/, with the environment beside the figures."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"environment": environment(), **result}, indent=2, default=str) + "\n")
+    print(f"wrote {path}", file=sys.stderr)
+    return path
+
+
+def smolvlm(tokenizer: Path, folder: Path, size: str = "256M") -> Path:
+    """A random-weight model of SmolVLM's real shape, saved where `--model` can read it."""
+    import torch
+    import transformers
+
+    if (folder / "model.safetensors").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in tokenizer.iterdir():
+        if file.suffix in (".json", ".txt"):
+            shutil.copy(file, folder)
+    raw = json.loads((tokenizer / "config.json").read_text())
+    if size == "500M":
+        raw["text_config"] |= TEXT_500M
+    config = transformers.Idefics3Config.from_dict(raw)
+    torch.manual_seed(0)
+    model = transformers.Idefics3ForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    return folder
+
+
+def child(script: Path, *words: str, environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """Run a part of a benchmark in a process of its own and read the JSON it prints last."""
+    done = subprocess.run(
+        [sys.executable, str(script), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
