@@ -18,6 +18,8 @@ from toasterft import catalog, ledger, places
 from toasterft.errors import ModelError, did_you_mean
 from toasterft.shapes import ModelShape, shape_from_config
 
+# Models that come with the package; they are small, and load offline by name.
+EMBEDDED = Path(__file__).parent / "weights"
 # Weights as safetensors only: a pickle from a stranger runs code when it is loaded.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 NETWORK_TIMEOUT_SECONDS = 10
@@ -30,14 +32,16 @@ class ModelRef:
     Attributes:
         name: what to call it in tables and folder names.
         base: folder or hub id of the full weights.
+        base_name: what an adapter calls its base: a hub id, an embedded model's name, or the folder.
         adapter: folder of a LoRA adapter on that base, or None.
         notes: prompt settings and image size the adapter was trained with.
         run: the run it came from, or None.
     """
 
-    kind: Literal["folder", "run", "catalog", "hub"]
+    kind: Literal["folder", "run", "embedded", "catalog", "hub"]
     name: str
     base: str
+    base_name: str
     shape: ModelShape
     adapter: Path | None = None
     notes: dict[str, Any] | None = None
@@ -60,13 +64,16 @@ def resolve(name: str, runs_dir: Path) -> ModelRef:
         return _folder(path, "folder")
     if (runs_dir / name / ledger.RUN_FILE).is_file():
         return _folder(runs_dir / name, "run")
+    if name in embedded():
+        return _folder(EMBEDDED / name, "embedded")
     row = _catalog_row(name)
     if row is not None:
-        return ModelRef("catalog", row.name, row.hub_id, shape_from_config(row.config, row.preprocessor))
+        shape = shape_from_config(row.config, row.preprocessor)
+        return ModelRef("catalog", row.name, row.hub_id, row.hub_id, shape)
     if path.exists():
         raise ModelError("this is a file, not a model folder", where=name)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        known = [*catalog.models(), *(run.id for run in ledger.runs(runs_dir))]
+        known = [*catalog.models(), *embedded(), *(run.id for run in ledger.runs(runs_dir))]
         raise ModelError(
             f"no such model{did_you_mean(name, known)}",
             where=name,
@@ -76,12 +83,13 @@ def resolve(name: str, runs_dir: Path) -> ModelRef:
     config = _hub_json(name, "config.json")
     if config is None:
         raise ModelError("this hub repository has no config.json", where=name)
-    return ModelRef(
-        "hub",
-        name.split("/")[-1],
-        name,
-        shape_from_config(config, _hub_json(name, "preprocessor_config.json")),
-    )
+    shape = shape_from_config(config, _hub_json(name, "preprocessor_config.json"))
+    return ModelRef("hub", name.split("/")[-1], name, name, shape)
+
+
+def embedded() -> list[str]:
+    """Names of the models inside the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob("*/config.json"))
 
 
 def _catalog_row(name: str) -> catalog.Model | None:
@@ -91,15 +99,15 @@ def _catalog_row(name: str) -> catalog.Model | None:
     return None
 
 
-def _folder(path: Path, kind: Literal["folder", "run"]) -> ModelRef:
+def _folder(path: Path, kind: Literal["folder", "run", "embedded"]) -> ModelRef:
     record = places.read_json(path / ledger.RUN_FILE)
     run = record["id"] if isinstance(record, dict) else None
     notes = places.read_json(path / ledger.ADAPTER_NOTES_FILE)
     adapter_config = places.read_json(path / "adapter_config.json")
     if adapter_config is not None:
-        base = _base_of(path, adapter_config, notes)
-        shape = _shape_of(base)
-        return ModelRef(kind, path.resolve().name, base, shape, path.resolve(), notes, run)
+        name = _base_of(path, adapter_config, notes)
+        base = str(EMBEDDED / name) if name in embedded() else name
+        return ModelRef(kind, path.resolve().name, base, name, _shape_of(base), path.resolve(), notes, run)
     config = places.read_json(path / "config.json")
     if config is None:
         raise ModelError(
@@ -114,7 +122,10 @@ def _folder(path: Path, kind: Literal["folder", "run"]) -> ModelRef:
             "this folder has a configuration but no weights", where=str(path), why="no *.safetensors in it"
         )
     shape = shape_from_config(config, preprocessor_of(path))
-    return ModelRef(kind, path.resolve().name, str(path.resolve()), shape, None, notes, run)
+    base = str(path.resolve())
+    return ModelRef(
+        kind, path.resolve().name, base, path.name if kind == "embedded" else base, shape, None, notes, run
+    )
 
 
 def _base_of(folder: Path, adapter_config: dict[str, Any], notes: dict[str, Any] | None) -> str:
@@ -123,8 +134,9 @@ def _base_of(folder: Path, adapter_config: dict[str, Any], notes: dict[str, Any]
     if not base:
         raise ModelError("this adapter does not say which base it belongs to", where=str(folder))
     expected = (notes or {}).get("base_fingerprint")
-    if Path(base).is_dir():
-        if expected and fingerprint(Path(base)) != expected:
+    if base in embedded() or Path(base).is_dir():
+        here = EMBEDDED / base if base in embedded() else Path(base)
+        if expected and fingerprint(here) != expected:
             raise ModelError(
                 "this adapter was trained on another base model",
                 where=str(folder),

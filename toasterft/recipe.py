@@ -99,7 +99,7 @@ class Recipe(Section):
     """Longest image edge in px; the model's own default when unset (SmolVLM: 2048)."""
     cache_limit_gb: float | None = Field(None, ge=0.0)
     """Size limit of the image-feature cache in GB; half the free disk when unset."""
-    encode_batch_size: int = Field(16, ge=1)
+    encode_batch_size: int = Field(8, ge=1)
     """Vision tiles encoded per forward pass."""
     limit: int | None = Field(None, ge=1)
     """Use only the first N examples."""

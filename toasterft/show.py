@@ -267,6 +267,73 @@ def summary(record: dict[str, Any], where: str) -> None:
     )
 
 
+def story(found: dict[str, Any], row: dict[str, Any]) -> None:
+    """The demo's ending: before and after, one picture with the model's own words, the bill, the places."""
+    before = found["base"]
+    columns = ["questions", ">n", ">toast-tiny", *(f">after {name}" for name in found["methods"])]
+    after = [method["eval"] for method in found["methods"].values()]
+    rows = [
+        [
+            "all",
+            str(before["n"]),
+            percent(before["scores"]["robust"]),
+            *(percent(e["scores"]["robust"]) for e in after),
+        ]
+    ]
+    for kind, group in before["by_kind"].items():
+        others = [percent(e["by_kind"].get(kind, {}).get("robust")) for e in after]
+        rows.append([kind, str(group["n"]), percent(group["robust"]), *others])
+    rows.append(
+        ["format kept", "", percent(before["format_rate"]), *(percent(e["format_rate"]) for e in after)]
+    )
+    out.print()
+    table(columns, rows, title="accuracy on charts never seen (95 % interval)")
+    picture(row["image"])
+    pairs(
+        [
+            ("question", row["question"]),
+            ("base", row["base_text"]),
+            (row["method"], row["text"]),
+            ("right answer", row["gold"]),
+            ("picture", row["image"]),
+        ]
+    )
+    usd = found["usd_on_default_gpu"]
+    out.print()
+    out.print(
+        Text(
+            f"On a rented {found['gpu']} the same fine-tuning would cost about {dollars(usd)}; here it was free."
+        )
+    )
+    for name, method in found["methods"].items():
+        out.print(
+            Text(f"{name} run  ", style="dim")
+            + Text(method["run"])
+            + Text(f"  ({duration(method['measured']['seconds'])} since the start)", style="dim")
+        )
+    last = list(found["methods"].values())[-1]["run"]
+    out.print(Text("next  ", style="dim") + Text(f'toasterft ask {last} {row["image"]} "{row["question"]}"'))
+
+
+def picture(path: str, width: int = 56) -> None:
+    """A picture in the terminal, two pixels per character; nothing where the output is no terminal."""
+    if not out.is_terminal:
+        return
+    from PIL import Image
+
+    image = Image.open(path).convert("RGB")
+    height = max(2, round(image.height * width / image.width / 2) * 2)
+    pixels: Any = image.resize((width, height), Image.Resampling.LANCZOS).load()
+    for top in range(0, height, 2):
+        row = Text()
+        for column in range(width):
+            upper, lower = pixels[column, top], pixels[column, top + 1]
+            row.append(
+                "▀", style=f"rgb({upper[0]},{upper[1]},{upper[2]}) on rgb({lower[0]},{lower[1]},{lower[2]})"
+            )
+        out.print(row)
+
+
 # --- progress --------------------------------------------------------------------------------
 
 

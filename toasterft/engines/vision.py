@@ -31,6 +31,7 @@ from toasterft.geometry import fit_within
 
 # Raised when what an entry holds, or how a picture is prepared for it, changes.
 FORMAT = 1
+# Each holds one prepared image (SmolVLM: 41 MB of float32), and one more waits.
 PREPARING_THREADS = max(1, min(4, (os.cpu_count() or 1)))
 Progress = Callable[[int, int], None]
 
@@ -66,7 +67,7 @@ class Eyes:
         batch_tiles: tiles per forward pass of the tower.
     """
 
-    def __init__(self, loaded: Loaded, limit_bytes: int | None = None, batch_tiles: int = 16) -> None:
+    def __init__(self, loaded: Loaded, limit_bytes: int | None = None, batch_tiles: int = 8) -> None:
         self.loaded = loaded
         self.batch_tiles = batch_tiles
         self.encoded = 0  # images that went through the tower
@@ -117,10 +118,7 @@ class Eyes:
         batch: list[tuple[ImageRef, Pixels]] = []
         tiles = 0
         for image, pixels in zip(images, _ahead(images, lambda image: pixels_of(self.loaded, image))):
-            if batch and (
-                tiles + pixels.values.shape[1] > self.batch_tiles
-                or pixels.values.shape[2:] != batch[0][1].values.shape[2:]
-            ):
+            if batch and (tiles >= self.batch_tiles or not _alike(pixels, batch[0][1])):
                 yield batch
                 batch, tiles = [], 0
             batch.append((image, pixels))
@@ -129,25 +127,35 @@ class Eyes:
             yield batch
 
     def _encode(self, batch: list[tuple[ImageRef, Pixels]]) -> Iterator[tuple[ImageRef, Features]]:
-        """One pass of tower and connector over the tiles of several images."""
-        loaded = self.loaded
-        values = torch.cat([pixels.values for _, pixels in batch], dim=1).to(loaded.device)
+        """Tower and connector over the tiles of several images, `batch_tiles` at a time.
+
+        Tiles do not see each other, so a large image may be cut across passes.
+        """
+        values = torch.cat([pixels.values for _, pixels in batch], dim=1)
         masks = [pixels.mask for _, pixels in batch]
-        mask = (
-            torch.cat([m for m in masks if m is not None], dim=1).to(loaded.device)
-            if masks[0] is not None
-            else None
+        whole = (
+            torch.cat([mask for mask in masks if mask is not None], dim=1) if masks[0] is not None else None
         )
-        with torch.no_grad():
-            hidden = loaded.inner.get_image_features(
-                pixel_values=values, pixel_attention_mask=mask
-            ).pooler_output
+        parts = []
+        for start in range(0, values.shape[1], self.batch_tiles):
+            window = slice(start, start + self.batch_tiles)
+            parts.append(self._pass(values[:, window], None if whole is None else whole[:, window]))
+        hidden = torch.cat(parts)
         sizes = [pixels.values.shape[1] for _, pixels in batch]
         # An all-zero tile is padding to the model, which drops it; a picture never normalises to that.
         assert hidden.shape[0] == sum(sizes), "the tower dropped a tile"
         self.encoded += len(batch)
-        for (image, pixels), part in zip(batch, hidden.to(loaded.dtype).cpu().split(sizes)):
+        for (image, pixels), part in zip(batch, hidden.split(sizes)):
             yield image, Features(part.contiguous(), pixels.text)
+
+    def _pass(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        device = self.loaded.device
+        with torch.no_grad():
+            out = self.loaded.inner.get_image_features(
+                pixel_values=values.to(device), pixel_attention_mask=None if mask is None else mask.to(device)
+            )
+        features: torch.Tensor = out.pooler_output.to(self.loaded.dtype).cpu()
+        return features
 
     def _keep(self, image: ImageRef, features: Features) -> None:
         data = safetensors.torch.save({"hidden": features.hidden}, metadata={"text": features.text})
@@ -201,7 +209,9 @@ def pixels_of(loaded: Loaded, image: ImageRef) -> Pixels:
         images=[[open_upright(loaded, image)]], return_row_col_info=True, return_tensors="pt"
     )
     text = processor.replace_image_token(inputs, 0)
-    return Pixels(inputs["pixel_values"], inputs.get("pixel_attention_mask"), text)
+    mask = inputs.get("pixel_attention_mask")
+    # Tiles without padding (all of SmolVLM's) need no mask; it would weigh 2 MB a tile.
+    return Pixels(inputs["pixel_values"], None if mask is None or bool(mask.all()) else mask, text)
 
 
 def fingerprint(loaded: Loaded) -> str:
@@ -214,6 +224,11 @@ def fingerprint(loaded: Loaded) -> str:
             digest.update(f"{path}.{name}:{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _alike(one: Pixels, other: Pixels) -> bool:
+    """Whether two images' tiles can go through the tower together."""
+    return one.values.shape[2:] == other.values.shape[2:] and (one.mask is None) == (other.mask is None)
 
 
 def _ahead(items: list[ImageRef], prepare: Callable[[ImageRef], Pixels]) -> Iterator[Pixels]:

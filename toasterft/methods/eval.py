@@ -25,7 +25,7 @@ def run(job: Job, engine: Engine, report: Reporter) -> Run:
         model=job.model.name,
         data=job.data_name,
         out=job.out,
-        model_base=job.model.base,
+        model_base=job.model.base_name,
         model_adapter=str(job.model.adapter) if job.model.adapter else None,
         model_run=job.model.run,
         data_sha256=data.sha256,

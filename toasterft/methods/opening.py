@@ -145,6 +145,6 @@ def adapter_notes(job: Job, opened: Opened) -> dict[str, Any]:
         "prompt": opened.chat.prompt.model_dump(),
         "image_longest_edge": longest_edge(job),
         "load_in_4bit": quantised(job),
-        "base": job.model.base,
+        "base": job.model.base_name,
         "base_fingerprint": models.fingerprint(base) if base.is_dir() else None,
     }

@@ -138,7 +138,7 @@ def open_ledger(job: Job, data: sources.Dataset) -> Run:
         model=job.model.name,
         data=job.data_name,
         out=job.out,
-        model_base=job.model.base,
+        model_base=job.model.base_name,
         model_adapter=str(job.model.adapter) if job.model.adapter else None,
         model_run=job.model.run,
         data_sha256=data.sha256,
@@ -342,7 +342,7 @@ def save(course: Course) -> None:
     """Adapter, processor, prompt settings and the loss plot."""
     record, opened = course.record, course.opened
     try:
-        adapters.save(opened.loaded, record.path, course.job.model.base)
+        adapters.save(opened.loaded, record.path, course.job.model.base_name)
     except OSError as error:
         raise places.disk_error(error, record.path) from error
     places.write_json(record.path / ledger.ADAPTER_NOTES_FILE, opening.adapter_notes(course.job, opened))
