@@ -426,9 +426,9 @@ def charts_make(
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Charts.")] = 2000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    difficulty: Annotated[str, typer.Option("--difficulty", help="core, full or hard.")] = "core",
+    difficulty: Annotated[Literal["core", "full", "hard"], typer.Option("--difficulty")] = "core",
     style: Annotated[
-        str, typer.Option("--style", help="Trace: simplified, structured or none.")
+        Literal["simplified", "structured", "none"], typer.Option("--style", help="Trace to write.")
     ] = "simplified",
     kinds: Annotated[
         str | None, typer.Option("--kinds", help="Comma-separated question kinds; all by default.")
@@ -455,6 +455,27 @@ def charts_make(
     else:
         show.line(f"wrote {folder}: {n:,} charts, train/validation/test")
         show.line(f"next  toasterft sft --model toast-tiny --data {folder}", "dim")
+
+
+@charts_app.command("pretrain")
+def charts_pretrain(
+    words: Words = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the model.")] = Path("toast-tiny"),
+    seed: Seed = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Teach toast-tiny to see, from random weights: an hour or two on two CPU cores."""
+    source, settings = split_words(words)
+    wanted = recipe.load("pretrain", source, settings, {"seed": seed})
+    from toasterft.methods import pretrain
+
+    pretrain.run(wanted, out, show.reporter(quiet=quiet), resume=resume)
+    if not quiet:
+        show.line(f"wrote {out}")
+        show.line(f"next  toasterft eval {out} --data <charts>", "dim")
 
 
 @app.command()

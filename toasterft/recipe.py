@@ -244,7 +244,33 @@ class Ask(Recipe):
     """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
 
 
-RECIPES: dict[str, type[Recipe]] = {"sft": Sft, "eval": Eval, "ask": Ask}
+class Pretrain(Section):
+    """Teaching toast-tiny to see charts and to handle small tables as text, from random weights."""
+
+    method: Literal["pretrain"] = "pretrain"
+    seed: int = 0
+    """Seed of the first weights and of every chart."""
+    max_steps: int = Field(2400, ge=1)
+    """Optimizer steps."""
+    per_device_train_batch_size: int = Field(128, ge=2)
+    """Lessons per step."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    """Peak learning rate; falls to a fiftieth along a cosine."""
+    warmup_steps: int = Field(200, ge=0)
+    """Steps of warm-up."""
+    weight_decay: float = Field(0.01, ge=0.0)
+    """Weight decay."""
+    seeing: float = Field(0.55, ge=0.0, le=1.0)
+    """Share of lessons with an image: transcribe it, or count its labels."""
+    tags: float = Field(0.05, ge=0.0, le=1.0)
+    """Share of lessons that only write text between the tags; the others reason on a table as text."""
+    save_steps: int = Field(200, ge=1)
+    """Write a checkpoint every N steps."""
+    logging_steps: int = Field(20, ge=1)
+    """Write metrics every N steps."""
+
+
+RECIPES: dict[str, type[Section]] = {"sft": Sft, "eval": Eval, "ask": Ask, "pretrain": Pretrain}
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -255,7 +281,7 @@ def load(
     source: str | None = None,
     words: list[str] | None = None,
     flags: dict[str, Any] | None = None,
-) -> Recipe:
+) -> Any:
     """Merge file, `key=value` words and flags (the last one wins), then validate once.
 
     Args:
@@ -295,7 +321,7 @@ def load(
     return validate(schema, data, where)
 
 
-def validate(schema: type[Recipe], data: dict[str, Any], where: str) -> Recipe:
+def validate(schema: type[Section], data: dict[str, Any], where: str) -> Any:
     """The frozen recipe, or one error that names every mistake."""
     try:
         return schema.model_validate(data)
@@ -310,7 +336,7 @@ def validate(schema: type[Recipe], data: dict[str, Any], where: str) -> Recipe:
     )
 
 
-def _mistakes(schema: type[Recipe], error: ValidationError) -> list[str]:
+def _mistakes(schema: type[Section], error: ValidationError) -> list[str]:
     # A union field reports once per branch, with the branch's own name in the path: one line is enough.
     by_path: dict[str, list[Any]] = {}
     for item in error.errors():
@@ -324,7 +350,7 @@ def _mistakes(schema: type[Recipe], error: ValidationError) -> list[str]:
     return [_mistake(schema, path, items) for path, items in by_path.items()]
 
 
-def _mistake(schema: type[Recipe], path: str, items: list[Any]) -> str:
+def _mistake(schema: type[Section], path: str, items: list[Any]) -> str:
     item = items[0]
     if item["type"] == "extra_forbidden":
         known = fields(schema)
@@ -411,6 +437,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: Section) -> str:
     """The resolved recipe as YAML; loading it again gives an equal recipe."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -27,6 +27,10 @@ TEXT = {
     "max_position_embeddings": 1024,
 }
 VOCABULARY = 1024
+# transformers' 0.02 suits widths of thousands. At 192 it leaves attention all but flat, and the step
+# "find this word in the table, read what follows" is not learned in 3,600 steps; from 0.06 it is there
+# after 200 (`benchmarks/results/pretraining.md`, 2026-11-21).
+INITIAL_STD = 0.06
 # The rows the tokenizer learns from; enough that every word of the grammar has occurred.
 CORPUS_ITEMS = 4000
 
@@ -35,6 +39,9 @@ IMAGE, FAKE, GLOBAL = "<image>", "<fake_token_around_image>", "<global-img>"
 TILE_TAGS = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
 # Unlike a borrowed model this one owns its tags: each is one ordinary token, so that decoding keeps it.
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
+# GPT-2's way of cutting text, but with " = 12" in one piece: what follows a label is then its value, and
+# reading a table back is one step of attention ("what came after this word?") instead of two.
+PIECES = r" = \d+| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CHAT_TEMPLATE = (
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
     "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
@@ -66,11 +73,23 @@ def build(folder: Path, seed: int = 0) -> Path:
     )
     torch.manual_seed(seed)
     model = transformers.Idefics3ForConditionalGeneration(config)
+    _initialise(model.model.text_model)
     model.generation_config.eos_token_id = ids[EOS]
     model.generation_config.pad_token_id = ids[PAD]
     model.save_pretrained(folder)
     write_processor(folder)
     return folder
+
+
+def _initialise(text_model: Any) -> None:
+    """Weights of the language model from N(0, INITIAL_STD); less where layers write to the residual."""
+    import torch
+
+    writes = INITIAL_STD / (2 * len(text_model.layers)) ** 0.5
+    for name, parameter in text_model.named_parameters():
+        if parameter.dim() == 2:
+            std = writes if name.endswith(("o_proj.weight", "down_proj.weight")) else INITIAL_STD
+            torch.nn.init.normal_(parameter, std=std)
 
 
 def write_processor(folder: Path) -> None:
@@ -99,10 +118,12 @@ def write_processor(folder: Path) -> None:
 def make_tokenizer() -> Any:
     """A byte-level BPE tokenizer that has met every word the charts use: most are single tokens."""
     import transformers
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    cut = pre_tokenizers.Split(Regex(PIECES), "isolated")
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    raw.pre_tokenizer = pre_tokenizers.Sequence([cut, bytes_only])
     raw.decoder = decoders.ByteLevel()
     special = [UNKNOWN, BOS, PAD, FAKE, IMAGE, GLOBAL, *TILE_TAGS, EOS]
     trainer = trainers.BpeTrainer(
@@ -124,5 +145,5 @@ def _corpus() -> list[str]:
     for difficulty in ("core", "full"):
         for _, item in itertools.islice(charts.stream(0, difficulty), CORPUS_ITEMS):
             lines += [item.question, f" {item.simplified}", f" {item.structured}", item.answer]
-    numbers = [f" {number} {number}" for number in range(101)]
-    return lines + numbers * 20 + ["User: Assistant: System:"] * 20
+    numbers = [f" {number} = {number}" for number in range(101)]
+    return lines + numbers * 20 + ["User:", "Assistant:", "System:"] * 2000
