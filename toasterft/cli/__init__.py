@@ -1,0 +1,51 @@
+"""The commands: parse, one call, show. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import toasterft
+from toasterft import show
+from toasterft.cli import looking, playing, training, using
+from toasterft.errors import ToasterError
+
+app = typer.Typer(
+    help="Fine-tune small vision-language models on one cheap GPU, with the bill known before the start.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# Without a name, a group's commands become this program's own, in this order.
+for group in (training, using, looking, playing):
+    app.add_typer(group.app)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        show.version_line(toasterft.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every explained ending prints one message and has its own exit code."""
+    json_output = "--json" in sys.argv[1:]
+    try:
+        app()
+    except ToasterError as problem:
+        show.error(problem, json_output=json_output)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        show.err.print("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) went away: nothing is wrong, and nobody is listening.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
