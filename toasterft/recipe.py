@@ -206,6 +206,86 @@ class Sft(Trained):
     method: Literal["sft"] = "sft"
 
 
+class Policy(Trained):
+    """What methods that learn from their own samples have in common; names and meanings are TRL's."""
+
+    learning_rate: float = Field(1e-5, gt=0.0)
+    """Peak learning rate."""
+    per_device_train_batch_size: int = Field(8, ge=1)
+    """Completions per forward pass and device; exact in any split with gradient_accumulation_steps."""
+    gradient_accumulation_steps: int = Field(4, ge=1)
+    """Forward passes per optimizer step."""
+    num_generations: int = Field(8, ge=2, le=256)
+    """Completions sampled per prompt (G)."""
+    num_iterations: int = Field(1, ge=1)
+    """Optimizer steps per batch of samples."""
+    epsilon: float = Field(0.2, gt=0.0, lt=1.0)
+    """Clip range below: the ratio new/old stays above 1 - epsilon."""
+    epsilon_high: float | None = Field(None, gt=0.0)
+    """Clip range above; epsilon when unset. ClipLow sets it lower than epsilon."""
+    delta: float | None = Field(None, gt=1.0)
+    """Cap of the unclipped ratio."""
+    beta: float = Field(0.0, ge=0.0)
+    """Weight of the KL distance to the policy this run started from."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Divide advantages by the standard deviation of the group, of the whole step, or not."""
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "grpo"
+    """How token losses are averaged."""
+    temperature: float = Field(1.0, gt=0.0)
+    """Sampling temperature; log-probabilities are taken at it."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Nucleus sampling."""
+    mask_truncated_completions: bool = False
+    """Leave completions that hit max_completion_length out of the loss."""
+    branches_per_forward: int | None = Field(None, ge=1)
+    """Completions of one prompt per forward pass at most; all of a group when unset."""
+    rollout_batch_size: int = Field(64, ge=1)
+    """Completions sampled at once; no effect on the result's distribution."""
+    rewards: dict[str, float] = {"accuracy": 1.0, "format": 0.5}
+    """Weights of reward functions: accuracy, format, length, or your own as my.module:fn."""
+    log_completions_steps: int = Field(10, ge=1)
+    """Show and keep sampled completions every N optimizer steps."""
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Groups per optimizer step and device."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps // self.num_generations
+
+    @property
+    def updates_differ(self) -> bool:
+        """Whether a sample is used after the policy moved; only then can the ratio leave 1."""
+        return self.num_iterations > 1
+
+    @model_validator(mode="after")
+    def _groups_are_whole(self) -> Policy:
+        completions = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        if completions % self.num_generations:
+            raise ValueError(
+                f"per_device_train_batch_size x gradient_accumulation_steps ({completions}) must be a multiple of "
+                f"num_generations ({self.num_generations}): groups are never split over steps"
+            )
+        large, small = self.per_device_train_batch_size, self.num_generations
+        if max(large, small) % min(large, small):
+            raise ValueError(
+                f"per_device_train_batch_size ({large}) must divide num_generations ({small}) or be a multiple of it"
+            )
+        if not self.rewards:
+            raise ValueError("rewards is empty: nothing would be learned")
+        clips = self.epsilon != 0.2 or self.epsilon_high is not None or self.delta is not None
+        if clips and not self.updates_differ:
+            raise ValueError(
+                "this clip range cannot act: with one update per sample the ratio is exactly 1; "
+                "num_iterations=2 makes it act"
+            )
+        return self
+
+
+class Grpo(Policy):
+    """Group-relative policy optimisation on sampled answers."""
+
+    method: Literal["grpo"] = "grpo"
+
+
 class Eval(Recipe):
     """Accuracy with intervals of a run or model."""
 
@@ -270,7 +350,7 @@ class Pretrain(Section):
     """Write metrics every N steps."""
 
 
-RECIPES: dict[str, type[Section]] = {"sft": Sft, "eval": Eval, "ask": Ask, "pretrain": Pretrain}
+RECIPES: dict[str, type[Section]] = {"sft": Sft, "grpo": Grpo, "eval": Eval, "ask": Ask, "pretrain": Pretrain}
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -314,7 +394,11 @@ def load(
             value = yaml.safe_load(text) if text else None
         except yaml.YAMLError:
             value = text
-        _put(data, key.strip().split("."), value)
+        keys = key.strip().split(".")
+        default = schema.model_fields[keys[0]].default if keys[0] in schema.model_fields else None
+        if len(keys) > 1 and isinstance(default, dict):
+            data.setdefault(keys[0], dict(default))  # rewards.length=0.2 adds to the rewards there are
+        _put(data, keys, value)
     for key, value in (flags or {}).items():
         if value is not None:
             data[key] = value

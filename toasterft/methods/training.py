@@ -229,7 +229,10 @@ class Guarded:
     watch: Watch
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        return self.watched(super().training_step(*args, **kwargs))  # type: ignore[misc]
+
+    def watched(self, loss: Any) -> Any:
+        """The loss of one step, its gradients thrown away where it is not finite."""
         if math.isfinite(float(loss)):
             self.watch.non_finite = 0
             return loss

@@ -1,0 +1,165 @@
+"""One prompt, many continuations, one forward pass.
+
+A group of completions shares its prompt, and with images the prompt is nearly all of the sequence. Packed
+as a tree, the prompt is computed once, forward and backward, whatever the size of the group:
+
+    [ prompt (P) | branch 1 (L) | branch 2 (L) | … | branch G (L) ]
+
+A branch sees the prompt and itself, and its positions continue the prompt's. The attention below never
+builds the (P + G·L)² mask: the prompt attends to itself, then each branch to prompt and branch, which is
+P² + G·L·(P + L) instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "toasterft_tree"
+# Families whose positions are a plain count; M-RoPE spreads an image over three axes of position.
+PLAIN_POSITIONS = ("idefics3", "smolvlm", "internvl", "llava_onevision")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where prompt and branches lie in a packed batch.
+
+    Attributes:
+        prompt_mask: [B, 1, P, P], True where a prompt position may look; None where no prompt is padded.
+        branch_mask: [B·G, 1, L, P + L] likewise for the branches.
+    """
+
+    prompt: int
+    branches: int
+    length: int
+    prompt_mask: torch.Tensor | None
+    branch_mask: torch.Tensor
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    tree: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """SDPA over a tree; without one, transformers' own SDPA.
+
+    Args:
+        query: [B, heads, T, head_dim]; key and value may have fewer heads.
+    """
+    if tree is None:
+        out: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        return out
+    groups = getattr(module, "num_key_value_groups", 1)
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    batch, heads, _, width = query.shape
+    count, length, split = tree.branches, tree.length, [tree.prompt, tree.branches * tree.length]
+    (query_p, query_b), (key_p, key_b), (value_p, value_b) = (
+        tensor.split(split, dim=2) for tensor in (query, key, value)
+    )
+    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling}
+    prompt = scaled_dot_product_attention(
+        query_p, key_p, value_p, tree.prompt_mask, is_causal=tree.prompt_mask is None, **options
+    )
+
+    def apart(branches: torch.Tensor) -> torch.Tensor:
+        """[B, heads, G·L, d] → [B·G, heads, L, d]"""
+        rows = branches.view(batch, heads, count, length, width).transpose(1, 2)
+        return rows.reshape(batch * count, heads, length, width)
+
+    def after(shared: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """The prompt's keys before each branch's own: [B·G, heads, P + L, d]"""
+        return torch.cat([shared.repeat_interleave(count, dim=0), apart(own)], dim=2)
+
+    branches = scaled_dot_product_attention(
+        apart(query_b), after(key_p, key_b), after(value_p, value_b), tree.branch_mask, **options
+    )
+    branches = branches.view(batch, count, heads, length, width).transpose(2, 3)
+    flat = branches.reshape(batch, count * length, heads, width)
+    return torch.cat([prompt.transpose(1, 2), flat], dim=1), None
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def install(inner: Any) -> None:
+    """Let the language model attend with this; for whatever is no tree it stays plain SDPA.
+
+    For good rather than around a call: with gradient checkpointing the backward pass attends again.
+    """
+    inner.config.get_text_config()._attn_implementation = NAME
+
+
+def hidden(
+    inner: Any,
+    prompts: Sequence[list[int]],
+    branches: Sequence[Sequence[list[int]]],
+    visual: dict[str, torch.Tensor],
+    pad: int,
+) -> torch.Tensor:
+    """Last hidden states that predict each branch token, from one forward pass.
+
+    Args:
+        inner: the `…ForConditionalGeneration`, prepared by `install`.
+        prompts: B lists of token ids, image tokens expanded.
+        branches: B lists of G non-empty lists of token ids.
+        visual: image features of all prompts, in order.
+
+    Returns:
+        [B, G, L, hidden]; position t predicts token t. Beyond a branch's length: anything.
+    """
+    device = inner.device
+    wide, long = max(map(len, prompts)), max(len(ids) for group in branches for ids in group)
+    count = len(branches[0])
+    rows, positions, real = [], [], torch.zeros(len(prompts), wide, dtype=torch.bool)
+    for place, (prompt, group) in enumerate(zip(prompts, branches)):
+        padding = wide - len(prompt)
+        real[place, padding:] = True
+        rows.append([pad] * padding + prompt)
+        positions.append([0] * padding + list(range(len(prompt))))
+        for ids in group:
+            rows[-1] += ids + [pad] * (long - len(ids))
+            positions[-1] += range(len(prompt), len(prompt) + long)
+    layout = _layout(real.to(device), count, long)
+    out = inner.model(
+        input_ids=torch.tensor(rows, device=device),
+        position_ids=torch.tensor(positions, device=device),
+        # Four dimensions: passed on as it is. The layout says who sees whom.
+        attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+        use_cache=False,
+        tree=layout,
+        **{name: tensor.to(device) for name, tensor in visual.items()},
+    ).last_hidden_state
+    last = out[:, wide - 1 : wide].unsqueeze(1).expand(-1, count, -1, -1)
+    own = out[:, wide:].unflatten(1, (count, long))
+    return torch.cat([last, own[:, :, :-1]], dim=2)
+
+
+def _layout(real: torch.Tensor, count: int, long: int) -> Layout:
+    """Masks from which prompt positions are real, [B, P] bool (padding on the left)."""
+    batch, wide = real.shape
+    prompt_mask = None
+    if not bool(real.all()):
+        causal = torch.ones(wide, wide, dtype=torch.bool, device=real.device).tril()
+        # A padded position sees itself, so that its softmax is not 0/0.
+        itself = torch.eye(wide, dtype=torch.bool, device=real.device)
+        prompt_mask = (causal & real[:, None, :] | itself).unsqueeze(1)
+    shared = real[:, None, None, :].expand(batch, count, long, wide)
+    own = torch.ones(long, long, dtype=torch.bool, device=real.device).tril().expand(batch, count, long, long)
+    branch_mask = torch.cat([shared, own], dim=-1).reshape(batch * count, 1, long, wide + long)
+    return Layout(wide, count, long, prompt_mask, branch_mask)
