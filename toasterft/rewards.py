@@ -7,6 +7,7 @@ function, `my.module:fn`.
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -127,4 +128,4 @@ class Rewards:
 
     def total(self, earned: dict[str, float]) -> float:
         """The weighted sum; a reward that raised adds nothing."""
-        return sum(self.weights[name] * value for name, value in earned.items() if value == value)
+        return sum(self.weights[name] * value for name, value in earned.items() if not math.isnan(value))

@@ -250,16 +250,10 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
     old = new.detach() + 0.4 * torch.randn(flat, generator=generator)
     reference = new.detach() + 0.3 * torch.randn(flat, generator=generator) if beta else None
     clip = objective.Clip(0.2, 0.1, None)
-    terms = objective.token_loss(
-        new[None], old[None], None if reference is None else reference[None], torch.zeros(1), clip, beta
-    )
-    assert terms.loss.shape == (1, flat)
     each = advantage.flatten().repeat_interleave(lengths)
-    terms = objective.token_loss(
-        new[:, None], old[:, None], None if reference is None else reference[:, None], each, clip, beta
-    )
+    terms = objective.token_loss(new, old, reference, each, clip, beta)
     weights = objective.token_weights(lengths, loss_type, max_completion_length=9)
-    ours = (terms.loss.squeeze(1) * weights.repeat_interleave(lengths)).sum()
+    ours = (terms.loss * weights.repeat_interleave(lengths)).sum()
     ours.backward()
     our_gradients = gradients(model)
 
@@ -288,6 +282,7 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
             "completion_mask": mask.long(),
             "pixel_values": batch["pixel_values"],
             "pixel_attention_mask": batch["pixel_attention_mask"],
+            "num_images": [1] * len(repeated),
             "advantages": advantage.flatten(),
             "old_per_token_logps": padded(old, 0.0),
             "num_items_in_batch": lengths.sum(),

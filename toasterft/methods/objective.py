@@ -1,6 +1,6 @@
 """The arithmetic of group-relative policy optimisation, as pure functions on tensors.
 
-Rows are completions: R of them, padded to T tokens. Names and semantics are TRL's `GRPOTrainer`; the
+Tokens of all completions lie flat, one after the other, without padding. Names and semantics are TRL's `GRPOTrainer`; the
 tests named `referee` hold loss and gradients against it.
 """
 
@@ -31,7 +31,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Terms:
-    """Per-token loss [R, T], and what is worth logging about it (masked later)."""
+    """Per-token loss [N], and what is worth logging about it."""
 
     loss: torch.Tensor
     kl: torch.Tensor | None
@@ -72,20 +72,20 @@ def token_loss(
     """-min(r·A, clip(r)·A) + beta·KL per token, with the KL estimate exp(d) - d - 1, d = reference - new.
 
     Args:
-        new, old, reference: log-probabilities [R, T]; only `new` carries gradient.
-        advantage: [R].
+        new, old, reference: log-probabilities of N tokens; only `new` carries gradient.
+        advantage: each token's completion's, [N].
     """
-    ratio, weight = torch.exp(new - old), advantage.unsqueeze(1)
+    ratio = torch.exp(new - old)
     held = ratio.clamp(1 - clip.low, 1 + clip.high)
     free = ratio if clip.delta is None else ratio.clamp(max=clip.delta)
-    loss = -torch.min(free * weight, held * weight)
+    loss = -torch.min(free * advantage, held * advantage)
     kl = None
     if reference is not None:
         distance = reference - new
         kl = torch.exp(distance) - distance - 1
         loss = loss + beta * kl
-    low = (ratio < 1 - clip.low) & (weight < 0)
-    high = (ratio > 1 + clip.high) & (weight > 0)
+    low = (ratio < 1 - clip.low) & (advantage < 0)
+    high = (ratio > 1 + clip.high) & (advantage > 0)
     return Terms(loss, None if kl is None else kl.detach(), low, high)
 
 
@@ -97,14 +97,15 @@ def token_weights(
     all_tokens: float | None = None,
     processes: int = 1,
 ) -> torch.Tensor:
-    """What each token of a row counts in the loss of a whole optimizer step.
+    """What each token of a completion counts in the loss of a whole optimizer step.
 
     Fixed for the step before it is split, so that any split into micro-batches adds up to the same loss.
 
     Args:
-        lengths: tokens per row that count, [R]: 0 for a row that was cut off and is masked.
-        loss_type: `grpo` means tokens per row, then rows; `bnpo` means this process's tokens; `dapo` means
-            tokens of all processes; `dr_grpo` divides by rows times the length limit.
+        lengths: tokens that count of each completion, [R]: 0 for one that was cut off and is masked.
+        loss_type: `grpo` averages over tokens of a completion, then over completions; `bnpo` over this
+            process's tokens; `dapo` over those of all processes; `dr_grpo` divides by completions times the
+            length limit.
         all_tokens: tokens of all processes (dapo).
         processes: gradients are averaged over this many.
 
