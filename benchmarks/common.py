@@ -88,3 +88,25 @@ def child(script: Path, *words: str, environment: dict[str, str] | None = None) 
     )
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def policy_trainer(kind: Any, opened: Any, examples: list[Any], **settings: Any) -> Any:
+    """A policy trainer on a model in memory, outside any run: for timing single steps."""
+    import tempfile
+
+    from toasterft import recipe
+    from toasterft.job import Job
+    from toasterft.ledger import Run
+    from toasterft.meter import Meter
+    from toasterft.methods.training import Course
+    from toasterft.methods.watch import Watch
+    from toasterft.progress import Silent
+
+    method = kind.__name__.removesuffix("Trainer").lower().replace("policy", "grpo")
+    words = {"max_steps": 1, "save_steps": 1000, "optim": "paged_adamw_8bit", "seed": 0, **settings}
+    wanted = recipe.RECIPES[method].model_validate({"method": method, **words})
+    record = Run(Path(tempfile.mkdtemp()), {})
+    watch = Watch(record, Silent(), Meter())
+    # Only what a trainer reads of a course; there is no plan and no ledger here.
+    course = Course(Job.__new__(Job), wanted, opened, record, examples, [], watch, Silent())  # type: ignore[arg-type]
+    return kind(course)

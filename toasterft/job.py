@@ -6,21 +6,25 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toasterft import catalog, estimate, hardware, models
+from toasterft import catalog, hardware, meter, models, places
 from toasterft.catalog import Gpu
 from toasterft.data import sources, survey
-from toasterft.data.survey import Survey
-from toasterft.errors import DataError, FitError, MissingExtra, ModelError, UserError
-from toasterft.estimate import Estimate
+from toasterft.data.example import Example
+from toasterft.data.survey import Sizes, Survey
+from toasterft.errors import BudgetError, DataError, MissingExtra, ModelError, UserError
+from toasterft.estimate import Estimate, Plan, ladder
+from toasterft.geometry import Geometry, IdeficsGeometry
+from toasterft.ledger import Run
 from toasterft.models import ModelRef
-from toasterft.recipe import Recipe, Trained
+from toasterft.recipe import Eval, Prompt, Recipe, Trained
 
 # Above this share of dropped samples a run would teach something else than its data.
-MAX_DROPPED = 0.05
+MAX_DROPPED = survey.MAX_DROPPED
 # What the plan shows beside the chosen size: SmolVLM at one tile, five tiles, and its default.
 SHOWN_LONGEST_EDGES_PX = (512, 1024, 2048)
 
@@ -41,8 +45,11 @@ class Job:
     Attributes:
         engine: `plain` or `unsloth`.
         data_name: short name of the training or evaluation data.
-        estimate: the plan for `target`; None for commands without one.
+        plan: the run as estimates see it, for other GPUs and other settings; None for commands without one.
+        estimate: what it takes on `target`; None for commands without one.
         usd_per_hour: what the meter counts with; None where nobody named a price for this machine.
+        budget_usd, max_seconds: caps of the run, over all its processes.
+        resume: the run to go on with, or None for a new one.
     """
 
     recipe: Recipe
@@ -52,9 +59,13 @@ class Job:
     runs_dir: Path
     data_name: str = ""
     survey: Survey | None = None
+    plan: Plan | None = None
     estimate: Estimate | None = None
     usd_per_hour: float | None = None
     out: Path | None = None
+    budget_usd: float | None = None
+    max_seconds: float | None = None
+    resume: Run | None = None
 
 
 def prepare_training(recipe: Trained, runs_dir: Path, *, out: Path | None = None) -> Job:
@@ -66,15 +77,10 @@ def prepare_training(recipe: Trained, runs_dir: Path, *, out: Path | None = None
     model = models.resolve(recipe.model, runs_dir)
     _check_training(recipe, model)
     target = choose_gpu(recipe.gpu)
-    counted = _survey(recipe, model)
-    planned = estimate.of_training(
-        model.shape,
-        counted,
-        recipe,
-        target.gpu,
-        price=recipe.price,
-        today=datetime.date.today(),
-    )
+    plan = _plan(recipe, model)
+    counted = plan.survey
+    if plan.drops_too_many:
+        raise too_many_dropped(counted.over_max_length, counted.rows, counted.longest_tokens, recipe)
     return Job(
         recipe=recipe,
         model=model,
@@ -83,10 +89,56 @@ def prepare_training(recipe: Trained, runs_dir: Path, *, out: Path | None = None
         runs_dir=runs_dir,
         data_name=Path(recipe.data).stem,
         survey=counted,
-        estimate=planned,
+        plan=plan,
+        estimate=plan.on(target.gpu, price=recipe.price, today=datetime.date.today()),
         usd_per_hour=_meter_price(recipe, target),
         out=out,
     )
+
+
+def prepare_evaluation(recipe: Eval, runs_dir: Path) -> Job:
+    """An evaluation with its estimate, for `toasterft estimate eval`.
+
+    Raises:
+        UserError: model or data cannot be had.
+    """
+    model = models.resolve(recipe.model, runs_dir)
+    target = choose_gpu(recipe.gpu)
+    notes = model.notes or {}
+    held = recipe.load_in_4bit if recipe.load_in_4bit is not None else bool(notes.get("load_in_4bit"))
+    recipe = recipe.model_copy(update={"load_in_4bit": held})
+    row = _not_here(recipe.data)
+    if row is not None:
+        rows = row.test_rows or row.rows
+        sizes = survey.of_row(row, min(rows, recipe.limit or rows))
+    else:
+        data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
+        sizes = survey.measure(data.examples, recipe.prompt or Prompt(), _counter(model))
+    plan = Plan(replace(model.shape, geometry=_geometry(recipe, model)), recipe, sizes, swappable=False)
+    return Job(
+        recipe=recipe,
+        model=model,
+        engine=choose_engine(recipe.engine, model),
+        target=target,
+        runs_dir=runs_dir,
+        data_name=Path(recipe.data).stem,
+        survey=plan.survey,
+        plan=plan,
+        estimate=plan.on(target.gpu, price=recipe.price, today=datetime.date.today()),
+        usd_per_hour=_meter_price(recipe, target),
+    )
+
+
+def measure(data: str) -> Sizes:
+    """What rows of some data measure, whatever the model: for a teacher that is to write their reasoning.
+
+    Raises:
+        DataError: the data cannot be had.
+    """
+    row = _not_here(data)
+    if row is not None:
+        return survey.of_row(row, row.rows)
+    return survey.measure(sources.load(data, purpose="train").examples, Prompt(), None)
 
 
 def prepare_use(recipe: Recipe, runs_dir: Path, *, data_name: str = "", out: Path | None = None) -> Job:
@@ -150,18 +202,50 @@ def require_ready(job: Job) -> None:
 
     Raises:
         DataError: the data is a catalog row that is neither here nor on the hub.
-        FitError: the GPU in this machine is too small.
+        FitError: the GPU in this machine, or the one that was named, is too small; with ways to make it fit.
     """
     recipe = job.recipe
-    if isinstance(recipe, Trained) and not sources.on_this_machine(recipe.data):
-        row = catalog.datasets().get(recipe.data)
-        if row is not None and row.hub_id is None:
-            raise DataError(f"{row.name} is not on this machine; nothing was run", next_step=row.get)
-    if job.estimate is not None and job.target.present and not job.estimate.fits:
-        need, have = job.estimate.vram_bytes["peak"] / 1e9, job.target.gpu.vram_gb
-        raise FitError(
-            f"needs about {need:.1f} GB; {job.target.gpu.name} has {have:.0f} GB",
-            next_step="try per_device_train_batch_size=1, gradient_checkpointing=true, or a smaller image_longest_edge",
+    row = _not_here(recipe.data) if isinstance(recipe, Trained) else None
+    if row is not None and row.hub_id is None:
+        raise DataError(f"{row.name} is not on this machine; nothing was run", next_step=row.get)
+    if job.plan is None or hardware.gpu() is None:
+        return  # a CPU run needs no GPU's memory; a GPU that is only planned for may be any
+    for gpu in {target.gpu.name: target.gpu for target in (choose_gpu(None), job.target)}.values():
+        if job.plan.peak_bytes() > gpu.vram_bytes:
+            raise ladder.refusal(job.plan, gpu)
+
+
+def require_within_caps(job: Job, *, over: bool) -> None:
+    """Refuse a run whose likely dollars or hours exceed its cap.
+
+    Args:
+        over: start all the same; the cap still holds.
+
+    Raises:
+        BudgetError: more is likely, or there is a budget and nothing to count dollars with.
+    """
+    if job.budget_usd is not None and job.usd_per_hour is None:
+        raise BudgetError(
+            "a budget needs a price: nobody said what an hour of this machine costs; nothing was run",
+            next_step=f"--price DOLLARS_PER_HOUR, or --max-hours instead of --budget {job.budget_usd:g}",
+        )
+    # The estimate is for a GPU; on a machine without that GPU it says nothing about this run.
+    if over or job.estimate is None or not job.target.present:
+        return
+    spent = places.read_json(job.resume.path / meter.SPEND_FILE) or {} if job.resume else {}
+    hours = job.estimate.seconds.likely / 3600
+    if job.budget_usd is not None and job.usd_per_hour is not None:
+        likely = hours * job.usd_per_hour
+        left = job.budget_usd - float(spent.get("usd") or 0)
+        if likely > left:
+            raise BudgetError(
+                f"likely to cost ${likely:.2f}, more than the ${left:.2f} left of the budget; nothing was run",
+                next_step="--yes starts all the same; `toasterft estimate … --budget` says what would fit",
+            )
+    if job.max_seconds is not None and hours * 3600 > job.max_seconds - float(spent.get("seconds") or 0):
+        raise BudgetError(
+            f"likely to take {hours:.1f} h, more than --max-hours; nothing was run",
+            next_step="--yes starts all the same and stops at the cap",
         )
 
 
@@ -176,24 +260,67 @@ def _check_training(recipe: Trained, model: ModelRef) -> None:
         raise ModelError("train_vision cannot continue from a LoRA adapter", where=recipe.model)
 
 
-def _survey(recipe: Trained, model: ModelRef) -> Survey:
-    geometry = model.shape.geometry.with_longest_edge(recipe.image_longest_edge)
-    row = catalog.datasets().get(recipe.data)
-    if not sources.on_this_machine(recipe.data) and row is not None:
-        return survey.of_row(row, geometry, recipe.max_length, recipe.limit)
+def _plan(recipe: Trained, model: ModelRef) -> Plan:
+    """What the data measures and the model is, read once."""
+    shape = replace(model.shape, geometry=_geometry(recipe, model))
+    count = None
+    row = _not_here(recipe.data)
+    if row is not None:
+        sizes = survey.of_row(row, min(row.rows, recipe.limit or row.rows))
+    else:
+        count = _counter(model)
+        sizes = survey.measure(_training_rows(recipe), recipe.prompt, count)
+    held_out = _held_out(recipe, count)
+    return Plan(shape, recipe, sizes, held_out, swappable=model.adapter is None)
+
+
+def _not_here(name: str) -> catalog.DatasetRow | None:
+    """The catalog row of data that is planned for without being on this machine."""
+    return None if sources.on_this_machine(name) else catalog.datasets().get(name)
+
+
+def _training_rows(recipe: Trained) -> list[Example]:
     data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
-    examples = data.examples
-    if recipe.rows_without_reasoning == "drop":
-        examples = [example for example in examples if example.reasoning is not None]
-        if not examples:
-            raise DataError(
-                "no row carries reasoning", where=recipe.data, next_step="rows_without_reasoning=keep"
-            )
-    count = survey.counter(Path(model.base)) if model.local else None
-    found = survey.of_examples(examples, geometry, recipe.prompt, recipe.max_length, count)
-    if found.over_max_length > MAX_DROPPED * found.rows:
-        raise too_many_dropped(found.over_max_length, found.rows, found.longest_tokens, recipe)
-    return found
+    if recipe.rows_without_reasoning == "keep":
+        return data.examples
+    examples = [example for example in data.examples if example.reasoning is not None]
+    if not examples:
+        raise DataError(
+            "no row carries reasoning", where=recipe.data, next_step="rows_without_reasoning=keep"
+        )
+    return examples
+
+
+def _held_out(recipe: Trained, count: Callable[[str], int] | None) -> Sizes | None:
+    """Rows that are answered at the end: counted, or taken to be as many as `eval_limit` allows."""
+    name = recipe.eval_data or recipe.data
+    row = _not_here(name)
+    if row is not None:
+        rows = row.validation_rows or row.test_rows or row.rows
+        return survey.of_row(row, min(rows, recipe.eval_limit or rows))
+    named = recipe.eval_data is not None or recipe.eval_split is not None
+    if not named and not sources.has_split(name, "validate"):
+        return None
+    data = sources.load(
+        name, purpose="validate", split=recipe.eval_split, limit=recipe.eval_limit, seed=recipe.seed
+    )
+    return survey.measure(data.examples, recipe.prompt, count)
+
+
+def _geometry(recipe: Recipe, model: ModelRef) -> Geometry:
+    """The model's tiles at the recipe's image size, else at the one its adapter was trained with."""
+    saved: int | None = (model.notes or {}).get("image_longest_edge")
+    return model.shape.geometry.with_longest_edge(recipe.image_longest_edge or saved)
+
+
+def _counter(model: ModelRef) -> Callable[[str], int] | None:
+    """Tokens of a text by the model's own tokenizer: from its folder, or from the hub's files if cached."""
+    if model.local:
+        return survey.counter(Path(model.base))
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model.base, "tokenizer.json")
+    return survey.counter(Path(cached).parent) if isinstance(cached, str) else None
 
 
 def too_many_dropped(dropped: int, rows: int, longest_tokens: int, recipe: Trained) -> UserError:
@@ -217,28 +344,21 @@ def _meter_price(recipe: Recipe, target: Target) -> float | None:
 
 def edges(job: Job) -> list[dict[str, Any]]:
     """The same run at other image sizes: tiles per image, tokens per row, seconds and dollars."""
-    assert isinstance(job.recipe, Trained)
-    if job.model.shape.model_type not in ("idefics3", "smolvlm"):
+    assert job.plan is not None
+    if not isinstance(job.model.shape.geometry, IdeficsGeometry):
         return []
     rows = []
     for longest_px in SHOWN_LONGEST_EDGES_PX:
-        recipe = job.recipe.model_copy(update={"image_longest_edge": longest_px, "max_length": 10**6})
-        counted = _survey(recipe, job.model)
-        planned = estimate.of_training(
-            job.model.shape,
-            counted,
-            recipe,
-            job.target.gpu,
-            price=recipe.price,
-            today=datetime.date.today(),
-        )
+        plan = job.plan.changed({"image_longest_edge": longest_px, "max_length": 10**6})
+        planned = plan.on(job.target.gpu, price=job.recipe.price, today=datetime.date.today())
+        counted = plan.survey
         rows.append(
             {
                 "image_longest_edge": longest_px,
                 "tiles": counted.tiles,
                 "row_tokens": counted.row_tokens,
                 "longest_tokens": counted.longest_tokens,
-                "peak_bytes": planned.vram_bytes["peak"],
+                "peak_bytes": planned.peak_bytes,
                 "seconds": planned.seconds.likely,
                 "usd": planned.usd.likely if planned.usd else None,
             }

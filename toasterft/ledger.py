@@ -16,6 +16,7 @@ step is removed again.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import os
 import platform
@@ -26,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import toasterft
 from toasterft import places
@@ -39,6 +40,7 @@ RECIPE_FILE = "recipe.yaml"
 # Prompt settings and base of an adapter, read by every later command on it.
 ADAPTER_NOTES_FILE = "toasterft.json"
 CHECKPOINTS = "checkpoints"
+LOCK_FILE = ".lock"
 
 RECORDED_PACKAGES = (
     "torch",
@@ -62,6 +64,7 @@ class Run:
 
     path: Path
     record: dict[str, Any] = field(default_factory=dict)
+    _lock: IO[str] | None = None  # a lock lasts as long as its file is open
 
     @property
     def id(self) -> str:
@@ -90,6 +93,48 @@ class Run:
     def checkpoints(self) -> Path:
         return self.path / CHECKPOINTS
 
+    def lock(self) -> None:
+        """Keep every other process off this run until `unlock`, or until this process ends.
+
+        Raises:
+            UserError: another process has it.
+        """
+        handle = open(self.path / LOCK_FILE, "w")  # noqa: SIM115 - stays open: closing it unlocks
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            raise UserError(
+                "another process is working on this run",
+                where=str(self.path),
+                why=f"process {self.record.get('process_id')} holds its lock",
+            ) from None
+        self._lock = handle
+
+    def unlock(self) -> None:
+        """Let others work on this run again."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written to its end (its state file is written last)."""
+        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        for path in reversed(found):
+            try:
+                if "global_step" in json.loads((path / "trainer_state.json").read_text(encoding="utf-8")):
+                    return path
+            except (OSError, json.JSONDecodeError):
+                continue
+        return None
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics of steps that are about to be done again."""
+        file = self.path / METRICS_FILE
+        if file.exists():
+            kept = [row for row in _lines(file) if row.get("step", 0) <= step]
+            places.write_atomic(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+
     def discard(self) -> None:
         """Remove the folder of a run in which nothing happened."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -106,7 +151,6 @@ def create(
     Raises:
         UserError: the folder exists and holds something, or cannot be made.
     """
-    now = datetime.datetime.now().astimezone()
     try:
         if out is not None:
             if out.exists() and any(out.iterdir()):
@@ -118,7 +162,9 @@ def create(
             out.mkdir(parents=True, exist_ok=True)
             path = out
         else:
-            path = _new_folder(runs_dir, f"{now:%Y%m%d-%H%M%S}-{method}-{_slug(model)}-{_slug(data)}")
+            path = _new_folder(
+                runs_dir, f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{method}-{_slug(model)}-{_slug(data)}"
+            )
     except OSError as error:
         raise places.disk_error(error, out or runs_dir) from error
     run = Run(path)
@@ -128,7 +174,7 @@ def create(
         method=method,
         status="running",
         stop_reason=None,
-        started_at=now.isoformat(timespec="seconds"),
+        started_at=now(),
         process_id=os.getpid(),
         machine={
             "python": platform.python_version(),
@@ -140,6 +186,11 @@ def create(
         **record,
     )
     return run
+
+
+def now() -> str:
+    """Local time with its offset, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def open_run(name: str, runs_dir: Path) -> Run:

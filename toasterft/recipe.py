@@ -286,6 +286,32 @@ class Grpo(Policy):
     method: Literal["grpo"] = "grpo"
 
 
+class Dyme(Policy):
+    """DyME: per prompt group, memorise the reference where every sample is wrong, else explore."""
+
+    method: Literal["dyme"] = "dyme"
+    model: str = "SmolVLM-500M"
+    """Folder, earlier run, catalog name, or hub id."""
+    rewards: dict[str, float] = {"accuracy": 1.0, "format": 1.0, "thinking": 1.0}
+    """Weights of reward functions; accuracy alone decides between memorising and exploring."""
+    sft_weight: float = Field(1.0, ge=0.0)
+    """Advantage of a memorised row: 1 as the official code, num_generations as the paper's equation 8."""
+    soft_power: float | None = Field(None, gt=0.0)
+    """Memorise in partly solved groups too, with weight sft_weight·(1 - c/G)^soft_power; unset is binary."""
+    memorise: bool = True
+    """False: groups without a right answer teach nothing (ablation)."""
+    explore: bool = True
+    """False: groups with a right answer teach nothing (ablation)."""
+    refine: bool = True
+    """Rewrite the reference trace of a memorised group from the visual facts, where the data has them."""
+
+    @model_validator(mode="after")
+    def _accuracy_decides(self) -> Dyme:
+        if "accuracy" not in self.rewards:
+            raise ValueError("rewards needs accuracy: it decides between memorising and exploring")
+        return self
+
+
 class Eval(Recipe):
     """Accuracy with intervals of a run or model."""
 
@@ -350,7 +376,7 @@ class Pretrain(Section):
     """Write metrics every N steps."""
 
 
-RECIPES: dict[str, type[Section]] = {"sft": Sft, "grpo": Grpo, "eval": Eval, "ask": Ask, "pretrain": Pretrain}
+RECIPES: dict[str, type[Section]] = {"sft": Sft, "grpo": Grpo, "dyme": Dyme, "eval": Eval, "ask": Ask, "pretrain": Pretrain}
 
 
 # --- reading ---------------------------------------------------------------------------------

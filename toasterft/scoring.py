@@ -354,10 +354,30 @@ class Scored:
     correct: dict[str, bool]
     well_formed: bool
     completion_tokens: int
+    pairs: tuple[int, int] | None = None
+    """(right, in the table) of a transcription's `label = value` pairs; None for other questions."""
+
+
+_LABEL_VALUE = re.compile(r"\s*(.+?)\s*=\s*([^,]+?)\s*(?:,|\.?\s*$)")
+
+
+def table_pairs(said: str, gold: str) -> tuple[int, int] | None:
+    """How many of a table's `label = value` pairs a transcription has right, and how many there are.
+
+    A pair said twice counts once; None where `gold` is no table of at least two pairs.
+    """
+    wanted = _LABEL_VALUE.findall(gold)
+    if len(wanted) < 2:
+        return None
+    return len(set(_LABEL_VALUE.findall(said)) & set(wanted)), len(set(wanted))
 
 
 def _rate(outcomes: list[bool]) -> dict[str, float]:
-    rate = Rate.of(sum(outcomes), len(outcomes))
+    return _share(sum(outcomes), len(outcomes))
+
+
+def _share(right: int, count: int) -> dict[str, float]:
+    rate = Rate.of(right, count)
     return {"value": rate.value, "low": rate.low, "high": rate.high}
 
 
@@ -372,8 +392,11 @@ def summarise(rows: Iterable[Scored]) -> dict[str, Any]:
     for row in rows:
         if row.kind is not None:
             by_kind.setdefault(row.kind, []).append(row.correct["robust"])
+    tables = [row.pairs for row in rows if row.pairs is not None]
+    pairs = [right for right, _ in tables], [there for _, there in tables]
     return {
         "n": len(rows),
+        **({"pairs": {"n": sum(pairs[1]), **_share(sum(pairs[0]), sum(pairs[1]))}} if tables else {}),
         "scores": {name: _rate([row.correct[name] for row in rows]) for name in SCORERS},
         "by_kind": {k: {"n": len(by_kind[k]), "robust": _rate(by_kind[k])} for k in sorted(by_kind)},
         "format_rate": _rate([row.well_formed for row in rows]),

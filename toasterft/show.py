@@ -16,9 +16,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from toasterft import catalog
+from toasterft.catalog import Gpu
 from toasterft.errors import ToasterError
+from toasterft.estimate import Estimate, Spread
+from toasterft.estimate.budget import Suggestion
+from toasterft.estimate.ladder import Rung
+from toasterft.estimate.teaching import Lesson
 from toasterft.job import Job
 from toasterft.progress import Reporter, Silent
+from toasterft.recipe import Policy, Trained
 
 # Results go to stdout, everything about the way there to stderr, so that `--json` can be piped.
 out = Console(highlight=False)
@@ -204,6 +211,307 @@ def plan(job: Job, edges: list[dict[str, Any]]) -> None:
     )
 
 
+# --- estimates -------------------------------------------------------------------------------
+
+
+def ranged_time(values: Spread) -> str:
+    """likely (low–high), all in the unit that suits them."""
+    if values.high < 600:
+        unit, seconds = "s", 1
+    else:
+        unit, seconds = ("min", 60) if values.likely < 5400 else ("h", 3600)
+
+    def figure(value: float) -> str:
+        part = value / seconds
+        return f"{part:.0f}" if part >= 9.5 or unit == "s" else f"{part:.1f}"
+
+    return f"{figure(values.likely)} ({figure(values.low)}–{figure(values.high)}) {unit}"
+
+
+def ranged_usd(values: Spread) -> str:
+    """likely (low–high) dollars; one figure where they are all nothing."""
+    if not values.high:
+        return dollars(0)
+    digits = 0 if values.likely >= 9.5 else 2 if values.likely >= 0.095 else 3
+    return f"{dollars(values.likely)} ({values.low:.{digits}f}–{values.high:.{digits}f})"
+
+
+def asked(job: Job, where: str) -> None:
+    """What an estimate is about: the run and its data."""
+    survey, recipe, plan = job.survey, job.recipe, job.plan
+    assert survey is not None
+    assert plan is not None
+    out.print()
+    out.print(
+        Text(f"estimate {recipe.method}  ", style="bold cyan")
+        + Text(job.model.name, style="bold")
+        + Text(f" on {job.data_name}")
+    )
+    text_tokens = survey.prompt_tokens - survey.image_tokens
+    rows = [
+        ("for", where),
+        (
+            "data",
+            f"{survey.rows:,} rows, {survey.images:,} images"
+            + (f" of {survey.tiles:.1f} tiles" if survey.tiles > 1 else "")
+            + f", {survey.rows * survey.row_tokens / 1e6:.1f} M tokens",
+        ),
+        (
+            "a row",
+            f"{survey.row_tokens:,.0f} tokens: {survey.image_tokens:,.0f} image, {text_tokens:.0f} text, "
+            f"{survey.completion_tokens:.0f} to write; longest {survey.longest_tokens:,}",
+        ),
+    ]
+    if isinstance(recipe, Trained):
+        share = 100 * survey.over_max_length / survey.rows
+        left_out = f"{share:.1f} % of the rows are longer and left out" if share else "no row is longer"
+        held_out = plan.held_out_survey
+        answered = f"{held_out.rows:,} questions answered" if held_out else "nothing evaluated"
+        rows.append(("max_length", f"{recipe.max_length:,}: {left_out}"))
+        rows.append(("run", f"{_batches(job)}; then {answered}"))
+    pairs(rows)
+
+
+def _batches(job: Job) -> str:
+    recipe, steps = job.recipe, job.estimate.optimizer_steps if job.estimate else 0
+    assert isinstance(recipe, Trained)
+    size = f"{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
+    group = f" completions, {recipe.num_generations} per prompt" if isinstance(recipe, Policy) else " rows"
+    return f"{steps:,} optimizer steps of {size}{group}"
+
+
+def estimated(planned: Estimate, vram_gb: float) -> None:
+    """One run on one GPU, phase by phase."""
+    grid = _grid("phase", ">memory", "largest parts", ">time")
+    for name, taken in planned.phase_seconds.items():
+        items = planned.phase_bytes.get(name, {})
+        grid.add_row(
+            name,
+            size(items["peak"]) if items else "–",
+            _parts(items),
+            ranged_time(taken),
+            style="" if name == planned.phase else "dim",
+        )
+    total, outside = planned.seconds, planned.vram_bytes["cuda_and_slack"]
+    grid.add_section()
+    verdict = "fits" if planned.fits else "does not fit"
+    grid.add_row(
+        "all",
+        size(planned.peak_bytes),
+        f"of {vram_gb:.0f} GB: {verdict}; peak in {planned.phase}",
+        ranged_time(total),
+        style="bold green" if planned.fits else "bold red",
+    )
+    out.print(grid)
+    line(f"memory includes {size(outside)} for CUDA and what its allocator holds back", "dim")
+    price = planned.price
+    dated = f", {price['as_of']}" if price and price["as_of"] else ""
+    pairs(
+        [
+            (
+                "dollars",
+                "no price known: give --price"
+                if planned.usd is None or price is None
+                else f"{ranged_usd(planned.usd)} at ${price['usd_per_hour']:.2f}/h, {price['source']}{dated}",
+            ),
+            (
+                "disk",
+                ", ".join(
+                    f"{size(value)} {name.replace('_', ' ')}"
+                    for name, value in planned.disk_bytes.items()
+                    if value
+                )
+                or "nothing kept",
+            ),
+        ]
+    )
+    if planned.compute_units is not None:
+        units = planned.compute_units
+        line(f"on a paid plan {units.likely:.1f} ({units.low:.1f}–{units.high:.1f}) compute units")
+    for note in planned.notes:
+        _warn(note)
+
+
+def _parts(items: dict[str, int], most: int = 3) -> str:
+    """The largest items of a phase."""
+    named = [pair for pair in items.items() if pair[0] not in ("peak", "cuda_and_slack") and pair[1]]
+    largest = sorted(named, key=lambda item: -item[1])[:most]
+    return ", ".join(f"{name.replace('_', ' ')} {size(value)}" for name, value in largest)
+
+
+def compared(
+    rows: Sequence[Estimate], gpus: dict[str, Gpu], cheapest: Estimate | None, rented: Estimate | None
+) -> None:
+    """One run on every GPU, cheapest first."""
+    grid = _grid("GPU", ">memory", ">time", ">dollars", ">$/h")
+    for row in rows:
+        price = "–" if row.price is None else f"{row.price['usd_per_hour']:.2f}"
+        mark = "▸ " if row is cheapest else "  "
+        half = "" if gpus[row.gpu].bf16 else "*"
+        grid.add_row(
+            f"{mark}{row.gpu}{half}",
+            f"{row.peak_bytes / 1e9:.1f} of {gpus[row.gpu].vram_gb:.0f} GB {'✓' if row.fits else '✗'}",
+            ranged_time(row.seconds),
+            "–" if row.usd is None else ranged_usd(row.usd),
+            price + ("†" if row.price_flag else " "),
+            style="bold green" if row is cheapest else "" if row.fits else "dim",
+        )
+    out.print(grid)
+    if cheapest is None:
+        line("fits none of the GPUs that have a price", "bold red")
+    else:
+        assert cheapest.usd is not None
+        free = f", {_units(cheapest)}" if cheapest.compute_units else ""
+        text = f"▸ cheapest that fits: {cheapest.gpu}, {ranged_usd(cheapest.usd)}{free}"
+        line(text, "green")
+        if rented is not None and rented is not cheapest and rented.usd is not None:
+            line(f"  cheapest rented:     {rented.gpu}, {ranged_usd(rented.usd)}", "green")
+    if any(row.price_flag for row in rows):
+        line(
+            f"† price undated or over {catalog.STALE_AFTER_DAYS} days old: check it, or give --price",
+            "yellow",
+        )
+    if any(not gpus[row.gpu].bf16 for row in rows):
+        line("* no bfloat16: runs in float16", "yellow")
+
+
+def _units(row: Estimate) -> str:
+    assert row.compute_units is not None
+    units = row.compute_units
+    return f"or {units.likely:.1f} ({units.low:.1f}–{units.high:.1f}) compute units on a paid plan"
+
+
+def edges(rows: Sequence[dict[str, Any]]) -> None:
+    """The same run at other image sizes."""
+    if rows:
+        table(
+            ["longest edge", ">tiles", ">tokens/row", ">longest", ">memory", ">time", ">dollars"],
+            [
+                [
+                    f"{row['image_longest_edge']} px",
+                    f"{row['tiles']:.1f}",
+                    f"{row['row_tokens']:.0f}",
+                    f"{row['longest_tokens']:,}",
+                    size(row["peak_bytes"]),
+                    duration(row["seconds"]),
+                    dollars(row["usd"]),
+                ]
+                for row in rows
+            ],
+        )
+
+
+def rungs(ways: Sequence[Rung], gpu: str) -> None:
+    """What to change when a run does not fit."""
+    if not ways:
+        return
+    out.print()
+    line(f"does not fit {gpu}; what would change that (exact keeps the mathematics):", "bold")
+    grid = _grid("kind", "change", ">memory", "")
+    for way in ways:
+        grid.add_row(
+            way.kind,
+            way.words(),
+            size(way.peak_bytes),
+            "✓" if way.fits else "✗",
+            style="" if way.fits else "dim",
+        )
+    out.print(grid)
+
+
+def within_budget(usd: float, planned: Estimate, offers: Sequence[Suggestion]) -> None:
+    """Whether a run is within a sum of money, and what would be."""
+    assert planned.usd is not None
+    out.print()
+    likely = ranged_usd(planned.usd)
+    if planned.usd.likely <= usd:
+        line(f"within the budget of {dollars(usd)} on {planned.gpu}: {likely}", "bold green")
+        if planned.usd.high > usd:
+            line("at the slow end of the estimate it is not", "yellow")
+        return
+    line(f"over the budget of {dollars(usd)} on {planned.gpu}: {likely}", "bold red")
+    if not offers:
+        line("no single change brings it down to that; --gpu all compares GPUs")
+        return
+    line("each of these alone is within it:")
+    grid = _grid("less of", "change", ">dollars", ">time", ">memory")
+    for offer in offers:
+        found = offer.estimate
+        change = " ".join(f"{key}={value}" for key, value in offer.changes.items())
+        assert found.usd is not None
+        grid.add_row(
+            offer.what,
+            change,
+            ranged_usd(found.usd),
+            ranged_time(found.seconds),
+            size(found.peak_bytes) + ("" if found.fits else " ✗"),
+        )
+    out.print(grid)
+
+
+def taught(data: str, lessons: Sequence[Lesson], provenance: str, usd: float | None) -> None:
+    """What teachers would take to write reasoning for a data set."""
+    one = lessons[0]
+    out.print()
+    out.print(
+        Text("estimate cot  ", style="bold cyan")
+        + Text(f"{one.rows:,} traces", style="bold")
+        + Text(f" for {data}")
+    )
+    pairs(
+        [
+            (
+                "a request",
+                f"{one.prompt_tokens:.0f} tokens of text and {one.image_tokens:,.0f} of image in, "
+                f"{one.completion_tokens:.0f} out and what is thought",
+            )
+        ]
+    )
+    grid = _grid("teacher", ">dollars", ">batch", ">$/M in/out", *([">rows"] if usd is not None else []))
+    for row in lessons:
+        price = row.price
+        cells = [
+            row.teacher,
+            ranged_usd(row.usd),
+            "–" if row.batch_usd is None else dollars(row.batch_usd.likely),
+            f"{price['input_usd_per_mtok']:.2f}/{price['output_usd_per_mtok']:.2f}"
+            + ("†" if row.flag else " "),
+        ]
+        if usd is not None:
+            cells.append(f"{row.affordable_rows:,}")
+        grid.add_row(*cells, style="" if row.usable else "dim")
+    out.print(grid)
+    for row in lessons:
+        if row.flag:
+            _warn(f"† {row.teacher}: {row.flag}")
+    if usd is not None:
+        line(f"rows: traces that the likely cost leaves within {dollars(usd)}")
+    line(
+        "batch: half price for an answer within a day. Likely: some thinking, one request in seven repeated; "
+        "high: thinking as in a published data set's bill. "
+        f"Sizes: {provenance}",
+        "dim",
+    )
+
+
+def caveat(provenance: str) -> None:
+    """What every estimate rests on."""
+    out.print(Text(f"rough closed-form plan; unverified on CUDA. Sizes: {provenance}", style="dim"))
+
+
+def _grid(*columns: str) -> Table:
+    """A table whose first column is never broken; columns that start with `>` are right-aligned."""
+    grid = Table(box=box.SIMPLE, pad_edge=False)
+    for place, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        grid.add_column(column.removeprefix(">"), justify=justify, no_wrap=place == 0 or justify == "right")
+    return grid
+
+
+def _warn(text: str) -> None:
+    out.print(Text(f"! {text}", style="yellow"))
+
+
 # --- runs and scores -------------------------------------------------------------------------
 
 
@@ -219,8 +527,10 @@ def scores(result: dict[str, Any]) -> None:
             ["kind", ">n", ">robust accuracy"],
             [[kind, str(row["n"]), percent(row["robust"])] for kind, row in result["by_kind"].items()],
         )
+    read = result.get("pairs")
     pairs(
         [
+            *([(f"pairs read of {read['n']}", percent(read))] if read else []),
             ("format kept", percent(result["format_rate"])),
             ("mean length", f"{result['mean_completion_tokens']:.0f} tokens"),
         ]

@@ -28,7 +28,7 @@ LAZY = {"datasets", "torch", "transformers"}
 # Each module may import those before it in this list, and nothing after it.
 ORDER = [
     "errors", "places", "recipe", "geometry", "shapes", "catalog", "charts", "data", "estimate", "cache", "hardware",
-    "ledger", "models", "scoring", "progress", "plots", "toast", "job", "health", "engines", "methods", "run", "demo",
+    "ledger", "meter", "models", "scoring", "rewards", "progress", "plots", "toast", "job", "health", "engines", "methods", "run", "demo",
     "show", "cli",
 ]  # fmt: skip
 EXCEPTIONS = {("engines", "models")}

@@ -1,4 +1,4 @@
-"""Facts with a source and a date: models, GPUs and their prices, data sets.
+"""Facts with a source and a date: models, GPUs and their prices, data sets, teachers and theirs.
 
 The rows are YAML files beside this one. To add a model, a GPU or a price, add a row.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ HERE = Path(__file__).parent
 # November 2026), so an older figure is shown with a mark.
 STALE_AFTER_DAYS = 90
 DEFAULT_GPU = "A40"
+# Gemini 2 counts a picture up to this edge as one tile, a larger one in tiles of two thirds of its short
+# edge (rule of ai.google.dev/gemini-api/docs/image-understanding, from memory).
+TEACHER_ONE_TILE_PX = 384
+
+
+def price_flag(as_of: datetime.date | None, today: datetime.date) -> str | None:
+    """`undated`, `N days old`, or None where the price is fresh."""
+    if as_of is None:
+        return "undated"
+    days = (today - as_of).days
+    return f"{days} days old" if days > STALE_AFTER_DAYS else None
 
 
 @dataclass(frozen=True)
@@ -36,10 +48,7 @@ class Offer:
 
     def flag(self, today: datetime.date) -> str | None:
         """`undated`, `N days old`, or None where the price is fresh."""
-        if self.as_of is None:
-            return "undated"
-        days = (today - self.as_of).days
-        return f"{days} days old" if days > STALE_AFTER_DAYS else None
+        return price_flag(self.as_of, today)
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,55 @@ class DatasetRow:
     get: str
     licence: str = ""
     hub_id: str | None = field(default=None)
+    validation_rows: int | None = None
+    test_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model behind an API that writes reasoning, with its price in dollars per million tokens.
+
+    Attributes:
+        image_tokens: what one picture counts as; None where it is counted in tiles (`tile_tokens` each).
+        batch_factor: price of the same request in a batch that may take a day; None where none is stated.
+        gone: the day it was shut down, or may be from.
+        later: prices that replace these from a day on.
+    """
+
+    name: str
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    as_of: datetime.date | None
+    source: str
+    status: str
+    image_tokens: int | None = None
+    tile_tokens: int | None = None
+    batch_factor: float | None = None
+    gone: datetime.date | None = None
+    later: dict[str, Any] | None = None
+
+    def at(self, today: datetime.date) -> Teacher:
+        """The row with the prices that hold on a day."""
+        if self.later is None or today < self.later["from"]:
+            return self
+        prices = {key: value for key, value in self.later.items() if key != "from"}
+        return replace(self, **prices, later=None)
+
+    def flag(self, today: datetime.date) -> str | None:
+        """`shut down`, `may be shut down`, `undated`, `N days old`, or None."""
+        if self.gone is not None and today >= self.gone:
+            return self.status
+        return price_flag(self.as_of, today)
+
+    def tokens_of_image(self, width_px: int, height_px: int) -> int:
+        """What one picture counts as in a request."""
+        if self.image_tokens is not None:
+            return self.image_tokens
+        assert self.tile_tokens is not None
+        if max(width_px, height_px) <= TEACHER_ONE_TILE_PX:
+            return self.tile_tokens
+        unit = max(1, math.floor(min(width_px, height_px) / 1.5))
+        return math.ceil(width_px / unit) * math.ceil(height_px / unit) * self.tile_tokens
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
@@ -123,6 +181,27 @@ def datasets() -> dict[str, DatasetRow]:
     return {
         row["name"]: DatasetRow(**{**row, "image_px": tuple(row["image_px"])}) for row in _rows("datasets")
     }
+
+
+@functools.cache
+def teachers() -> dict[str, Teacher]:
+    return {row["name"]: Teacher(**row) for row in _rows("teachers")}
+
+
+def teacher(name: str) -> Teacher:
+    """The row of an API model.
+
+    Raises:
+        UserError: with the nearest known name.
+    """
+    rows = teachers()
+    found = {key.lower(): row for key, row in rows.items()}.get(name.lower())
+    if found is None:
+        raise UserError(
+            f"no price known for the teacher {name!r}{did_you_mean(name, list(rows))}",
+            why=f"there are: {', '.join(rows)}",
+        )
+    return found
 
 
 def gpu(name: str) -> Gpu:

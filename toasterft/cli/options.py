@@ -24,6 +24,21 @@ RunsDir = Annotated[Path | None, typer.Option("--runs-dir", help="Where runs are
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show the plan and stop; needs no torch, data or weights.")
 ]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", help="Dollars: refused if more is likely, stopped before more is spent."),
+]
+MaxHours = Annotated[float | None, typer.Option("--max-hours", help="Hours: as --budget.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Start although the estimate exceeds the cap; the cap holds.")
+]
+Resume = Annotated[
+    str | None, typer.Option("--resume", help="A run to go on with, from its last checkpoint.")
+]
+After = Annotated[
+    str | None,
+    typer.Option("--after", help="Shell command for the end, however it ends (stop the rented machine)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Step = Annotated[bool, typer.Option("--step", help='Append "Let\'s think step by step." to the question.')]

@@ -2,100 +2,117 @@
 
 from __future__ import annotations
 
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from toasterft import job, places, recipe, show
+from toasterft import job, ledger, places, recipe, show
 from toasterft.cli.options import (
+    After,
+    Budget,
     Data,
     DryRun,
     GpuName,
     Json,
     Limit,
+    MaxHours,
     Model,
     Out,
     Price,
     Quiet,
+    Resume,
     RunsDir,
     Seed,
     Words,
+    Yes,
     split_words,
 )
+from toasterft.errors import UserError
 from toasterft.recipe import Trained
 
 app = typer.Typer()
 
 # The paper's values are not public (CLGRPO, arXiv 2506.18048). Ours: the usual range below, half of it
 # above, so that rare tokens grow slowly; and two updates per sample, because with one the ratio is 1.
+CLIP_LOW_HELP = "grpo only: ClipLow, epsilon=0.2 epsilon_high=0.1 num_iterations=2 (our values)."
 CLIP_LOW = {"epsilon": 0.2, "epsilon_high": 0.1, "num_iterations": 2}
 
 
-@app.command()
-def sft(
-    words: Words = None,
-    model: Model = None,
-    data: Data = None,
-    gpu: GpuName = None,
-    price: Price = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    out: Out = None,
-    runs_dir: RunsDir = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers."""
-    flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
-    train("sft", words, flags, out=out, runs_dir=runs_dir, dry_run=dry_run, json=json, quiet=quiet)
+def command(method: str, about: str) -> None:
+    """Add one training command; they share every flag."""
+
+    @app.command(method, help=about)
+    def _(
+        words: Words = None,
+        model: Model = None,
+        data: Data = None,
+        clip_low: Annotated[bool, typer.Option("--clip-low", help=CLIP_LOW_HELP)] = False,
+        gpu: GpuName = None,
+        price: Price = None,
+        budget: Budget = None,
+        max_hours: MaxHours = None,
+        limit: Limit = None,
+        seed: Seed = None,
+        out: Out = None,
+        runs_dir: RunsDir = None,
+        resume: Resume = None,
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        after: After = None,
+        json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        if clip_low and method != "grpo":
+            raise UserError(f"--clip-low is a setting of grpo, not of {method}")
+        flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
+        # Before the words, so that a stated value wins over the preset's.
+        preset = [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
+        try:
+            prepared = _prepare(
+                method, [*preset, *(words or [])], flags, out, places.runs_dir(runs_dir), resume
+            )
+            seconds = None if max_hours is None else 3600 * max_hours
+            capped = replace(prepared, budget_usd=budget, max_seconds=seconds)
+            train(capped, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
+        finally:
+            if after and not dry_run:
+                subprocess.run(after, shell=True, check=False)
 
 
-@app.command()
-def grpo(
-    words: Words = None,
-    model: Model = None,
-    data: Data = None,
-    clip_low: Annotated[
-        bool,
-        typer.Option(
-            "--clip-low", help="ClipLow: epsilon=0.2 epsilon_high=0.1 num_iterations=2 (our values)."
-        ),
-    ] = False,
-    gpu: GpuName = None,
-    price: Price = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    out: Out = None,
-    runs_dir: RunsDir = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """GRPO: sample answers, reward them, learn from what beat its group."""
-    flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
-    # Before the words, so that a stated value wins over the preset's.
-    words = [*(f"{key}={value}" for key, value in CLIP_LOW.items()), *(words or [])] if clip_low else words
-    train("grpo", words, flags, out=out, runs_dir=runs_dir, dry_run=dry_run, json=json, quiet=quiet)
+command("sft", "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers.")
+command("grpo", "GRPO: sample answers, reward them, learn from what beat its group.")
 
 
-def train(
-    method: str,
-    words: list[str] | None,
-    flags: dict[str, Any],
-    *,
-    out: Path | None,
-    runs_dir: Path | None,
-    dry_run: bool,
-    json: bool,
-    quiet: bool,
-) -> None:
-    """What every training command does: plan, show, and unless it is a dry run, launch."""
+def _prepare(
+    method: str, words: list[str], flags: dict[str, Any], out: Path | None, runs_dir: Path, resume: str | None
+) -> job.Job:
     source, settings = split_words(words)
-    wanted = recipe.load(method, source, settings, flags)
-    assert isinstance(wanted, Trained)
-    prepared = job.prepare_training(wanted, places.runs_dir(runs_dir), out=out)
+    if resume is None:
+        wanted = recipe.load(method, source, settings, flags)
+        assert isinstance(wanted, Trained)
+        return job.prepare_training(wanted, runs_dir, out=out)
+    changed = [*settings, *filter(None, [source]), *(name for name in flags if flags[name] is not None)]
+    if set(changed) - {"price"}:
+        raise UserError(
+            f"a resumed run keeps its settings: {', '.join(changed)} cannot change",
+            next_step=f"toasterft {method} --resume {resume}",
+        )
+    found = ledger.open_run(resume, runs_dir)
+    if found.record["status"] == "done":
+        raise UserError("this run is done: there is nothing to resume", where=str(found.path))
+    price = {"price": flags["price"]} if flags["price"] is not None else {}
+    wanted = recipe.load(method, str(found.path / ledger.RECIPE_FILE), [], price)
+    prepared = job.prepare_training(wanted, runs_dir)
+    return replace(
+        prepared, resume=found, usd_per_hour=prepared.usd_per_hour or found.record.get("usd_per_hour")
+    )
+
+
+def train(prepared: job.Job, *, dry_run: bool, yes: bool, json: bool, quiet: bool) -> None:
+    """What every training command does: show the plan, and unless it is a dry run, launch."""
     edges = job.edges(prepared) if dry_run else []
     if not json and not quiet:
         show.plan(prepared, edges)
@@ -104,6 +121,7 @@ def train(
             show.as_json(plan_json(prepared, edges))
         return
     job.require_ready(prepared)
+    job.require_within_caps(prepared, over=yes)
     from toasterft import run
 
     record = run.launch(prepared, show.reporter(quiet=quiet))

@@ -34,6 +34,7 @@ class Answer:
             correct={name: scorer(self.parsed.answer, gold) for name, scorer in scoring.SCORERS.items()},
             well_formed=self.parsed.well_formed,
             completion_tokens=self.tokens,
+            pairs=scoring.table_pairs(self.parsed.answer, gold),
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from toasterft.engines import Engine
 from toasterft.errors import UserError
 from toasterft.job import Job
 from toasterft.ledger import Run
+from toasterft.meter import Meter
 from toasterft.methods import answering, opening
-from toasterft.methods.watch import peak_memory_bytes, seconds_since_start
+from toasterft.methods.watch import peak_memory_bytes
 from toasterft.progress import Reporter
 from toasterft.recipe import Eval, dump
 
@@ -18,6 +19,7 @@ def run(job: Job, engine: Engine, report: Reporter) -> Run:
     """Answer every question of a split greedily; scores in run.json, answers in samples.jsonl."""
     recipe = job.recipe
     assert isinstance(recipe, Eval)
+    meter = Meter(job.usd_per_hour)
     data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
     record = ledger.create(
         job.runs_dir,
@@ -63,11 +65,13 @@ def run(job: Job, engine: Engine, report: Reporter) -> Run:
         raise
     finally:
         report.done()
-    seconds = seconds_since_start()
-    usd = None if job.usd_per_hour is None else seconds / 3600 * job.usd_per_hour
     record.update(
         status="done",
-        measured={"seconds": round(seconds, 2), "usd": usd, "peak_memory_bytes": peak_memory_bytes()},
+        measured={
+            "seconds": round(meter.seconds, 2),
+            "usd": meter.usd,
+            "peak_memory_bytes": peak_memory_bytes(),
+        },
         notes=opened.loaded.notes,
         eval=answering.summary(given),
     )

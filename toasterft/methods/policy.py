@@ -82,16 +82,16 @@ class PolicyTrainer(Guarded, transformers.Trainer):
             rows = inputs["rows"].tolist()
             examples = [self.course.train[row] for row in rows]
             self.rollout = roll_out(self.opened, rows, examples, self.recipe, self.rewards)
+            self._tell(self.rollout)
             self.advantage(self.rollout.groups)
             self._score(self.rollout.groups)
-            self._tell(self.rollout)
         began = time.monotonic()
         loss = self._update(self.rollout.groups)
-        self._note("seconds/update", time.monotonic() - began)
+        self.note("seconds/update", time.monotonic() - began)
         return self.watched(loss)
 
     def advantage(self, groups: list[Group]) -> None:
-        """Set each group's advantages from its rewards."""
+        """Set each group's advantages from its rewards; a method may also replace completions here."""
         totals = torch.stack([group.total for group in groups])
         for group, row in zip(groups, objective.advantages(totals, self.recipe.scale_rewards)):
             group.advantage = row
@@ -241,8 +241,8 @@ class PolicyTrainer(Guarded, transformers.Trainer):
             values = torch.tensor([each[name] for group in groups for each in group.earned])
             values = values[~values.isnan()]
             if len(values):
-                self._note(f"rewards/{name}/mean", float(values.mean()))
-                self._note(f"rewards/{name}/std", float(values.std()) if len(values) > 1 else 0.0)
+                self.note(f"rewards/{name}/mean", float(values.mean()))
+                self.note(f"rewards/{name}/std", float(values.std()) if len(values) > 1 else 0.0)
         totals = torch.stack([group.total for group in groups])
         spread = totals.max(dim=1).values > totals.min(dim=1).values
         completions = [each for group in groups for each in group.completions]
@@ -264,7 +264,7 @@ class PolicyTrainer(Guarded, transformers.Trainer):
             facts["groups/all_right"] = float((correct.mean(1) == 1).float().mean())
             facts["groups/some_right"] = 1 - facts["groups/none_right"] - facts["groups/all_right"]
         for name, value in facts.items():
-            self._note(name, value)
+            self.note(name, value)
         self.alarms.hear(facts)
         if self.state.global_step % self.recipe.log_completions_steps == 0:
             self._keep_samples(groups[0])
@@ -285,7 +285,7 @@ class PolicyTrainer(Guarded, transformers.Trainer):
                 }
             )
 
-    def _note(self, name: str, value: float) -> None:
+    def note(self, name: str, value: float) -> None:
         """Averaged over the steps of a log row."""
         self._seen[name].append(value)
 
@@ -305,16 +305,24 @@ class PolicyTrainer(Guarded, transformers.Trainer):
 
     # --- checkpoints between two updates on the same samples
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        if self.rollout is not None and self.state.global_step % self.recipe.num_iterations:
-            save_rollout(self.rollout, folder)
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        # Before the state file, whose presence says that a checkpoint is whole.
+        super()._save_optimizer_and_scheduler(output_dir)
+        self.save_state(Path(output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
-        if (Path(resume_from_checkpoint) / ROLLOUT_FILE).exists():
-            self.rollout = self._load_rollout(Path(resume_from_checkpoint))
+        self.load_state(Path(resume_from_checkpoint))
+
+    def save_state(self, folder: Path) -> None:
+        """What a method needs beside weights and optimizer to go on exactly."""
+        if self.rollout is not None and self.state.global_step % self.recipe.num_iterations:
+            save_rollout(self.rollout, folder)
+
+    def load_state(self, folder: Path) -> None:
+        """The counterpart of `save_state`."""
+        if (folder / ROLLOUT_FILE).exists():
+            self.rollout = self._load_rollout(folder)
 
     def _load_rollout(self, folder: Path) -> Rollout:
         stored = places.read_json(folder / ROLLOUT_FILE)
@@ -418,6 +426,17 @@ class Alarms:
         if max(self.history["format_rate"]) > 0.5 and max(recent["format_rate"]) < 0.1:
             self._ring(
                 "format", "the answer format is gone (a lower learning rate, beta > 0, or a format reward)"
+            )
+
+    def hear_switch(self, memorised: float) -> None:
+        """The share of groups that memorised in one step (DyME)."""
+        self.history["memorise"].append(memorised)
+        recent, formats = self.history["memorise"][-self.PATIENCE :], self.history["format_rate"]
+        if len(recent) == self.PATIENCE and min(recent) > 0.95 and sum(formats[-self.PATIENCE :]) < 0.5:
+            self._ring(
+                "memorise",
+                "nearly every group memorises and the answer format does not come (a lower learning rate, "
+                "temperature 0.7, warmup_steps=50, a shorter max_completion_length, or sft first)",
             )
 
     def _ring(self, key: str, text: str) -> None:

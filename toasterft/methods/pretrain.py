@@ -22,9 +22,11 @@ from toasterft import charts, ledger, places, plots, toast
 from toasterft.charts import Chart, ChartItem
 from toasterft.errors import UserError
 from toasterft.ledger import Run
+from toasterft.meter import Meter
+from toasterft.methods import training
 from toasterft.methods.inputs import IGNORE
 from toasterft.methods.training import Guarded
-from toasterft.methods.watch import Watch, peak_memory_bytes, seconds_since_start
+from toasterft.methods.watch import Watch
 from toasterft.progress import Reporter
 from toasterft.recipe import Pretrain, dump
 
@@ -48,7 +50,9 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     model = transformers.AutoModelForImageTextToText.from_pretrained(
         weights, dtype=torch.float32, attn_implementation="eager"
     )
-    watch = Watch(record, report, None)
+    meter = Meter()
+    meter.attach(record.path)
+    watch = Watch(record, report, meter)
     trainer = Trainer(
         model=model,
         args=_arguments(recipe, record),
@@ -59,18 +63,13 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     trainer.watch = watch
     trainer.remove_callback(PrinterCallback)
     with watch:
-        trainer.train(resume_from_checkpoint=resume)
+        training.train_from(trainer, training.start_of(record))
     report.done()
     finished = trainer.state.global_step >= recipe.max_steps
     if finished:
         model.to(torch.bfloat16).save_pretrained(weights)
         plots.loss(record.metrics(), weights / "loss.png")
-    seconds = record.record.get("seconds_before", 0.0) + seconds_since_start()
-    record.update(
-        status="done" if finished else "interrupted",
-        seconds_before=round(seconds, 1),
-        measured={"seconds": round(seconds, 1), "peak_memory_bytes": peak_memory_bytes()},
-    )
+    training.close(record, meter, "done" if finished else "interrupted", None)
     return record
 
 

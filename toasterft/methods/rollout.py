@@ -63,9 +63,7 @@ def roll_out(
             completions = [read(opened, each, recipe.max_completion_length) for each in ids]
             group = Group(row, example, ids, completions)
             group.earned = [rewards(completion, example) for completion in completions]
-            group.total = torch.tensor(
-                [rewards.total(each) for each in group.earned], dtype=torch.float32
-            )
+            group.total = torch.tensor([rewards.total(each) for each in group.earned], dtype=torch.float32)
             group.counted = [
                 each.finished or not recipe.mask_truncated_completions for each in group.completions
             ]

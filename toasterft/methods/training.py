@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import math
+import os
+import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,13 +23,14 @@ from toasterft import ledger, places, plots
 from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.engines import Engine, adapters
-from toasterft.errors import Interrupted, RunFailed, UserError
+from toasterft.errors import CapReached, DataError, Interrupted, ModelError, RunFailed, UserError
 from toasterft.job import Job
 from toasterft.ledger import Run
+from toasterft.meter import Meter
 from toasterft.methods import answering, opening
 from toasterft.methods.inputs import IGNORE
 from toasterft.methods.opening import Opened
-from toasterft.methods.watch import MAX_NON_FINITE, Watch, peak_memory_bytes, seconds_since_start
+from toasterft.methods.watch import MAX_NON_FINITE, Watch, peak_memory_bytes
 from toasterft.progress import Reporter
 from toasterft.recipe import Trained, dump
 
@@ -61,46 +64,78 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
         UserError: the data or model is at fault; the run folder is removed again.
         RunFailed: the losses are not finite.
         Interrupted: Ctrl-C or SIGTERM; checkpoint and adapter are saved.
+        CapReached: the budget or the hours are used up; checkpoint and adapter are saved.
     """
     recipe = job.recipe
     assert isinstance(recipe, Trained)
+    meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
     data, evaluation = read_data(recipe, report)
     record = open_ledger(job, data)
-    watch = Watch(record, report, job.usd_per_hour)
+    meter.attach(record.path)
+    watch = Watch(record, report, meter)
+    ending: dict[str, Any] = {}
     try:
         with watch:
             opened = opening.open_model(job, engine, report, _with_image(data.examples), train=True)
+            ending["notes"] = opened.loaded.notes
             train = keep_short(data.examples, opened, job, report)
-            encode(opened, [*train, *evaluation], report)
+            ending["train_count"] = len(train)
+            encode(opened, [*train, *evaluation], report, meter)
             report.sample(shown_sample(opened, train[0]))
             course = Course(job, recipe, opened, record, train, evaluation, watch, report)
             trainer = make_trainer(course)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(NoInputGradients())
             keep_float32(opened.loaded.model)
-            trainer.train()
+            if watch.stopping_for_the_cap():
+                raise CapReached("before the first step")
+            train_from(trainer, start_of(record))
             require_finite(record, watch)
             save(course)
-            scores = None if watch.signal_number is not None else evaluate(course)
+            ending["images_encoded"] = opened.eyes.encoded if opened.eyes is not None else None
+            if watch.signal_number is None and not watch.capped:
+                ending["eval"] = evaluate(course)
     except UserError:
-        record.discard()
+        if job.resume is None:
+            meter.close()
+            record.discard()
+        else:
+            close(record, meter, "failed", "refused")
         raise
+    except CapReached as reached:
+        close(record, meter, "capped", meter.cap, **ending)
+        raise _capped(record, meter, reached.what) from None
     except BaseException as error:
-        close(record, watch, "failed", f"{type(error).__name__}: {error}"[:500])
+        close(record, meter, "failed", f"{type(error).__name__}: {error}"[:500], **ending)
         raise
     finally:
         report.done()
-    encoded = opened.eyes.encoded if opened.eyes is not None else None
-    outcome = {"notes": opened.loaded.notes, "images_encoded": encoded, "train_count": len(train)}
     if watch.signal_number is not None:
         name = signal.Signals(watch.signal_number).name
-        close(record, watch, "interrupted", name, **outcome)
+        close(record, meter, "interrupted", name, **ending)
         raise Interrupted(
             f"stopped by {name}; checkpoint and adapter are in {record.path}",
             exit_code=128 + watch.signal_number,
+            next_step=f"toasterft {recipe.method} --resume {record.path}",
         )
-    close(record, watch, "done", None, eval=scores, **outcome)
+    if watch.capped:
+        close(record, meter, "capped", meter.cap, **ending)
+        raise _capped(record, meter, f"at step {trainer.state.global_step} of {trainer.state.max_steps}")
+    close(record, meter, "done", None, **ending)
     return record
+
+
+def _capped(record: Run, meter: Meter, where: str) -> CapReached:
+    spent = f"{meter.seconds:,.0f} s" + ("" if meter.usd is None else f", ${meter.usd:.4f}")
+    saved = (
+        "checkpoint and adapter are saved" if any(record.checkpoints.glob("*")) else "nothing was trained yet"
+    )
+    return CapReached(
+        f"stopped at the cap ({meter.cap}) {where}; {saved}",
+        where=str(record.path),
+        why=f"the next step would have passed it; spent so far: {spent}. Idle time of a rented machine is not counted",
+        next_step=f"toasterft {record.record['method']} --resume {record.path} --budget …",
+    )
 
 
 # --- data and ledger -------------------------------------------------------------------------
@@ -131,7 +166,24 @@ def read_data(recipe: Trained, report: Reporter) -> tuple[sources.Dataset, list[
 
 
 def open_ledger(job: Job, data: sources.Dataset) -> Run:
-    """The run's folder, with everything that is known before the start."""
+    """The run's folder, with everything that is known before the start; locked until this process ends.
+
+    Raises:
+        DataError: the data of a resumed run is not what it began with.
+        UserError: another process works on this run.
+    """
+    if job.resume is not None:
+        record = job.resume
+        record.lock()
+        if record.record.get("data_sha256") != data.sha256:
+            raise DataError(
+                "the data changed since this run began",
+                where=job.recipe.data if isinstance(job.recipe, Trained) else None,
+                next_step=f"start anew from its adapter: --model {record.path}",
+            )
+        times = [*record.record.get("resumed_at", []), ledger.now()]
+        record.update(status="running", stop_reason=None, process_id=os.getpid(), resumed_at=times)
+        return record
     record = ledger.create(
         job.runs_dir,
         method=job.recipe.method,
@@ -149,8 +201,36 @@ def open_ledger(job: Job, data: sources.Dataset) -> Run:
         usd_per_hour=job.usd_per_hour,
         estimate=job.estimate.as_json() if job.estimate else None,
     )
+    record.lock()
     places.write_atomic(record.path / ledger.RECIPE_FILE, dump(job.recipe))
     return record
+
+
+def start_of(record: Run) -> str | None:
+    """The last whole checkpoint, with metrics after it forgotten; None starts from the beginning."""
+    found = record.last_checkpoint()
+    step = 0 if found is None else int(found.name.split("-")[1])
+    record.forget_after(step)
+    return None if found is None else str(found)
+
+
+def train_from(trainer: transformers.Trainer, checkpoint: str | None) -> None:
+    """Train to the end. From a checkpoint of the last step there is nothing left but to load it:
+    transformers would train one step more."""
+    state = places.read_json(Path(checkpoint) / "trainer_state.json") if checkpoint else {}
+    if checkpoint and state["global_step"] >= state["max_steps"]:
+        trainer._load_from_checkpoint(checkpoint)
+        trainer.state.global_step = trainer.state.max_steps = state["global_step"]
+        return
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            "this checkpoint cannot be loaded",
+            where=checkpoint,
+            why=f"its files ask for more than numbers: {str(error).splitlines()[-1]}"[:300],
+            next_step="resume only runs of your own; --model <run> starts anew from its adapter",
+        ) from None
 
 
 def keep_short(examples: list[Example], opened: Opened, job: Job, report: Reporter) -> list[Example]:
@@ -181,15 +261,23 @@ def keep_short(examples: list[Example], opened: Opened, job: Job, report: Report
     return kept
 
 
-def encode(opened: Opened, examples: list[Example], report: Reporter) -> None:
-    """Every image through the tower once; afterwards the tower may leave the GPU."""
+def encode(opened: Opened, examples: list[Example], report: Reporter, meter: Meter) -> None:
+    """Every image through the tower once; afterwards the tower may leave the GPU.
+
+    Raises:
+        CapReached: between two images; those encoded so far stay in the cache.
+    """
     if opened.eyes is None:
         return
     images = [image for example in examples for image in example.images]
     report.phase("encoding", len({image.sha256 for image in images}))
-    opened.eyes.encode_all(
-        images, lambda done, total: report.advance(done, total, memory_bytes=peak_memory_bytes())
-    )
+
+    def progress(done: int, total: int) -> None:
+        report.advance(done, total, memory_bytes=peak_memory_bytes())
+        if meter.reached():
+            raise CapReached(f"after encoding {done} of {total} images")
+
+    opened.eyes.encode_all(images, progress)
     if opened.eyes.store.full:
         report.say(
             "the feature cache is full: the other images are encoded again in every epoch (cache_limit_gb)"
@@ -357,7 +445,7 @@ def evaluate(course: Course) -> dict[str, Any] | None:
     if not course.evaluation:
         return None
     course.report.phase("evaluating", len(course.evaluation))
-    given = []
+    given: list[answering.Answer] = []
     for answer in answering.answers(
         course.opened,
         course.evaluation,
@@ -367,18 +455,23 @@ def evaluate(course: Course) -> dict[str, Any] | None:
     ):
         course.record.sample(answer.as_json())
         given.append(answer)
+        if course.watch.meter.reached():
+            course.watch.capped = True
+            course.report.say(f"the cap ends the evaluation after {len(given)} answers")
+            break
     return answering.summary(given)
 
 
-def close(record: Run, watch: Watch, status: str, reason: str | None, **more: Any) -> None:
+def close(record: Run, meter: Meter, status: str, reason: str | None, **more: Any) -> None:
     """The figures the estimate is held against."""
-    seconds = seconds_since_start()
+    meter.close()
     measured = {
-        "seconds": round(seconds, 2),
-        "usd": watch.usd(seconds),
+        "seconds": round(meter.seconds, 2),
+        "usd": meter.usd,
         "peak_memory_bytes": peak_memory_bytes(),
     }
     record.update(status=status, stop_reason=reason, measured=measured, **more)
+    record.unlock()
 
 
 def _with_image(examples: list[Example]) -> Example | None:

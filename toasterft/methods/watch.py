@@ -7,24 +7,24 @@ import resource
 import signal
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 import torch
 from transformers import TrainerCallback
 
 from toasterft.ledger import Run
+from toasterft.meter import Meter
 from toasterft.progress import Reporter
 
 # Three in a row are no accident of one batch (issue trail of fp16 runs); one or two are skipped.
 MAX_NON_FINITE = 3
-
-
-def seconds_since_start() -> float:
-    """Seconds since this process began: imports and loading are paid for too."""
-    return time.time() - psutil.Process(os.getpid()).create_time()
+# A step takes as long as the longest of the last few.
+RECENT_STEPS = 10
+# Kept back for a checkpoint, the adapter and the plots after the last step.
+SAVING_SECONDS = 2.0
 
 
 def peak_memory_bytes() -> int:
@@ -45,25 +45,24 @@ class Watch(TrainerCallback):
 
     Attributes:
         signal_number: SIGINT or SIGTERM once received, else None.
+        capped: the next step would pass the budget or the hours.
         failed: why the run must not go on, else None.
     """
 
-    def __init__(self, run: Run, report: Reporter, usd_per_hour: float | None) -> None:
+    def __init__(self, run: Run, report: Reporter, meter: Meter) -> None:
         self.run = run
         self.report = report
-        self.usd_per_hour = usd_per_hour
+        self.meter = meter
         self.signal_number: int | None = None
+        self.capped = False
         self.failed: str | None = None
         self.non_finite = 0
         self._began_training: float | None = None
         self._first_step = 0
         self._last_loss: float | None = None
+        self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._step_began = 0.0
         self._handlers: dict[int, Any] = {}
-
-    # --- money and time
-
-    def usd(self, seconds: float) -> float | None:
-        return None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
 
     # --- signals
 
@@ -93,11 +92,23 @@ class Watch(TrainerCallback):
         self._first_step = state.global_step
         self.report.phase("training", state.max_steps)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._steps.append(time.monotonic() - self._step_began)
         self.report.advance(state.global_step, state.max_steps, **self._facts(state))
-        if self.signal_number is not None or self.failed is not None:
+        if state.global_step < state.max_steps:
+            self.stopping_for_the_cap()
+        if self.signal_number is not None or self.failed is not None or self.capped:
             control.should_training_stop = True
             control.should_save = self.failed is None
+
+    def stopping_for_the_cap(self) -> bool:
+        """Whether another step like the longest recent one, and saving after it, would pass a cap."""
+        if self.meter.reached(max(self._steps, default=0.0) + SAVING_SECONDS):
+            self.capped = True
+        return self.capped
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
@@ -110,17 +121,15 @@ class Watch(TrainerCallback):
         self.run.log({"step": state.global_step, "total": state.max_steps, **logs, **self._facts(state)})
 
     def _facts(self, state: Any) -> dict[str, Any]:
-        elapsed = seconds_since_start()
         done = state.global_step - self._first_step
         left = None
         if self._began_training is not None and done > 0:
             left = (time.monotonic() - self._began_training) / done * (state.max_steps - state.global_step)
-        usd = self.usd(elapsed)
         return {
             "loss": self._last_loss,
-            "seconds_elapsed": round(elapsed, 2),
+            "seconds_elapsed": round(self.meter.seconds, 2),
             "seconds_left": None if left is None else round(left, 2),
             "memory_bytes": peak_memory_bytes(),
-            "usd": usd,
-            "usd_end": None if left is None else self.usd(elapsed + left),
+            "usd": self.meter.usd,
+            "usd_end": None if left is None else self.meter.usd_after(left),
         }

@@ -1,0 +1,259 @@
+"""What methods learn on toast-tiny: seeds, equal steps, fresh charts, intervals.
+
+    python benchmarks/learning.py traces             # simplified or structured, 3k or 7k, --step or not
+    python benchmarks/learning.py rates              # learning rate × {QLoRA, 16-bit LoRA, full}
+    python benchmarks/learning.py grpo               # GRPO from an SFT checkpoint and from the raw base
+    python benchmarks/learning.py methods            # SFT, GRPO, two-stage with and without KL, DyME
+
+Each cell is one run of the command line's own code, on charts drawn from the study's seed. Finished cells are
+kept under `--work`, so an interrupted study goes on where it was. Results land in `results/learning-<study>.json`
+and `.md`: accuracy (robust scorer) pooled over seeds with Wilson 95 % intervals, and per seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import common
+
+from toasterft import charts, job, recipe, run, scoring
+from toasterft.demo import REASONING
+from toasterft.progress import Silent
+
+COMMON = ("gradient_checkpointing=false", "eval_limit=1", "save_steps=100000", "max_length=1024")
+SFT = (
+    "per_device_train_batch_size=32", "gradient_accumulation_steps=1", "learning_rate=1e-3", "lora.r=32",
+    "lora.lora_alpha=64",
+)  # fmt: skip
+POLICY = (
+    "per_device_train_batch_size=64", "gradient_accumulation_steps=1", "num_generations=8", "lora.r=32",
+    "lora.lora_alpha=64", "max_completion_length=64", "rollout_batch_size=64",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run; it starts from the one before, or from toast-tiny."""
+
+    method: str
+    settings: tuple[str, ...]
+    data: str = "simplified"
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of a study's table."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    data: str = "simplified"
+    steps: tuple[bool, ...] = (False,)
+    splits: tuple[str, ...] = ("core",)
+
+
+@dataclass
+class Bench:
+    """Data and folders of one study."""
+
+    work: Path
+    seed: int
+    charts: int
+    limit: int
+    made: dict[str, Path] = field(default_factory=dict)
+
+    def data(self, style: str, difficulty: str = "core", *, held_out: bool = False) -> Path:
+        """A chart set; evaluation charts come from another seed, so that none was trained on."""
+        name = f"{difficulty}-{style}-{'test' if held_out else 'train'}-{self.seed}"
+        folder = self.work / "data" / name
+        if not (folder / "card.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            charts.write_dataset(
+                folder, n=400 if held_out else self.charts, seed=self.seed + (10_000 if held_out else 0),
+                difficulty=difficulty, style=style, kinds=REASONING, per_chart=3,
+            )  # fmt: skip
+        return folder
+
+    def cell(self, cell: Cell, seed: int) -> dict[str, Any]:
+        """Train and evaluate, or read what an earlier call measured."""
+        folder = self.work / "cells" / f"{cell.name}-{seed}"
+        done = folder / "result.json"
+        if done.exists():
+            return dict(json.loads(done.read_text()))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        model, seconds = "toast-tiny", 0.0
+        for number, stage in enumerate(cell.stages):
+            flags = {"model": model, "data": str(self.data(stage.data)), "seed": seed, "limit": stage.limit}
+            wanted = recipe.load(stage.method, None, [*COMMON, *stage.settings], flags)
+            began = time.monotonic()
+            made = run.launch(job.prepare_training(wanted, folder, out=folder / f"stage{number}"), Silent())
+            seconds += time.monotonic() - began
+            model = str(made.path)
+        scores = {}
+        for split in cell.splits:
+            for step in cell.steps:
+                flags = {
+                    "model": model, "data": str(self.data(cell.data, split, held_out=True)),
+                    "limit": self.limit, "step": step, "seed": 0,
+                }  # fmt: skip
+                words = [
+                    "per_device_eval_batch_size=64",
+                    f"max_completion_length={160 if cell.data == 'structured' else 64}",
+                ]
+                wanted = recipe.load("eval", None, words, flags)
+                found = run.launch(job.prepare_use(wanted, folder, data_name=split), Silent())
+                scores[f"{split}{'+step' if step else ''}"] = found.record["eval"]
+        shutil.rmtree(folder / "stage0" / "checkpoints", ignore_errors=True)
+        result = {"cell": cell.name, "seed": seed, "train_seconds": round(seconds, 1), "scores": scores}
+        done.write_text(json.dumps(result, indent=1))
+        return result
+
+
+def traces() -> list[Cell]:
+    cells = [Cell("base", ())]
+    for style in ("simplified", "structured"):
+        for limit in (3000, 7000):
+            steps = f"max_steps={limit // 32}"
+            stage = Stage("sft", (*SFT, steps, "max_completion_length=160"), style, limit)
+            cells.append(Cell(f"{style}-{limit // 1000}k", (stage,), style, steps=(False, True)))
+    return cells
+
+
+def rates() -> list[Cell]:
+    cells = [Cell("base", ())]
+    ways = {"qlora": (), "lora16": ("load_in_4bit=false",), "full": ("load_in_4bit=false", "lora=null")}
+    for way, settings in ways.items():
+        for rate in ("3e-5", "1e-4", "3e-4", "1e-3"):
+            words = [word for word in SFT if way != "full" or not word.startswith("lora")]
+            stage = Stage("sft", (*words, *settings, f"learning_rate={rate}", "max_steps=120"))
+            cells.append(Cell(f"{way}-{rate}", (stage,)))
+    return cells
+
+
+def grpo() -> list[Cell]:
+    sft = Stage("sft", (*SFT, "max_steps=60"))
+    policy = Stage("grpo", (*POLICY, "learning_rate=3e-4", "max_steps=120"))
+    clip_low = Stage(
+        "grpo", (*POLICY, "learning_rate=3e-4", "max_steps=120", "num_iterations=2", "epsilon_high=0.1")
+    )
+    return [
+        Cell("base", ()), Cell("sft", (sft,)), Cell("sft+grpo", (sft, policy)),
+        Cell("sft+cliplow", (sft, clip_low)), Cell("grpo", (policy,)),
+    ]  # fmt: skip
+
+
+def methods() -> list[Cell]:
+    steps, rate = 120, "learning_rate=3e-4"
+    splits = ("core", "full", "hard")
+    policy = (*POLICY, rate)
+    sft = (*SFT, "learning_rate=1e-3")
+    half = Stage("sft", (*sft, f"max_steps={steps // 2}"))
+    kinds = {
+        "base": (),
+        "sft": (Stage("sft", (*sft, f"max_steps={steps}")),),
+        "grpo": (Stage("grpo", (*policy, f"max_steps={steps}")),),
+        "two-stage": (half, Stage("grpo", (*policy, f"max_steps={steps // 2}"))),
+        "two-stage+kl": (half, Stage("grpo", (*policy, "beta=0.04", f"max_steps={steps // 2}"))),
+        "dyme": (Stage("dyme", (*policy, f"max_steps={steps}")),),
+        "dyme-weight-G": (Stage("dyme", (*policy, "sft_weight=8", f"max_steps={steps}")),),
+    }
+    return [Cell(name, stages, splits=splits) for name, stages in kinds.items()]
+
+
+STUDIES = {"traces": traces, "rates": rates, "grpo": grpo, "methods": methods}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, help="where cells are kept between calls")
+    parser.add_argument("--data-seed", type=int, default=1)
+    parser.add_argument("--charts", type=int, default=3000)
+    parser.add_argument("--limit", type=int, default=300, help="questions per evaluation")
+    parser.add_argument("--only", nargs="*", help="cells to run; the others are left out")
+    given = parser.parse_args()
+    bench = Bench(given.work or Path("work") / given.study, given.data_seed, given.charts, given.limit)
+    rows = []
+    for cell in STUDIES[given.study]():
+        if given.only and cell.name not in given.only:
+            continue
+        for seed in range(1 if not cell.stages else given.seeds):
+            rows.append(bench.cell(cell, seed))
+            told = {
+                name: round(100 * each["scores"]["robust"]["value"], 1)
+                for name, each in rows[-1]["scores"].items()
+            }
+            print(cell.name, seed, told, f"{rows[-1]['train_seconds']} s", flush=True)
+    result = {
+        "study": given.study,
+        "seeds": given.seeds,
+        "questions": given.limit,
+        "rows": pooled(rows),
+        "cells": brief(rows),
+    }
+    path = common.write(f"learning-{given.study}", result)
+    path.with_suffix(".md").write_text(markdown(given.study, result))
+
+
+def pooled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Accuracy over all seeds of a cell, with the interval of that many answers."""
+    found = []
+    for name in dict.fromkeys(row["cell"] for row in rows):
+        same = [row for row in rows if row["cell"] == name]
+        for split in same[0]["scores"]:
+            evals = [row["scores"][split] for row in same]
+            right = sum(round(each["scores"]["robust"]["value"] * each["n"]) for each in evals)
+            count = sum(each["n"] for each in evals)
+            low, high = scoring.wilson(right, count)
+            found.append(
+                {
+                    "cell": name, "split": split, "accuracy": right / count, "low": low, "high": high, "n": count,
+                    "per_seed": [round(each["scores"]["robust"]["value"], 4) for each in evals],
+                    "format_rate": sum(each["format_rate"]["value"] for each in evals) / len(evals),
+                    "mean_completion_tokens": sum(each["mean_completion_tokens"] for each in evals) / len(evals),
+                    "train_seconds": sum(row["train_seconds"] for row in same) / len(same),
+                }
+            )  # fmt: skip
+    return found
+
+
+def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every cell by question kind."""
+    return [
+        {
+            "cell": row["cell"], "seed": row["seed"], "train_seconds": row["train_seconds"],
+            "by_kind": {split: each.get("by_kind") for split, each in row["scores"].items()},
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+def markdown(study: str, result: dict[str, Any]) -> str:
+    lines = [
+        f"# learning: {study}", "",
+        f"toast-tiny, {result['seeds']} seeds, {result['questions']} questions each;",
+        f"`python benchmarks/learning.py {study}`.", "",
+        "| cell | split | accuracy (95 %) | per seed | form kept | tokens | seconds |", "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in result["rows"]:
+        seeds = " ".join(f"{100 * value:.0f}" for value in row["per_seed"])
+        lines.append(
+            f"| {row['cell']} | {row['split']} "
+            f"| {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f}–{100 * row['high']:.1f}) | {seeds} "
+            f"| {100 * row['format_rate']:.0f} % | {row['mean_completion_tokens']:.0f} | {row['train_seconds']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Caps that hold, runs that resume exactly, and runs that end in every way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from toasterft import ledger
+
+STEPS = 6
+EXACT = (
+    f"max_steps={STEPS}", "save_steps=2", "per_device_train_batch_size=4", "gradient_accumulation_steps=1",
+    "max_completion_length=6", "eval_limit=2", "lora.r=4", "lora.lora_dropout=0.1", "learning_rate=1e-3",
+    "max_length=4000", "optim=paged_adamw_8bit",
+)  # fmt: skip
+POLICY = ("num_generations=4", "num_iterations=2", "beta=0.04", "rewards.length=1.0")
+
+
+def losses(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "grad_norm" in row}
+
+
+def start(*words, env=None):
+    return subprocess.Popen(
+        [sys.executable, "-m", "toasterft", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | (env or {}),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "more"), [("sft", ()), ("grpo", POLICY)])
+def test_a_killed_run_resumes_bit_for_bit(method, more, tiny_model, charts_folder, run_cli, homes, tmp_path):
+    """Killed at random moments, moved to another folder, and still the losses of an undisturbed run."""
+    whole = run_cli(
+        method, "--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", tmp_path / "whole", *EXACT, *more
+    )
+    assert whole.code == 0, whole.err
+    expected = losses(tmp_path / "whole")
+    assert len(expected) == STEPS
+    folder = tmp_path / "killed"
+    rng, spent = random.Random(f"{method}{os.environ.get('TOASTERFT_SOAK_SEED', 0)}"), 0.0
+    words = (method, "--model", tiny_model(), "--data", charts_folder, "--out", folder, "--price", "3.6", *EXACT, *more)
+    for _ in range(2):
+        process = start(*words)
+        wanted = rng.randint(1, STEPS - 2)
+        while process.poll() is None and len(losses(folder) if (folder / "metrics.jsonl").exists() else ()) < wanted:
+            time.sleep(0.02)
+        time.sleep(rng.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (folder / "spend.json").exists():
+            now = json.loads((folder / "spend.json").read_text())["seconds"]
+            assert now >= spent
+            spent = now
+        moved = tmp_path / f"moved{wanted}{rng.random()}"
+        if folder.exists():
+            folder.rename(moved)
+            folder = moved
+        words = (method, "--resume", folder)
+    done = run_cli(method, "--resume", folder, "--json")
+    assert done.code == 0, done.err
+    assert losses(folder) == expected
+    record = done.json()
+    assert record["measured"]["seconds"] > spent
+    # $3.60 an hour is a thousandth of a dollar a second.
+    assert record["measured"]["usd"] == pytest.approx(record["measured"]["seconds"] / 1000, rel=0.01)
+    again = run_cli(method, "--resume", folder)
+    assert again.code == 2 and "nothing to resume" in again.err
+
+
+def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, tmp_path):
+    folder = tmp_path / "run"
+    words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT)
+    process = start("sft", *words)
+    while process.poll() is None and not (folder / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert not list(folder.rglob("training_args.bin"))
+    last = ledger.Run(folder, {}).last_checkpoint()
+
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    torch.save(Bomb(), last / "training_args.bin")
+    done = run_cli("sft", "--resume", folder, "--quiet")
+    assert done.code == 0, done.err
+    last = ledger.Run(folder, {}).last_checkpoint()
+    shutil.rmtree(last.parent / f"checkpoint-{STEPS}")  # so that there is something left to train
+    last = ledger.Run(folder, {}).last_checkpoint()
+    torch.save(Bomb(), last / "rng_state.pth")
+    torch.save(Bomb(), last / "optimizer.pt")
+    (folder / "run.json").write_text(
+        json.dumps(json.loads((folder / "run.json").read_text()) | {"status": "interrupted"})
+    )
+    assert run_cli("sft", "--resume", folder, "--quiet").code == 2
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_can_go_on(number, code, tiny_model, charts_folder, tmp_path):
+    folder, flag = tmp_path / "run", tmp_path / "after"
+    process = start(
+        "grpo", "--model", tiny_model(), "--data", charts_folder, "--out", folder, "--after", f"touch {flag}",
+        *EXACT, *POLICY, "max_steps=500",
+    )  # fmt: skip
+    while process.poll() is None and not (folder / "metrics.jsonl").exists():
+        time.sleep(0.05)
+    other = start("grpo", "--resume", folder)
+    assert other.wait() == 2 and "another process" in other.stderr.read()
+    process.send_signal(number)
+    assert process.wait() == code, process.stderr.read()
+    assert flag.exists()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert (folder / "adapter_model.safetensors").exists() and list((folder / "checkpoints").glob("*"))
+
+
+def test_a_cap_is_kept_and_money_spent_stays_spent(tiny_model, charts_folder, tmp_path):
+    folder = tmp_path / "run"
+    # A dollar a second: after the imports there are some ten seconds left.
+    words = ("--model", tiny_model(), "--data", charts_folder, "--out", folder, *EXACT, "max_steps=5000")
+    first = start("sft", *words, "--price", 3600, "--budget", 25)
+    assert first.wait() == 3, first.stderr.read()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "capped"
+    assert 0 < record["measured"]["usd"] <= 25
+    assert (folder / "adapter_model.safetensors").exists()
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["usd"] <= 25
+    again = start("sft", "--resume", folder, "--price", 3600, "--budget", 25)
+    assert again.wait() == 3
+    after = json.loads((folder / "spend.json").read_text())
+    assert after["usd"] > record["measured"]["usd"]
+
+
+def test_a_budget_needs_a_price(tiny_model, charts_folder, run_cli, homes):
+    done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--budget", "1", *EXACT)
+    assert done.code == 2 and "--price" in done.err
+    assert not list((homes / "runs").glob("*")) if (homes / "runs").exists() else True
+
+
+def test_a_resumed_run_keeps_its_settings(tiny_model, charts_folder, run_cli, tmp_path):
+    folder = tmp_path / "run"
+    words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT, "max_steps=1")
+    assert run_cli("sft", *words).code == 0
+    (folder / "run.json").write_text(
+        json.dumps(json.loads((folder / "run.json").read_text()) | {"status": "interrupted"})
+    )
+    done = run_cli("sft", "--resume", folder, "learning_rate=1")
+    assert done.code == 2 and "learning_rate" in done.err
+    lines = (charts_folder / "train.jsonl").read_text()
+    try:
+        (charts_folder / "train.jsonl").write_text("\n".join(lines.splitlines()[1:]) + "\n")
+        done = run_cli("sft", "--resume", folder)
+        assert done.code == 2 and "changed" in done.err
+        assert folder.exists()
+    finally:
+        (charts_folder / "train.jsonl").write_text(lines)

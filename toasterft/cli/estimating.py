@@ -1,0 +1,156 @@
+"""`toasterft estimate …`: memory, hours and dollars of any run, before anything runs. No torch, no GPU."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toasterft import catalog, job, places, recipe, show
+from toasterft.cli.options import Data, Json, Limit, Model, Price, RunsDir, Words, split_words
+from toasterft.errors import BudgetError
+from toasterft.estimate import budget, ladder, plan, teaching
+from toasterft.recipe import Eval, Trained
+
+app = typer.Typer()
+estimate_app = typer.Typer(
+    help="Memory, hours and dollars of a run before it starts, on any GPU.", no_args_is_help=True
+)
+app.add_typer(estimate_app, name="estimate")
+
+AnyGpu = Annotated[str | None, typer.Option("--gpu", help="GPU to plan for, or `all` to compare them.")]
+Budget = Annotated[
+    float | None, typer.Option("--budget", min=0, help="Dollars: say what would fit, where the run does not.")
+]
+
+
+def _command(method: str) -> Callable[..., None]:
+    def command(
+        words: Words = None,
+        model: Model = None,
+        data: Data = None,
+        gpu: AnyGpu = None,
+        price: Price = None,
+        usd: Budget = None,
+        limit: Limit = None,
+        runs_dir: RunsDir = None,
+        json: Json = False,
+    ) -> None:
+        flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit}
+        _estimate(method, words, flags, usd, places.runs_dir(runs_dir), json=json)
+
+    return command
+
+
+for _method, _schema in recipe.RECIPES.items():
+    if issubclass(_schema, Trained) or _schema is Eval:
+        estimate_app.command(_method, help=f"What `toasterft {_method}` would take: {_schema.__doc__}")(
+            _command(_method)
+        )
+
+
+@estimate_app.command()
+def cot(
+    data: Annotated[str, typer.Option("--data", help="Folder, .jsonl/.json, catalog name, or hub id.")],
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=1, help="Traces to write; one per row of the data by default.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help="API model; all known by default.")] = None,
+    usd: Budget = None,
+    json: Json = False,
+) -> None:
+    """What a teacher behind an API would take to write reasoning for a data set."""
+    sizes = job.measure(data)
+    count = rows or sum(sizes.rows.values())
+    teachers = [catalog.teacher(teacher)] if teacher else list(catalog.teachers().values())
+    today = datetime.date.today()
+    lessons = teaching.ranked(
+        [teaching.of_cot(sizes, count, row, budget_usd=usd, today=today) for row in teachers]
+    )
+    if json:
+        show.as_json(
+            {
+                "data": Path(data).stem,
+                "provenance": sizes.provenance,
+                "budget_usd": usd,
+                "teachers": [row.as_json() for row in lessons],
+            }
+        )
+    else:
+        show.taught(Path(data).stem, lessons, sizes.provenance, usd)
+
+
+def _estimate(
+    method: str,
+    words: list[str] | None,
+    flags: dict[str, Any],
+    usd: float | None,
+    runs_dir: Path,
+    *,
+    json: bool,
+) -> None:
+    source, settings = split_words(words)
+    wanted = recipe.load(method, source, settings, flags)
+    everywhere = (wanted.gpu or "").lower() == "all"
+    wanted = wanted.model_copy(update={"gpu": None}) if everywhere else wanted
+    prepare = job.prepare_training if isinstance(wanted, Trained) else job.prepare_evaluation
+    prepared = prepare(wanted, runs_dir)
+    planned, today = prepared.plan, datetime.date.today()
+    assert planned is not None
+    target = prepared.target.gpu
+    gpus = (catalog.gpus() if everywhere else {}) | {target.name: target}
+    rows = plan.ranked(planned.on(gpu, price=wanted.price, today=today) for gpu in gpus.values())
+    cheapest = plan.cheapest(rows)
+    # What is said about one GPU is said about this one.
+    chosen = (cheapest if everywhere else None) or next(row for row in rows if row.gpu == target.name)
+    gpu = gpus[chosen.gpu]
+    ways = ladder.rungs(planned, gpu)
+    edges = [] if everywhere else job.edges(prepared)
+    offers = None
+    if usd is not None:
+        if chosen.usd is None:
+            raise BudgetError(
+                f"no price known for {gpu.name}: nothing to hold a budget against",
+                next_step="give --price DOLLARS_PER_HOUR",
+            )
+        over = chosen.usd.likely > usd
+        offers = budget.within(planned, gpu, usd, price=wanted.price, today=today) if over else []
+    if json:
+        survey = planned.survey
+        show.as_json(
+            {
+                "method": method,
+                "model": prepared.model.name,
+                "data": prepared.data_name,
+                "survey": vars(survey),
+                "total_tokens": round(survey.rows * survey.row_tokens),
+                "over_max_length_share": survey.over_max_length / survey.rows,
+                "rows": [row.as_json() for row in rows],
+                "cheapest_fit": cheapest.gpu if cheapest else None,
+                "image_longest_edges": edges,
+                "ladder": [vars(rung) for rung in ways],
+                "budget": None
+                if offers is None
+                else {
+                    "usd": usd,
+                    "gpu": gpu.name,
+                    "within": not over,
+                    "suggestions": [offer.as_json() for offer in offers],
+                },
+                "recipe": planned.recipe.model_dump(mode="json"),
+            }
+        )
+        return
+    show.asked(prepared, "all GPUs" if everywhere else f"{gpu.name}, {prepared.target.reason}")
+    if everywhere:
+        show.compared(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
+    else:
+        show.estimated(chosen, gpu.vram_gb)
+        show.edges(edges)
+    show.rungs(ways, gpu.name)
+    if offers is not None and usd is not None:
+        show.within_budget(usd, chosen, offers)
+    show.caveat(planned.survey.provenance)
