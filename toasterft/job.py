@@ -211,7 +211,7 @@ def require_ready(job: Job) -> None:
     if job.plan is None or hardware.gpu() is None:
         return  # a CPU run needs no GPU's memory; a GPU that is only planned for may be any
     for gpu in {target.gpu.name: target.gpu for target in (choose_gpu(None), job.target)}.values():
-        if job.plan.peak_bytes() > gpu.vram_bytes:
+        if job.plan.peak_bytes(gpu) > gpu.vram_bytes:
             raise ladder.refusal(job.plan, gpu)
 
 

@@ -8,6 +8,7 @@ which ones a real run touches.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +44,10 @@ SYNONYMS = {
     "lora.dropout": "lora.lora_dropout",
     "system_prompt": "prompt.system",
 }
+
+
+# A stop rule: a figure of metrics.jsonl, a direction, a number.
+UNTIL = re.compile(r"\s*([\w/]+)\s*(>=|<=)\s*([-+.\deE]+)\s*")
 
 
 class Section(BaseModel):
@@ -243,6 +248,8 @@ class Policy(Trained):
     """Completions sampled at once; no effect on the result's distribution."""
     rewards: dict[str, float] = {"accuracy": 1.0, "format": 0.5}
     """Weights of reward functions: accuracy, format, length, or your own as my.module:fn."""
+    until: str | None = None
+    """Stop early once a logged figure, averaged over ten steps, meets this: `format_rate >= 0.98`."""
     log_completions_steps: int = Field(10, ge=1)
     """Show and keep sampled completions every N optimizer steps."""
 
@@ -269,6 +276,8 @@ class Policy(Trained):
             raise ValueError(
                 f"per_device_train_batch_size ({large}) must divide num_generations ({small}) or be a multiple of it"
             )
+        if self.until is not None and not UNTIL.fullmatch(self.until):
+            raise ValueError(f"until={self.until!r} is not `figure >= number` or `figure <= number`")
         if not self.rewards:
             raise ValueError("rewards is empty: nothing would be learned")
         clips = self.epsilon != 0.2 or self.epsilon_high is not None or self.delta is not None
@@ -376,7 +385,58 @@ class Pretrain(Section):
     """Write metrics every N steps."""
 
 
-RECIPES: dict[str, type[Section]] = {"sft": Sft, "grpo": Grpo, "dyme": Dyme, "eval": Eval, "ask": Ask, "pretrain": Pretrain}
+class Train(Section):
+    """Stages, each starting from the adapter of the one before."""
+
+    method: Literal["train"] = "train"
+    model: str = "SmolVLM-256M"
+    """What the first stage starts from."""
+    data: str = "smolcot-7k"
+    """Data of every stage that names none of its own."""
+    seed: int = 42
+    """Seed of every stage that names none of its own."""
+    stages: tuple[dict[str, Any], ...] = Field(min_length=1)
+    """Recipes of training methods, in order; `budget_share` is a stage's part of --budget."""
+
+    @model_validator(mode="after")
+    def _stages_are_recipes(self) -> Train:
+        for number in range(len(self.stages)):
+            self.stage(number)
+        return self
+
+    def stage(self, number: int) -> Trained:
+        """One stage as the recipe of its own method.
+
+        Raises:
+            ValueError: with the stage's number.
+        """
+        given = {key: value for key, value in self.stages[number].items() if key != "budget_share"}
+        schema = RECIPES.get(str(given.get("method")))
+        if schema is None or not issubclass(schema, Trained):
+            known = [name for name, each in RECIPES.items() if issubclass(each, Trained)]
+            raise ValueError(
+                f"stage {number + 1}: method {given.get('method')!r} is none of {', '.join(known)}"
+            )
+        shared = {"model": self.model, "data": self.data, "seed": self.seed}
+        found: Trained = validate(schema, {**shared, **given}, f"stage {number + 1}")
+        return found
+
+    def share(self, number: int) -> float:
+        """A stage's part of the budget; those that name none divide the rest evenly."""
+        named = [stage.get("budget_share") for stage in self.stages]
+        rest = 1 - sum(float(share) for share in named if share is not None)
+        own = named[number]
+        return float(own) if own is not None else max(0.0, rest) / named.count(None)
+
+
+RECIPES: dict[str, type[Section]] = {
+    "sft": Sft,
+    "grpo": Grpo,
+    "dyme": Dyme,
+    "eval": Eval,
+    "ask": Ask,
+    "pretrain": Pretrain,
+}
 
 
 # --- reading ---------------------------------------------------------------------------------

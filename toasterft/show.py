@@ -214,6 +214,13 @@ def plan(job: Job, edges: list[dict[str, Any]]) -> None:
 # --- estimates -------------------------------------------------------------------------------
 
 
+# What a faster GPU would not help, and what would.
+PACES = {
+    "cpu": "waits for the CPU that prepares pictures: a faster GPU would not help",
+    "launches": "waits for kernel launches: larger batches cost hardly any time",
+}
+
+
 def ranged_time(values: Spread) -> str:
     """likely (low–high), all in the unit that suits them."""
     if values.high < 600:
@@ -304,6 +311,9 @@ def estimated(planned: Estimate, vram_gb: float) -> None:
     )
     out.print(grid)
     line(f"memory includes {size(outside)} for CUDA and what its allocator holds back", "dim")
+    for phase, limit in planned.pace.items():
+        if limit in PACES:
+            line(f"{phase} {PACES[limit]}", "dim")
     price = planned.price
     dated = f", {price['as_of']}" if price and price["as_of"] else ""
     pairs(
@@ -768,3 +778,23 @@ def print_sample(parts: list[tuple[str, bool]]) -> None:
 
 def version_line(version: str) -> None:
     print(f"toasterft {version}", file=sys.stdout)
+
+
+def stages(records: list[dict[str, Any]], where: str) -> None:
+    """A pipeline's stages with what each took and reached."""
+    rows = []
+    for number, record in enumerate(records, 1):
+        measured, scores = record.get("measured") or {}, record.get("eval") or {}
+        recall = scores.get("macro_recall")
+        rows.append(
+            [
+                f"{number} {record['method']}",
+                record["status"],
+                duration(measured.get("seconds")),
+                dollars(measured.get("usd")),
+                percent((scores.get("scores") or {}).get("robust")),
+                "–" if recall is None else f"{100 * recall:.1f} %",
+            ]
+        )
+    table(["stage", "status", ">time", ">dollars", ">accuracy (95 %)", ">macro recall"], rows)
+    line(f"in {where}; the last stage's folder is the model", "dim")

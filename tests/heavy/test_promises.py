@@ -41,18 +41,42 @@ def start(*words, env=None):
 def test_a_killed_run_resumes_bit_for_bit(method, more, tiny_model, charts_folder, run_cli, homes, tmp_path):
     """Killed at random moments, moved to another folder, and still the losses of an undisturbed run."""
     whole = run_cli(
-        method, "--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", tmp_path / "whole", *EXACT, *more
+        method,
+        "--model",
+        tiny_model(),
+        "--data",
+        charts_folder,
+        "--quiet",
+        "--out",
+        tmp_path / "whole",
+        *EXACT,
+        *more,
     )
     assert whole.code == 0, whole.err
     expected = losses(tmp_path / "whole")
     assert len(expected) == STEPS
     folder = tmp_path / "killed"
     rng, spent = random.Random(f"{method}{os.environ.get('TOASTERFT_SOAK_SEED', 0)}"), 0.0
-    words = (method, "--model", tiny_model(), "--data", charts_folder, "--out", folder, "--price", "3.6", *EXACT, *more)
+    words = (
+        method,
+        "--model",
+        tiny_model(),
+        "--data",
+        charts_folder,
+        "--out",
+        folder,
+        "--price",
+        "3.6",
+        *EXACT,
+        *more,
+    )
     for _ in range(2):
         process = start(*words)
         wanted = rng.randint(1, STEPS - 2)
-        while process.poll() is None and len(losses(folder) if (folder / "metrics.jsonl").exists() else ()) < wanted:
+        while (
+            process.poll() is None
+            and len(losses(folder) if (folder / "metrics.jsonl").exists() else ()) < wanted
+        ):
             time.sleep(0.02)
         time.sleep(rng.random() * 0.3)
         process.send_signal(signal.SIGKILL)
@@ -74,14 +98,18 @@ def test_a_killed_run_resumes_bit_for_bit(method, more, tiny_model, charts_folde
     # $3.60 an hour is a thousandth of a dollar a second.
     assert record["measured"]["usd"] == pytest.approx(record["measured"]["seconds"] / 1000, rel=0.01)
     again = run_cli(method, "--resume", folder)
-    assert again.code == 2 and "nothing to resume" in again.err
+    assert again.code == 2
+    assert "nothing to resume" in again.err
 
 
 def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, tmp_path):
     folder = tmp_path / "run"
     words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT)
     process = start("sft", *words)
-    while process.poll() is None and not (folder / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists():
+    while (
+        process.poll() is None
+        and not (folder / "checkpoints" / "checkpoint-2" / "trainer_state.json").exists()
+    ):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
@@ -117,13 +145,15 @@ def test_a_signal_saves_and_the_run_can_go_on(number, code, tiny_model, charts_f
     while process.poll() is None and not (folder / "metrics.jsonl").exists():
         time.sleep(0.05)
     other = start("grpo", "--resume", folder)
-    assert other.wait() == 2 and "another process" in other.stderr.read()
+    assert other.wait() == 2
+    assert "another process" in other.stderr.read()
     process.send_signal(number)
     assert process.wait() == code, process.stderr.read()
     assert flag.exists()
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "interrupted"
-    assert (folder / "adapter_model.safetensors").exists() and list((folder / "checkpoints").glob("*"))
+    assert (folder / "adapter_model.safetensors").exists()
+    assert list((folder / "checkpoints").glob("*"))
 
 
 def test_a_cap_is_kept_and_money_spent_stays_spent(tiny_model, charts_folder, tmp_path):
@@ -146,24 +176,37 @@ def test_a_cap_is_kept_and_money_spent_stays_spent(tiny_model, charts_folder, tm
 
 def test_a_budget_needs_a_price(tiny_model, charts_folder, run_cli, homes):
     done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--budget", "1", *EXACT)
-    assert done.code == 2 and "--price" in done.err
+    assert done.code == 2
+    assert "--price" in done.err
     assert not list((homes / "runs").glob("*")) if (homes / "runs").exists() else True
 
 
 def test_a_resumed_run_keeps_its_settings(tiny_model, charts_folder, run_cli, tmp_path):
     folder = tmp_path / "run"
-    words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT, "max_steps=1")
+    words = (
+        "--model",
+        tiny_model(),
+        "--data",
+        charts_folder,
+        "--quiet",
+        "--out",
+        folder,
+        *EXACT,
+        "max_steps=1",
+    )
     assert run_cli("sft", *words).code == 0
     (folder / "run.json").write_text(
         json.dumps(json.loads((folder / "run.json").read_text()) | {"status": "interrupted"})
     )
     done = run_cli("sft", "--resume", folder, "learning_rate=1")
-    assert done.code == 2 and "learning_rate" in done.err
+    assert done.code == 2
+    assert "learning_rate" in done.err
     lines = (charts_folder / "train.jsonl").read_text()
     try:
         (charts_folder / "train.jsonl").write_text("\n".join(lines.splitlines()[1:]) + "\n")
         done = run_cli("sft", "--resume", folder)
-        assert done.code == 2 and "changed" in done.err
+        assert done.code == 2
+        assert "changed" in done.err
         assert folder.exists()
     finally:
         (charts_folder / "train.jsonl").write_text(lines)

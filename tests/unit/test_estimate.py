@@ -42,7 +42,8 @@ def on(plan, gpu="A40", price=None):
 
 def small(plan, share=0.99):
     """A GPU whose memory is this share of the plan's peak."""
-    return replace(catalog.gpu("A40"), name="Small", vram_gb=plan.peak_bytes() * share / 1e9)
+    a40 = catalog.gpu("A40")
+    return replace(a40, name="Small", vram_gb=plan.peak_bytes(a40) * share / 1e9)
 
 
 # --- tokens of the data ----------------------------------------------------------------------
@@ -138,6 +139,9 @@ def test_passes_of_a_policy():
     assert found.rollouts == Sampling(4000, 64, 8)
     # The prompt of 888 once, and eight answers of 61.
     assert found.mean.tokens == 888 + 8 * 61
+    # Bare answers of 16 tokens say nothing of how long a model reasons about them.
+    bare = planned(method="grpo", data="chartqa")
+    assert work.of(shape(), bare.survey, bare.recipe).mean.completion_tokens == work.SAMPLED_TOKENS
     # Other families run each completion with its own prompt.
     apart = work.of(shape("InternVL3-1B"), asked.survey, asked.recipe)
     assert apart.mean.tokens == 8 * (888 + 61)
@@ -207,6 +211,13 @@ def test_decoding_reads_weights_and_cache_for_every_token(monkeypatch):
     packed = planned().recipe
     assert seconds.weight_bytes(shape(), packed, one_row=True) == pytest.approx(106_168_320 * 0.516, rel=1e-3)
     assert seconds.weight_bytes(shape(), packed) == pytest.approx(106_168_320 * 4.516, rel=1e-3)
+
+
+def test_what_sets_the_pace_is_named():
+    assert on(planned(), "A40").pace == {"encode": "cpu", "train": "launches"}
+    assert on(planned("per_device_train_batch_size=16"), "A40").pace["train"] == "gpu"
+    assert on(planned(model="Qwen2.5-VL-3B"), "A40").pace == {"train": "gpu"}
+    assert on(planned(), "RTX3060").pace["encode"] == "gpu"
 
 
 def test_a_slow_start_is_a_slow_everything():
@@ -434,15 +445,15 @@ def test_exact_rungs_keep_batch_times_accumulation(words, share):
             "per_device_eval_batch_size",
         }
     for rung in found:
-        assert rung.peak_bytes == asked.changed(rung.changes).peak_bytes()
+        assert rung.peak_bytes == asked.changed(rung.changes).peak_bytes(gpu)
         assert rung.fits == (rung.peak_bytes <= gpu.vram_bytes)
-        assert rung.peak_bytes < asked.peak_bytes()
+        assert rung.peak_bytes < asked.peak_bytes(gpu)
 
 
 def test_the_largest_batch_that_fits_is_offered():
     asked = planned("per_device_train_batch_size=24", "gradient_checkpointing=false", held_out=1)
     twelve = asked.changed({"per_device_train_batch_size": 12, "gradient_accumulation_steps": 64})
-    gpu = replace(catalog.gpu("A40"), vram_gb=twelve.peak_bytes() * 1.001 / 1e9)
+    gpu = replace(catalog.gpu("A40"), vram_gb=twelve.peak_bytes(catalog.gpu("A40")) * 1.001 / 1e9)
     (first, second, *_) = ladder.rungs(asked, gpu)
     assert first.changes == {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 64}
     assert first.words() == "per_device_train_batch_size=12 gradient_accumulation_steps=64"
@@ -505,7 +516,7 @@ def test_apply_takes_what_is_allowed():
     assert ladder.apply(asked, gpu, "off") == (asked.recipe, {})
     wanted, changes = ladder.apply(asked, gpu, "exact")
     assert total(asked, changes) == 24 * 32
-    assert replace(asked, recipe=wanted).peak_bytes() <= gpu.vram_bytes
+    assert replace(asked, recipe=wanted).peak_bytes(gpu) <= gpu.vram_bytes
     assert type(wanted) is type(asked.recipe)
     # Weights of 16 bit that leave no room for anything else: exact changes cannot help.
     asked = planned("load_in_4bit=false", model="SmolVLM2-2.2B")
@@ -514,7 +525,7 @@ def test_apply_takes_what_is_allowed():
     wanted, changes = ladder.apply(asked, gpu, "lossy")
     assert changes
     changed = asked.changed(changes)
-    assert changed.peak_bytes() <= gpu.vram_bytes
+    assert changed.peak_bytes(gpu) <= gpu.vram_bytes
     assert wanted == changed.recipe
 
 

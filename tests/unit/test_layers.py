@@ -28,8 +28,8 @@ LAZY = {"datasets", "torch", "transformers"}
 # Each module may import those before it in this list, and nothing after it.
 ORDER = [
     "errors", "places", "recipe", "geometry", "shapes", "catalog", "charts", "data", "estimate", "cache", "hardware",
-    "ledger", "meter", "models", "scoring", "rewards", "progress", "plots", "toast", "job", "health", "engines", "methods", "run", "demo",
-    "show", "cli",
+    "ledger", "meter", "models", "scoring", "switch", "endpoint", "checker", "refine", "rewards", "cot", "progress",
+    "plots", "toast", "job", "stages", "health", "engines", "methods", "run", "demo", "show", "cli",
 ]  # fmt: skip
 EXCEPTIONS = {("engines", "models")}
 

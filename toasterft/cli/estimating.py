@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,8 @@ import typer
 
 from toasterft import catalog, job, places, recipe, show
 from toasterft.cli.options import Data, Json, Limit, Model, Price, RunsDir, Words, split_words
-from toasterft.errors import BudgetError
+from toasterft.cli.training import CLIP_LOW, CLIP_LOW_HELP
+from toasterft.errors import BudgetError, UserError
 from toasterft.estimate import budget, ladder, plan, teaching
 from toasterft.recipe import Eval, Trained
 
@@ -27,11 +27,15 @@ Budget = Annotated[
 ]
 
 
-def _command(method: str) -> Callable[..., None]:
-    def command(
+def command(method: str, about: str) -> None:
+    """Add the estimate of one command; they share every flag."""
+
+    @estimate_app.command(method, help=about)
+    def _(
         words: Words = None,
         model: Model = None,
         data: Data = None,
+        clip_low: Annotated[bool, typer.Option("--clip-low", help=CLIP_LOW_HELP)] = False,
         gpu: AnyGpu = None,
         price: Price = None,
         usd: Budget = None,
@@ -39,17 +43,16 @@ def _command(method: str) -> Callable[..., None]:
         runs_dir: RunsDir = None,
         json: Json = False,
     ) -> None:
+        if clip_low and method != "grpo":
+            raise UserError(f"--clip-low is a setting of grpo, not of {method}")
+        preset = [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
         flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit}
-        _estimate(method, words, flags, usd, places.runs_dir(runs_dir), json=json)
-
-    return command
+        _estimate(method, [*preset, *(words or [])], flags, usd, places.runs_dir(runs_dir), json=json)
 
 
 for _method, _schema in recipe.RECIPES.items():
     if issubclass(_schema, Trained) or _schema is Eval:
-        estimate_app.command(_method, help=f"What `toasterft {_method}` would take: {_schema.__doc__}")(
-            _command(_method)
-        )
+        command(_method, f"What `toasterft {_method}` would take: {_schema.__doc__}")
 
 
 @estimate_app.command()
@@ -85,7 +88,7 @@ def cot(
 
 def _estimate(
     method: str,
-    words: list[str] | None,
+    words: list[str],
     flags: dict[str, Any],
     usd: float | None,
     runs_dir: Path,

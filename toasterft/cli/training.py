@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toasterft import job, ledger, places, recipe, show
+from toasterft import job, ledger, places, recipe, show, stages
 from toasterft.cli.options import (
     After,
     Budget,
@@ -84,6 +84,62 @@ def command(method: str, about: str) -> None:
 
 command("sft", "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers.")
 command("grpo", "GRPO: sample answers, reward them, learn from what beat its group.")
+command("dyme", "DyME: per group, memorise the reference where all samples are wrong, else explore.")
+
+
+@app.command("train")
+def pipeline(
+    words: Words = None,
+    model: Model = None,
+    data: Data = None,
+    price: Price = None,
+    budget: Budget = None,
+    seed: Seed = None,
+    out: Out = None,
+    runs_dir: RunsDir = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+    after: After = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stages from a recipe, each starting from the one before (recipes/clgrpo-4stage.yaml)."""
+    source, settings = split_words(words)
+    if resume is not None:
+        if settings or source or model or data or seed is not None:
+            raise UserError(
+                "a resumed pipeline keeps its settings", next_step=f"toasterft train --resume {resume}"
+            )
+        folder = Path(resume)
+        if not (folder / stages.PIPELINE_FILE).exists():
+            raise UserError(
+                "this is no pipeline", where=resume, next_step="name the folder that holds 1-sft, 2-grpo …"
+            )
+        wanted = recipe.load("train", str(folder / ledger.RECIPE_FILE))
+    else:
+        wanted = recipe.load("train", source, settings, {"model": model, "data": data, "seed": seed})
+    if dry_run:
+        plans = [
+            job.prepare_training(wanted.stage(number), places.runs_dir(runs_dir))
+            for number in range(len(wanted.stages))
+        ]
+        if json:
+            show.as_json({"stages": [plan_json(plan, []) for plan in plans]})
+        else:
+            for plan in plans:
+                show.plan(plan, [])
+        return
+    if resume is None:
+        folder = stages.begin(wanted, places.runs_dir(runs_dir), out)
+    try:
+        records = stages.run(wanted, folder, budget_usd=budget, price=price, quiet=quiet or json)
+    finally:
+        if after:
+            subprocess.run(after, shell=True, check=False)
+    if json:
+        show.as_json({"folder": str(folder), "stages": records})
+    else:
+        show.stages(records, str(folder))
 
 
 def _prepare(

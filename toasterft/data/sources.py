@@ -34,6 +34,7 @@ ANSWER_KEYS = ("answer", "label", "answers", "output")
 REASONING_KEYS = ("reasoning", "hint", "cot", "rationale", "think")
 # Files a folder is searched for when it is not split into train/validation/test files.
 MAIN_FILES = ("items", "data", "metadata", "dataset", "all")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 SHOWN_FAULTS = 5
 
 
@@ -150,6 +151,9 @@ def _open_path(path: Path) -> dict[str, Reader]:
         return _by_row_split(jsonl[0])
     if list(path.rglob("*.parquet")):
         return _open_parquet(path)
+    classes = _class_folders(path)
+    if classes:
+        return classes
     raise DataError(
         "no data file found in this folder",
         where=str(path),
@@ -158,6 +162,41 @@ def _open_path(path: Path) -> dict[str, Reader]:
         if files
         else None,
     )
+
+
+def _class_folders(path: Path) -> dict[str, Reader]:
+    """Image folders named by their label (as EmoSet), below split folders or without any."""
+    splits = {_canonical(folder.name): folder for folder in sorted(path.iterdir()) if folder.is_dir()}
+    named = {name: folder for name, folder in splits.items() if name in SPLITS}
+    roots = named or {"": path}
+    # The question names every class of every split, so that training and evaluation ask the same.
+    labels = sorted(
+        {folder.name for root in roots.values() for folder in root.iterdir() if _pictures(folder)}
+    )
+    if len(labels) < 2:
+        return {}
+
+    def reader(root: Path) -> Reader:
+        return lambda: _labelled(root, labels)
+
+    return {name: reader(root) for name, root in roots.items()}
+
+
+def _labelled(root: Path, labels: list[str]) -> Iterator[Example]:
+    question = f"Which of these is it: {', '.join(labels)}?"
+    for label in labels:
+        for picture in _pictures(root / label):
+            name = f"{label}/{picture.name}"
+            image = ImageRef(name=name, path=picture)
+            yield Example(
+                name, question, label, (image,), kind=label, where=str(picture), extra={"task": "class"}
+            )
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _by_row_split(path: Path) -> dict[str, Reader]:

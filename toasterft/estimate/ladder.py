@@ -69,7 +69,7 @@ def rungs(plan: Plan, gpu: Gpu) -> list[Rung]:
     kind of it ends with the first that fits. Ways that do not reach the GPU's memory are listed too, with
     their peaks. A plan that fits has no rungs.
     """
-    if plan.peak_bytes() <= gpu.vram_bytes:
+    if plan.peak_bytes(gpu) <= gpu.vram_bytes:
         return []
     found = [_rung("exact", plan, changes, gpu) for changes in _exact(plan, gpu)]
     for ways in _lossy(plan):
@@ -110,7 +110,7 @@ def apply(plan: Plan, gpu: Gpu, fit: Fit) -> tuple[Trained | Eval, Changes]:
 
 def refusal(plan: Plan, gpu: Gpu) -> FitError:
     """Why a run does not start, and the smallest changes with which it would."""
-    phases = {name: sum(items.values()) for name, items in plan.phase_bytes().items()}
+    phases = {name: sum(items.values()) for name, items in plan.phase_bytes(gpu).items()}
     phase = max(phases, key=lambda name: phases[name])
     ways = rungs(plan, gpu)
     fitting = [rung for rung in ways if rung.fits]
@@ -249,12 +249,12 @@ def _shorter(plan: Plan, recipe: Trained) -> Iterator[Changes]:
 
 
 def _rung(kind: Literal["exact", "lossy"], plan: Plan, changes: Changes, gpu: Gpu) -> Rung:
-    peak = plan.changed(changes).peak_bytes()
+    peak = plan.changed(changes).peak_bytes(gpu)
     return Rung(kind, changes, peak, peak <= gpu.vram_bytes)
 
 
 def _fits(plan: Plan, gpu: Gpu, phase: str) -> bool:
-    return sum(plan.phase_bytes().get(phase, {}).values()) <= gpu.vram_bytes
+    return sum(plan.phase_bytes(gpu).get(phase, {}).values()) <= gpu.vram_bytes
 
 
 def _valid(recipe: Trained | Eval, changes: Changes) -> Trained | Eval | None:

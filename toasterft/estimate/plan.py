@@ -8,6 +8,7 @@ suggestions for a budget all go through these two.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -17,12 +18,17 @@ from toasterft.catalog import Gpu
 from toasterft.data.survey import MAX_DROPPED, Sizes, Survey
 from toasterft.estimate import memory, money, seconds, work
 from toasterft.estimate.spread import Spread
+from toasterft.estimate.work import Sampling
 from toasterft.geometry import Geometry
 from toasterft.recipe import Eval, Policy, Recipe, Sft, Trained
 from toasterft.shapes import ModelShape, shape_from_config
 
-# What stays on the GPU while the model writes.
-RESIDENT = ("weights", "adapter", "optimizer")
+# What of a training stays on the GPU while the model writes; gradients are dropped after every step.
+RESIDENT = ("weights", "adapter", "optimizer", "optimizer_paged")
+# GPUs from this compute capability on have flash attention (torch's sdp_utils.cpp).
+FLASH_FROM = 8.0
+# What `memory.of_encoding` takes for a tile where the tower has no size of its own.
+UNTILED_PX = 512
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Estimate:
         phase: the peak phase.
         phase_bytes: the same for every phase; `cuda_and_slack` is what no tensor asks for.
         phase_seconds: parts of `seconds`.
+        pace: what sets the pace of a phase: `gpu`, `cpu` or `launches`.
         compute_units: Colab's currency on its paid plans; None elsewhere.
         price_flag: `undated` or `N days old` where the price should be checked.
     """
@@ -45,6 +52,7 @@ class Estimate:
     phase_bytes: dict[str, dict[str, int]]
     seconds: Spread
     phase_seconds: dict[str, Spread]
+    pace: dict[str, str]
     optimizer_steps: int
     disk_bytes: dict[str, int]
     usd: Spread | None
@@ -117,15 +125,18 @@ class Plan:
         survey = self.survey
         return survey.over_max_length > MAX_DROPPED * survey.rows
 
-    def peak_bytes(self) -> int:
-        """Device memory at its highest; the same on every GPU."""
-        return max(sum(items.values()) for items in self.phase_bytes().values())
+    def peak_bytes(self, gpu: Gpu) -> int:
+        """Memory of the GPU at its highest."""
+        return max(sum(items.values()) for items in self.phase_bytes(gpu).values())
 
-    def phase_bytes(self) -> dict[str, dict[str, int]]:
-        """Itemised device memory of every phase, context and allocator slack included."""
+    def phase_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
+        """Itemised memory of the GPU in every phase, context and allocator slack included."""
         if isinstance(self.recipe, Eval):
             return _with_slack(_evaluation_bytes(self.shape, self.survey, self.recipe))
-        return _with_slack(_training_bytes(self.shape, self.survey, self.held_out_survey, self.recipe))
+        flash = gpu.compute_capability >= FLASH_FROM
+        return _with_slack(
+            _training_bytes(self.shape, self.survey, self.held_out_survey, self.recipe, flash=flash)
+        )
 
     def on(self, gpu: Gpu, *, price: float | None, today: datetime.date) -> Estimate:
         """What the run takes on one GPU.
@@ -146,9 +157,10 @@ class Plan:
             disk["checkpoints"] = memory.checkpoint_bytes(shape, recipe)
         return _estimate(
             gpu,
-            self.phase_bytes(),
+            self.phase_bytes(gpu),
             phase_seconds,
             money.of_hour(gpu, price, today),
+            pace=seconds.pace(shape, survey, recipe, gpu),
             optimizer_steps=steps,
             disk_bytes=disk,
             notes=_notes(gpu, recipe),
@@ -175,67 +187,87 @@ def cheapest(estimates: Iterable[Estimate], *, rented: bool = False) -> Estimate
 
 
 def _training_bytes(
-    shape: ModelShape, survey: Survey, held_out: Survey | None, recipe: Trained
+    shape: ModelShape, survey: Survey, held_out: Survey | None, recipe: Trained, *, flash: bool
 ) -> dict[str, dict[str, int]]:
     width = _width_bytes(recipe)
-    found = work.of(shape, survey, recipe)
-    # Memory is asked in the words of one row per sequence: a packed group is one long sequence.
-    longest = found.longest
-    training = recipe
-    if isinstance(recipe, Policy):
-        training = recipe.model_copy(
-            update={
-                "per_device_train_batch_size": longest.prompts,
-                "max_length": round(longest.tokens / longest.prompts),
-            }
-        )
-        survey_of_pass = replace(survey, longest_tokens=training.max_length)
-    else:
-        survey_of_pass = survey
-    train = memory.of_training(shape, survey_of_pass, training, width)
     phases = {"encode": memory.of_encoding(shape, recipe, width)} if work.caches(shape, recipe) else {}
-    resident = {name: train[name] for name in RESIDENT if name in train}
-    if found.rollouts is not None:
-        phases["rollout"] = resident | _generation(
-            shape, survey, found.rollouts.at_once, recipe.max_completion_length, width
-        )
+    train = _update_bytes(shape, survey, recipe, width, flash=flash)
+    stays = {name: train[name] for name in RESIDENT}
+    rollouts = work.of(shape, survey, recipe).rollouts
+    if rollouts is not None:
+        phases["rollout"] = stays | _writing_bytes(shape, survey, recipe, rollouts, width)
     phases["train"] = train
     if held_out is not None:
         rows = min(held_out.rows, recipe.per_device_eval_batch_size)
-        phases["evaluate"] = resident | _generation(
-            shape, held_out, rows, recipe.max_completion_length, width
-        )
+        phases["evaluate"] = stays | _writing_bytes(shape, held_out, recipe, Sampling(rows, rows), width)
     return phases
+
+
+def _update_bytes(
+    shape: ModelShape, survey: Survey, recipe: Trained, width: int, *, flash: bool
+) -> dict[str, int]:
+    """One forward and backward pass, as large as they get."""
+    if not isinstance(recipe, Policy):
+        return memory.of_training(shape, survey, recipe, width, flash=flash)
+    largest = work.of(shape, survey, recipe).longest
+    prompt, completion = round(largest.prompt_tokens), round(largest.completion_tokens)
+    if work.caches(shape, recipe):
+        return memory.of_policy_update(
+            shape,
+            recipe,
+            groups=largest.prompts,
+            branches=largest.branches,
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            image_tokens=round(survey.images_per_row * survey.feature_tokens),
+            width_bytes=width,
+            flash=flash,
+        )
+    # Every completion runs with its own prompt, as rows of a supervised training do.
+    rows = recipe.model_copy(
+        update={"per_device_train_batch_size": largest.prompts, "max_length": prompt + completion}
+    )
+    longest = replace(survey, longest_tokens=prompt + completion, completion_tokens=completion)
+    return memory.of_training(shape, longest, rows, width, flash=flash)
 
 
 def _evaluation_bytes(shape: ModelShape, survey: Survey, recipe: Eval) -> dict[str, dict[str, int]]:
     width = _width_bytes(recipe)
-    # The same words again: `memory` knows weights by how a training holds them.
-    held = Sft(
-        load_in_4bit=bool(recipe.load_in_4bit), encode_batch_size=recipe.encode_batch_size, dtype=recipe.dtype
-    )
+    # `memory` knows weights by how a training holds them.
+    held = Sft(load_in_4bit=bool(recipe.load_in_4bit), encode_batch_size=recipe.encode_batch_size)
     encode = memory.of_encoding(shape, held, width)
     weights = {"weights": encode["weights"]}
     rows = min(survey.rows, recipe.per_device_eval_batch_size)
-    phases = {"encode": encode} if work.caches(shape, recipe) else {}
-    return phases | {
-        "evaluate": weights | _generation(shape, survey, rows, recipe.max_completion_length, width)
-    }
+    phases = {}
+    if work.caches(shape, recipe):
+        phases["encode"] = {name: encode[name] for name in ("weights", "pixels", "activations")}
+    phases["evaluate"] = weights | _writing_bytes(shape, survey, recipe, Sampling(rows, rows), width)
+    return phases
 
 
-def _generation(shape: ModelShape, survey: Survey, rows: int, limit: int, width: int) -> dict[str, int]:
-    if not hasattr(memory, "of_generation"):  # TEMPORARY
-        text = shape.text
-        cache = 2 * text.layers * text.kv_heads * text.head_dim * width
-        positions = rows * (survey.longest_prompt_tokens + limit)
-        return {"kv_cache": positions * cache, "logits": rows * text.vocab * 8}
-    return memory.of_generation(
+def _writing_bytes(
+    shape: ModelShape, survey: Survey, recipe: Trained | Eval, asked: Sampling, width: int
+) -> dict[str, int]:
+    """Beside what stays: the largest batch that is decoded, or the tower where pictures come as pixels."""
+    prompts = asked.at_once // asked.group
+    images = prompts * survey.images_per_row
+    writing = memory.of_generation(
         shape,
-        rows=rows,
+        rows=asked.at_once,
         prompt_tokens=survey.longest_prompt_tokens,
-        completion_tokens=limit,
-        width_bytes=width,
+        completion_tokens=recipe.max_completion_length,
+        prompts=prompts,
+        image_tokens=round(survey.images_per_row * survey.feature_tokens),
+        top_p=recipe.top_p if isinstance(recipe, Policy) else 1.0,
+        width_bytes=4 if isinstance(recipe, Trained) and recipe.lora is None else width,
     )
+    if work.caches(shape, recipe):
+        return writing
+    side = shape.vision.image_px or UNTILED_PX
+    tiles = math.ceil(images * survey.tower_patches / (side // shape.vision.patch_px) ** 2)
+    encode = memory.of_encoding(shape, Sft(encode_batch_size=max(1, tiles)), width)
+    reading = {name: encode[name] for name in ("pixels", "activations")}
+    return max(writing, reading, key=lambda items: sum(items.values()))
 
 
 def _width_bytes(recipe: Recipe) -> int:
@@ -261,6 +293,7 @@ def _estimate(
     phase_seconds: dict[str, Spread],
     price: money.HourPrice | None,
     *,
+    pace: dict[str, str],
     optimizer_steps: int,
     disk_bytes: dict[str, int],
     notes: Iterable[str],
@@ -284,6 +317,7 @@ def _estimate(
         phase_bytes=phases,
         seconds=taken,
         phase_seconds=phase_seconds,
+        pace=pace,
         optimizer_steps=optimizer_steps,
         disk_bytes=disk_bytes,
         usd=money.of_run(taken, price),

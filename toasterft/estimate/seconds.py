@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from toasterft.catalog import Gpu
 from toasterft.data.survey import Survey
-from toasterft.estimate import work
-from toasterft.estimate.memory import NF4_BYTES
+from toasterft.estimate import memory, work
 from toasterft.estimate.spread import Spread
 from toasterft.estimate.work import Pass, Sampling
 from toasterft.recipe import Eval, Recipe, Trained
@@ -48,6 +47,7 @@ START_SECONDS = (120.0, 60.0, 30.0)
 LONGEST_OVER_MEAN = 2.0
 # Bytes per 4-bit weight in a pass: packed in, unpacked out in 16 bit, and in again for the product. One row
 # alone has a kernel that reads the packed weight directly.
+NF4_BYTES = 1 / 2 + 1 / memory.NF4_BLOCK + 4 / (memory.NF4_BLOCK * memory.NF4_SCALE_BLOCK)
 UNPACKED_BYTES = NF4_BYTES + 2 + 2
 
 SLOW, LIKELY, FAST = range(3)
@@ -91,7 +91,7 @@ def of_training(
         if found.rollouts is not None:
             prompts = found.rollouts.completions / found.rollouts.group
             taken["rollout"] = prompts * inline + sampling(
-                shape, recipe, machine, found.rollouts, survey.prompt_tokens, survey.completion_tokens
+                shape, recipe, machine, found.rollouts, survey.prompt_tokens, found.mean.completion_tokens
             )
         prompts = found.mean.prompts * (found.passes + found.scoring)
         taken["train"] = (
@@ -127,6 +127,20 @@ def of_evaluation(shape: ModelShape, survey: Survey, recipe: Eval, gpu: Gpu) -> 
         return taken
 
     return _spreads(phases, gpu, recipe)
+
+
+def pace(shape: ModelShape, survey: Survey, recipe: Trained | Eval, gpu: Gpu) -> dict[str, str]:
+    """What sets the pace of a phase in the likely case: `gpu`, `cpu` (preparing pictures), or `launches`."""
+    machine = Machine(gpu, LIKELY, recipe.dtype == "float32")
+    found = {}
+    if work.caches(shape, recipe):
+        each = encode_image(shape, survey, machine)
+        found["encode"] = "gpu" if each.ahead(machine) == each.gpu else "cpu"
+    if isinstance(recipe, Trained):
+        one = work.of(shape, survey, recipe).mean
+        waiting = machine.launching(_passes(recipe) * shape.text.layers)
+        found["train"] = "launches" if training_pass(shape, recipe, machine, one) == waiting else "gpu"
+    return found
 
 
 def feature_bytes(shape: ModelShape, survey: Survey) -> float:
@@ -179,7 +193,7 @@ def head_flops(shape: ModelShape, tokens: float) -> float:
 def training_pass(shape: ModelShape, recipe: Trained, machine: Machine, one: Pass) -> float:
     """Forward, recomputation, and backward, which is as long again, or twice where the weights learn."""
     layers = layer_flops(shape, recipe, one.tokens, one.pairs)
-    passes = 2 + recipe.gradient_checkpointing + (recipe.lora is None)
+    passes = _passes(recipe)
     # Backward of the head: its input's gradient, and its weight's where it learns. The chunked loss
     # computes its logits twice.
     flops = layers * passes + head_flops(shape, one.head_tokens) * (3 + (recipe.lora is None))
@@ -247,8 +261,16 @@ def weight_bytes(shape: ModelShape, recipe: Recipe, *, one_row: bool = False) ->
 # --- inside ----------------------------------------------------------------------------------
 
 
+def _passes(recipe: Trained) -> int:
+    """Times through the layers: forward, recomputation, input gradients, and weight gradients."""
+    return 2 + recipe.gradient_checkpointing + (recipe.lora is None)
+
+
 def _adapter(shape: ModelShape, recipe: Recipe) -> int:
-    return shape.lora_params(recipe.lora.r) if isinstance(recipe, Trained) and recipe.lora else 0
+    """Parameters that run beside the layers' own weights."""
+    if not isinstance(recipe, Trained) or recipe.lora is None:
+        return 0
+    return memory.trainable_params(shape, recipe)
 
 
 def _bound(

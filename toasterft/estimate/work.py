@@ -15,6 +15,9 @@ from toasterft.shapes import ModelShape
 
 # Families whose frozen tower runs once per image, ever (`engines/families.py`: takes_features).
 TAKES_FEATURES = ("idefics3", "smolvlm")
+# A sampled answer is taken to be at least so long, in tokens: a simplified trace of 45 and its tags. Data
+# for policy methods often holds bare answers, but what is rewarded reasons. Assumed.
+SAMPLED_TOKENS = 60
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,11 @@ def _of_policy(shape: ModelShape, survey: Survey, recipe: Policy) -> Work:
     scored = (1 if recipe.updates_differ else 0) + (1 if recipe.beta > 0 else 0)
     prompts, branches = (together, width) if caches(shape, recipe) else (together * width, 1)
     limit = recipe.max_completion_length
+    written = min(limit, max(SAMPLED_TOKENS, survey.completion_tokens))
     return Work(
         optimizer_steps=steps,
         passes=steps * passes_per_step,
-        mean=Pass(prompts, branches, survey.prompt_tokens, min(survey.completion_tokens, limit)),
+        mean=Pass(prompts, branches, survey.prompt_tokens, written),
         longest=Pass(prompts, branches, survey.longest_prompt_tokens, limit),
         scoring=batches * passes_per_step * scored,
         rollouts=Sampling(batches * per_step * group, max(group, recipe.rollout_batch_size), group),

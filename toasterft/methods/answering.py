@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,4 +87,8 @@ def answers(
 
 def summary(given: Sequence[Answer]) -> dict[str, Any]:
     """Scores with intervals, format rate and mean length, as `eval --json` prints them."""
-    return scoring.summarise([answer.scored() for answer in given])
+    found = scoring.summarise([answer.scored() for answer in given])
+    if given and all(answer.example.extra.get("task") == "class" for answer in given):
+        # Kinds are the labels here, so that accuracy by kind is recall by class.
+        found["macro_recall"] = statistics.mean(row["robust"]["value"] for row in found["by_kind"].values())
+    return found

@@ -8,6 +8,7 @@ trace, averaged over its tokens. No second forward pass and no second loss.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 

@@ -30,7 +30,7 @@ from toasterft.methods.logps import Branches, open_log_probs, per_row
 from toasterft.methods.objective import Clip
 from toasterft.methods.rollout import Group, Rollout, read, roll_out
 from toasterft.methods.training import Course, Guarded
-from toasterft.recipe import Policy
+from toasterft.recipe import UNTIL, Policy
 from toasterft.rewards import Rewards
 
 REFERENCE_FILE = "reference.safetensors"
@@ -266,8 +266,22 @@ class PolicyTrainer(Guarded, transformers.Trainer):
         for name, value in facts.items():
             self.note(name, value)
         self.alarms.hear(facts)
+        if self.recipe.until is not None and self._met(self.recipe.until):
+            self.control.should_training_stop = True
+            self.course.report.say(f"{self.recipe.until}: met at step {self.state.global_step}")
         if self.state.global_step % self.recipe.log_completions_steps == 0:
             self._keep_samples(groups[0])
+
+    def _met(self, rule: str) -> bool:
+        """Whether the rule's figure, averaged over the last ten batches of samples, is where it should be."""
+        match = UNTIL.fullmatch(rule)
+        assert match is not None
+        figure, direction, number = match.groups()
+        recent = self.alarms.history.get(figure, [])[-Alarms.PATIENCE :]
+        if len(recent) < Alarms.PATIENCE:
+            return False
+        mean = sum(recent) / len(recent)
+        return mean >= float(number) if direction == ">=" else mean <= float(number)
 
     def _keep_samples(self, group: Group) -> None:
         for completion, earned, total in list(zip(group.completions, group.earned, group.total))[

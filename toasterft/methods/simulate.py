@@ -231,7 +231,7 @@ def build(
     """The architecture that `config` (of the catalog, or a config.json) describes, on `meta`.
 
     Args:
-        rank: of a LoRA on all linears of the language model; None trains it whole, in float32.
+        rank: of a LoRA on all linears of the language model; None trains it whole, in float32 weights.
     """
     config = copy.deepcopy(config)
     kind = family(config["model_type"])
@@ -243,7 +243,7 @@ def build(
             attn_implementation=NAME,
         )
         loaded = Loaded(model, None, kind, dtype, META, "simulated", kind.model_type)
-        if load_in_4bit:
+        if load_in_4bit and not full:
             pack(loaded.part(kind.text), dtype)
             model.is_loaded_in_4bit = True
         request = Request(
@@ -612,10 +612,8 @@ def encode_peak(config: Config, *, tiles: int, dtype: torch.dtype = torch.bfloat
     Returns:
         Bytes of `weights` (tower and connector), `pixels` and `activations` at the peak, and their sum `peak`.
     """
-    loaded = build(config, rank=None, load_in_4bit=False, dtype=dtype, train=False)
+    loaded = build(config, load_in_4bit=False, dtype=dtype, train=False)
     vision, connector = loaded.part(loaded.family.vision), loaded.part(loaded.family.connector)
-    for part in (vision, connector):
-        part.to(dtype)
     pixels = _pixels(loaded, tiles)
     tracker = Tracker()
     items = {

@@ -437,7 +437,7 @@ def save(course: Course) -> None:
     except OSError as error:
         raise places.disk_error(error, record.path) from error
     places.write_json(record.path / ledger.ADAPTER_NOTES_FILE, opening.adapter_notes(course.job, opened))
-    plots.loss(record.metrics(), record.path / "loss.png")
+    plots.of_run(record.metrics(), record.path)
 
 
 def evaluate(course: Course) -> dict[str, Any] | None:

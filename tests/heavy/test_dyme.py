@@ -1,0 +1,176 @@
+"""DyME inside the policy trainer: what memorised, explored and solved groups do to the weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.heavy.test_policy import opened_with, ragged
+from toasterft import recipe
+from toasterft.data.example import Example
+from toasterft.job import Job
+from toasterft.ledger import Run
+from toasterft.meter import Meter
+from toasterft.methods.dyme import DymeTrainer
+from toasterft.methods.policy import PolicyTrainer
+from toasterft.methods.rollout import Group, read
+from toasterft.methods.training import Course
+from toasterft.methods.watch import Watch
+from toasterft.progress import Silent
+
+QUICK = (
+    "max_steps=2", "num_generations=4", "per_device_train_batch_size=8", "gradient_accumulation_steps=1",
+    "max_completion_length=6", "eval_limit=2", "lora.r=4", "learning_rate=1e-3", "max_length=4000",
+)  # fmt: skip
+
+
+def trainer_of(kind, opened, examples, tmp_path, **settings):
+    method = "dyme" if kind is DymeTrainer else "grpo"
+    words = {
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 1,
+        "num_generations": 4,
+        "max_steps": 1,
+    }
+    words |= {"dtype": "float32", "rewards": {"accuracy": 1.0}, "refine": False} | settings
+    if method == "grpo":
+        words.pop("refine")
+    wanted = recipe.RECIPES[method].model_validate({"method": method, **words})
+    record = Run(tmp_path, {})
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    course = Course(
+        Job.__new__(Job), wanted, opened, record, examples, [], Watch(record, Silent(), Meter()), Silent()
+    )
+    return kind(course)
+
+
+def groups_of(opened, examples, correct):
+    """Groups whose completions are right or wrong as told; rewards follow."""
+    groups = []
+    for row, (example, ids, right) in enumerate(zip(examples, ragged(4, len(examples)), correct)):
+        group = Group(row, example, ids, [read(opened, each, 9) for each in ids])
+        group.earned = [{"accuracy": float(each)} for each in right]
+        group.total = torch.tensor([float(each) for each in right])
+        group.counted = [True] * 4
+        groups.append(group)
+    return groups
+
+
+@pytest.fixture
+def examples():
+    return [
+        Example(str(n), f"Which bar is {'very ' * n}high?", "red", (), f"red = {n}. Red.") for n in range(3)
+    ]
+
+
+def step(trainer, groups):
+    trainer.model.zero_grad()
+    trainer.advantage(groups)
+    loss = trainer._update(groups)
+    grads = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
+    return float(loss), grads
+
+
+NONE, SOME, ALL = [0, 0, 0, 0], [1, 0, 0, 1], [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("weight", [1.0, 4.0])
+def test_an_all_wrong_batch_is_sft(weight, tiny_model, examples, tmp_path):
+    """Its loss is weight/G times the mean over prompts of the trace's mean token loss."""
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, sft_weight=weight)
+    _, grads = step(trainer, groups_of(opened, examples, [NONE] * 3))
+    opened.loaded.model.zero_grad()
+    losses = []
+    for example in examples:
+        batch = opened.inputs.training([example])
+        logits = opened.loaded.model(**batch, use_cache=False).logits[:, :-1].float()
+        labels = batch["labels"][:, 1:]
+        losses.append(torch.nn.functional.cross_entropy(logits[labels != -100], labels[labels != -100]))
+    (torch.stack(losses).mean() * weight / 4).backward()
+    plain = {n: p.grad.clone() for n, p in opened.loaded.model.named_parameters() if p.grad is not None}
+    assert plain.keys() == grads.keys()
+    for name, grad in grads.items():
+        assert torch.allclose(grad, plain[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_a_mixed_batch_with_the_switch_off_is_grpo(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    correct = [NONE, SOME, ALL]
+    off = trainer_of(DymeTrainer, opened, examples, tmp_path, memorise=False)
+    plain = trainer_of(PolicyTrainer, opened, examples, tmp_path)
+    ours, theirs = (step(each, groups_of(opened, examples, correct)) for each in (off, plain))
+    assert ours[0] == pytest.approx(theirs[0], abs=1e-7)
+    for name, grad in ours[1].items():
+        assert torch.allclose(grad, theirs[1][name], rtol=1e-5, atol=1e-8), name
+
+
+def test_solved_groups_have_no_gradient(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path)
+    loss, grads = step(trainer, groups_of(opened, examples, [ALL] * 3))
+    assert loss == 0
+    assert all(float(grad.abs().max()) == 0 for grad in grads.values())
+
+
+def test_each_kind_of_group_stands_alone(tiny_model, examples, tmp_path):
+    """The gradient of a mixed batch is the sum of its groups' gradients."""
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path)
+    _, whole = step(trainer, groups_of(opened, examples, [NONE, SOME, ALL]))
+    parts = []
+    for keep in range(3):
+        groups = groups_of(opened, examples, [NONE, SOME, ALL])
+        trainer.advantage(groups)
+        for place, group in enumerate(groups):
+            if place != keep:
+                group.advantage = torch.zeros(4)
+        trainer.model.zero_grad()
+        trainer._update(groups)
+        parts.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
+    for name, grad in whole.items():
+        total = sum(part[name] for part in parts)
+        assert torch.allclose(grad, total, rtol=1e-3, atol=1e-7), name
+    assert any(float(grad.abs().max()) > 0 for grad in parts[0].values())
+    assert any(float(grad.abs().max()) > 0 for grad in parts[1].values())
+
+
+def test_a_swapped_row_gets_its_own_old_and_reference(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, num_iterations=2, beta=0.04)
+    groups = groups_of(opened, examples, [NONE, SOME, ALL])
+    trainer.advantage(groups)
+    trainer._score(groups)
+    for group in groups:
+        assert [len(each) for each in group.old] == [len(ids) for ids in group.ids]
+        assert [len(each) for each in group.reference] == [len(ids) for ids in group.ids]
+    assert groups[0].ids[0] == opened.chat.ids(opened.chat.completion(examples[0]))
+    assert groups[0].advantage.tolist() == [1, 0, 0, 0]
+
+
+def test_dyme_from_the_command_line(tiny_model, charts_folder, run_cli, homes):
+    done = run_cli(
+        "dyme", "--model", tiny_model(), "--data", charts_folder, "--json", *QUICK, "log_completions_steps=1"
+    )
+    assert done.code == 0, done.err
+    folder = homes / "runs" / done.json()["id"]
+    row = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    # An untrained model is never right: every group memorises.
+    assert row["switch/memorise"] == 1
+    assert row["switch/explore"] == 0
+    assert row["switch/target_length"] > 6
+    assert (folder / "switch.png").exists()
+    # What is logged about samples is about samples, not about the traces that replaced them.
+    assert row["completions/mean_length"] <= 6
+
+
+def test_examples_without_a_trace_memorise_the_answer(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    bare = [replace(example, reasoning=None) for example in examples]
+    trainer = trainer_of(DymeTrainer, opened, bare, tmp_path)
+    groups = groups_of(opened, bare, [NONE] * 3)
+    trainer.advantage(groups)
+    assert groups[0].ids[0] == opened.chat.ids(opened.chat.completion(bare[0]))

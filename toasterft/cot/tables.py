@@ -1,0 +1,120 @@
+"""The table behind a chart, from whatever a data row carries: facts of charts drawn here, or ChartQA's text.
+
+ChartQA writes a table as `Entity: A | B & Series: 1 | 2 & Other: 3 | 4`: the columns, one after the other.
+Its cells were read off pictures, so a gap is `nan` or, for lines over the years, 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+_NUMBER = r"[$€£]?\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)\s*%?"
+_CELL = re.compile(_NUMBER, re.ASCII)
+# A column opens with a number or a gap after its name; anything else behind ` & ` belongs to a name.
+_COLUMN = re.compile(
+    rf" & (?P<name>(?:(?! & ).|\s)+?): *(?P<cells>(?:{_NUMBER}|nan) *(?:\|.*?)?)(?= & |$)", re.ASCII
+)
+# Names that say nothing: a table of one such column is a plain list of labels and values.
+_UNNAMED = re.compile(r"values?(?:\.\d+)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value: its label (the mark), its series (the colour; empty where there is one), its number."""
+
+    label: str
+    series: str
+    value: Fraction
+
+    @property
+    def name(self) -> str:
+        """What traces call it: as charts drawn here do."""
+        return f"{self.series} {self.label}" if self.series else self.label
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells in reading order, label by label; gaps are left out.
+
+    `zeros_are_gaps`: zeros may stand for points that the line does not have.
+    """
+
+    labels: tuple[str, ...]
+    series: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    zeros_are_gaps: bool = False
+
+    def of_series(self, series: str) -> list[Cell]:
+        return [cell for cell in self.cells if cell.series == series]
+
+    def of_label(self, label: str) -> list[Cell]:
+        return [cell for cell in self.cells if cell.label == label]
+
+
+def number(text: str) -> Fraction | None:
+    """`1,234.50`, `45 %` or `$5` as a number; None for anything else."""
+    found = _CELL.fullmatch(text.strip())
+    return Fraction(found[1].replace(",", "")) if found else None
+
+
+def shown(value: Fraction, decimals: int = 2) -> str:
+    """Exactly where four decimals suffice, else rounded: 45, 6.25, 6.33."""
+    exact = value * 10**4
+    text = f"{float(value):.4f}" if exact.denominator == 1 else f"{float(value):.{decimals}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
+
+
+def read(facts: Any) -> Table | None:
+    """The table of an example's `facts`; None where it carries none that can be used."""
+    if isinstance(facts, str):
+        return _of_text(facts)
+    if isinstance(facts, Sequence) and facts and all(isinstance(fact, Mapping) for fact in facts):
+        return _of_facts(facts)
+    return None
+
+
+def _of_facts(facts: Iterable[Mapping[str, Any]]) -> Table | None:
+    cells = []
+    for fact in facts:
+        value = number(str(fact.get("value", "")))
+        if "label" not in fact or value is None:
+            return None
+        cells.append(Cell(str(fact["label"]), str(fact.get("series", "")), value))
+    return _table(cells)
+
+
+def _of_text(text: str) -> Table | None:
+    columns = [(_plain(found["name"]), found["cells"].split("|")) for found in _COLUMN.finditer(text)]
+    kind, _, head = text.partition(":")
+    first = _COLUMN.search(head)
+    if not columns or first is None:
+        return None
+    labels = [_plain(label) for label in head[: first.start()].split("|")]
+    plain = len(columns) == 1 and _UNNAMED.fullmatch(columns[0][0]) is not None
+    cells = []
+    for place, label in enumerate(labels):
+        for name, values in columns:
+            value = number(values[place]) if place < len(values) else None
+            if label and value is not None:
+                cells.append(Cell(label, "" if plain else name, value))
+    return _table(cells, zeros_are_gaps=kind.strip().lower() == "year")
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _table(cells: list[Cell], *, zeros_are_gaps: bool = False) -> Table | None:
+    if not cells:
+        return None
+    return Table(
+        labels=tuple(dict.fromkeys(cell.label for cell in cells)),
+        series=tuple(dict.fromkeys(cell.series for cell in cells)),
+        cells=tuple(cells),
+        zeros_are_gaps=zeros_are_gaps and any(cell.value == 0 for cell in cells),
+    )
