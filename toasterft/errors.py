@@ -10,6 +10,7 @@
     │   └── MissingExtra              an optional package is needed
     ├── CapReached           exit 3   stopped at the budget or hour cap, work saved
     ├── RunFailed            exit 4   the run itself failed (non-finite losses, reward errors …)
+    │   └── OutOfMemory               the GPU's memory did not hold a step
     └── Interrupted          exit 130 (Ctrl-C) or 143 (SIGTERM), work saved
 
 Each carries four facts: *where*, *what*, *why*, and the *next step*. `cli.main` catches them once
@@ -102,6 +103,10 @@ class RunFailed(ToasterError):
     """The run went wrong in a way that more of the same would not mend."""
 
     exit_code = 4
+
+
+class OutOfMemory(RunFailed):
+    """The GPU's memory did not hold a step; a smaller one may go on from the last checkpoint."""
 
 
 class Interrupted(ToasterError):

@@ -50,6 +50,7 @@ class Job:
         usd_per_hour: what the meter counts with; None where nobody named a price for this machine.
         budget_usd, max_seconds: caps of the run, over all its processes.
         resume: the run to go on with, or None for a new one.
+        fitted: settings that `--fit` changed.
     """
 
     recipe: Recipe
@@ -66,6 +67,7 @@ class Job:
     budget_usd: float | None = None
     max_seconds: float | None = None
     resume: Run | None = None
+    fitted: dict[str, Any] | None = None
 
 
 def prepare_training(recipe: Trained, runs_dir: Path, *, out: Path | None = None) -> Job:
@@ -195,6 +197,18 @@ def choose_engine(asked: str, model: ModelRef) -> str:
             next_step="pip install 'toasterft[cuda]'   or engine=plain",
         )
     return "unsloth" if possible else "plain"
+
+
+def fitted(job: Job, fit: ladder.Fit) -> Job:
+    """The job with what `--fit` allows changed so that it fits its GPU; as it is where it fits already."""
+    if fit == "off" or job.plan is None:
+        return job
+    changed, changes = ladder.apply(job.plan, job.target.gpu, fit)
+    if not changes:
+        return job
+    assert isinstance(changed, Trained)
+    again = prepare_training(changed, job.runs_dir, out=job.out)
+    return replace(again, fitted=changes)
 
 
 def require_ready(job: Job) -> None:

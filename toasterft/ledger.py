@@ -221,6 +221,26 @@ def runs(runs_dir: Path) -> list[Run]:
     return found
 
 
+def predicted_and_measured(record: dict[str, Any]) -> dict[str, Any] | None:
+    """What the plan said beside what came, for a finished run; None where there was no plan for its machine.
+
+    `comparable` is False for a run on another machine than it was planned for (a CPU, or another GPU).
+    """
+    planned, measured = record.get("estimate"), record.get("measured")
+    if not planned or not measured or record["status"] != "done":
+        return None
+    here = record.get("gpu")
+    return {
+        "run": record["id"],
+        "planned_for": planned["gpu"],
+        "ran_on": here or "CPU",
+        "comparable": here == planned["gpu"],
+        "peak_bytes": {"predicted": planned["vram_bytes"]["peak"], "measured": measured["peak_memory_bytes"]},
+        "seconds": {"predicted": planned["seconds"], "measured": measured["seconds"]},
+        "usd": {"predicted": planned["usd"], "measured": measured["usd"]},
+    }
+
+
 def versions() -> dict[str, str]:
     """Installed versions of everything that decides a run's numbers, read without importing it."""
     found = {}

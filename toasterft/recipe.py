@@ -436,6 +436,7 @@ RECIPES: dict[str, type[Section]] = {
     "eval": Eval,
     "ask": Ask,
     "pretrain": Pretrain,
+    "train": Train,
 }
 
 

@@ -798,3 +798,25 @@ def stages(records: list[dict[str, Any]], where: str) -> None:
         )
     table(["stage", "status", ">time", ">dollars", ">accuracy (95 %)", ">macro recall"], rows)
     line(f"in {where}; the last stage's folder is the model", "dim")
+
+
+def accuracy(rows: list[dict[str, Any]]) -> None:
+    """Predicted beside measured, run by run; a ratio only where both are of the same machine."""
+
+    def pair(row: dict[str, Any], key: str, write: Any) -> str:
+        planned, measured = row[key]["predicted"], row[key]["measured"]
+        likely = planned["likely"] if isinstance(planned, dict) else planned
+        ratio = f" ×{measured / likely:.2f}" if row["comparable"] and likely and measured is not None else ""
+        return f"{write(likely)} → {write(measured)}{ratio}"
+
+    table(
+        ["run", "planned for", "ran on", ">memory", ">time", ">dollars"],
+        [
+            [
+                row["run"], row["planned_for"], row["ran_on"], pair(row, "peak_bytes", size),
+                pair(row, "seconds", duration), pair(row, "usd", dollars),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+    line("likely → measured; × only where a run was on the machine its plan was for", "dim")

@@ -210,3 +210,33 @@ def test_a_resumed_run_keeps_its_settings(tiny_model, charts_folder, run_cli, tm
         assert folder.exists()
     finally:
         (charts_folder / "train.jsonl").write_text(lines)
+
+
+def test_out_of_gpu_memory_goes_on_once_in_smaller_parts(
+    tiny_model, charts_folder, run_cli, tmp_path, monkeypatch
+):
+    """Here the GPU's error is raised by hand, in this process; the fresh process does not meet it."""
+    from toasterft.methods import sft
+
+    plain = sft.Trainer.training_step
+
+    def failing(self, *args, **kwargs):
+        if self.state.global_step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(sft.Trainer, "training_step", failing)
+    folder = tmp_path / "run"
+    words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT)
+    done = run_cli("sft", *words)
+    assert done.code == 0, done.err
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "done"
+    assert record["fitted"]["per_device_train_batch_size"] == 2
+    assert record["fitted"]["gradient_accumulation_steps"] == 2
+    assert set(losses(folder)) == set(range(1, STEPS + 1))
+    monkeypatch.setenv("TOASTERFT_RETRIED", "1")
+    words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", tmp_path / "again", *EXACT)
+    done = run_cli("sft", *words)
+    assert done.code == 4
+    assert "--fit exact" in done.err

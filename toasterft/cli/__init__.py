@@ -13,6 +13,8 @@ from toasterft import show
 from toasterft.cli import estimating, looking, playing, training, using
 from toasterft.errors import ToasterError
 
+FITS = (["off"], ["exact"], ["lossy"])
+
 app = typer.Typer(
     help="Fine-tune small vision-language models on one cheap GPU, with the bill known before the start.",
     no_args_is_help=True,
@@ -34,9 +36,21 @@ def _root(
         raise typer.Exit
 
 
+def _fit_is_exact(words: list[str]) -> list[str]:
+    """`--fit` alone means `--fit exact`; an option of click's always takes a value."""
+    return [
+        word
+        for place, each in enumerate(words)
+        for word in (
+            [each, "exact"] if each == "--fit" and words[place + 1 : place + 2] not in FITS else [each]
+        )
+    ]
+
+
 def main() -> None:
     """Run the command line; every explained ending prints one message and has its own exit code."""
     json_output = "--json" in sys.argv[1:]
+    sys.argv[1:] = _fit_is_exact(sys.argv[1:])
     try:
         app()
     except ToasterError as problem:

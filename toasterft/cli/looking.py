@@ -17,9 +17,20 @@ app.add_typer(recipes_app, name="recipes")
 
 
 @app.command()
-def runs(runs_dir: RunsDir = None, json: Json = False) -> None:
+def runs(
+    runs_dir: RunsDir = None,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="Predicted beside measured.")] = False,
+    json: Json = False,
+) -> None:
     """All runs, oldest first."""
     found = ledger.runs(places.runs_dir(runs_dir))
+    if accuracy:
+        held = [row for run in found if (row := ledger.predicted_and_measured(run.record)) is not None]
+        if json:
+            show.as_json({"runs": held})
+        else:
+            show.accuracy(held)
+        return
     if json:
         show.as_json({"runs": [run.record for run in found]})
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,12 @@ Yes = Annotated[
 ]
 Resume = Annotated[
     str | None, typer.Option("--resume", help="A run to go on with, from its last checkpoint.")
+]
+Fit = Annotated[
+    Literal["off", "exact", "lossy"],
+    typer.Option(
+        "--fit", help="Change what must be smaller to fit: `exact` keeps the mathematics, `lossy` may not."
+    ),
 ]
 After = Annotated[
     str | None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +17,7 @@ from toasterft.cli.options import (
     Budget,
     Data,
     DryRun,
+    Fit,
     GpuName,
     Json,
     Limit,
@@ -30,13 +33,16 @@ from toasterft.cli.options import (
     Yes,
     split_words,
 )
-from toasterft.errors import UserError
+from toasterft.errors import FitError, OutOfMemory, UserError
+from toasterft.estimate import ladder
 from toasterft.recipe import Trained
 
 app = typer.Typer()
 
 # The paper's values are not public (CLGRPO, arXiv 2506.18048). Ours: the usual range below, half of it
 # above, so that rare tokens grow slowly; and two updates per sample, because with one the ratio is 1.
+# Set in the process that goes on after running out of memory: there is no third one.
+RETRIED = "TOASTERFT_RETRIED"
 CLIP_LOW_HELP = "grpo only: ClipLow, epsilon=0.2 epsilon_high=0.1 num_iterations=2 (our values)."
 CLIP_LOW = {"epsilon": 0.2, "epsilon_high": 0.1, "num_iterations": 2}
 
@@ -59,6 +65,7 @@ def command(method: str, about: str) -> None:
         out: Out = None,
         runs_dir: RunsDir = None,
         resume: Resume = None,
+        fit: Fit = "off",
         dry_run: DryRun = False,
         yes: Yes = False,
         after: After = None,
@@ -72,11 +79,15 @@ def command(method: str, about: str) -> None:
         preset = [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
         try:
             prepared = _prepare(
-                method, [*preset, *(words or [])], flags, out, places.runs_dir(runs_dir), resume
+                method, [*preset, *(words or [])], flags, out, places.runs_dir(runs_dir), resume, fit
             )
             seconds = None if max_hours is None else 3600 * max_hours
             capped = replace(prepared, budget_usd=budget, max_seconds=seconds)
             train(capped, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
+        except OutOfMemory as problem:
+            _try_again_smaller(
+                method, problem, {"--budget": budget, "--max-hours": max_hours, "--price": price}
+            )
         finally:
             if after and not dry_run:
                 subprocess.run(after, shell=True, check=False)
@@ -142,14 +153,34 @@ def pipeline(
         show.stages(records, str(folder))
 
 
+def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float | None]) -> None:
+    """Go on once, from the last checkpoint and in a fresh process: memory of a failed step is not given back.
+
+    Raises:
+        OutOfMemory: this was the second time.
+    """
+    if os.environ.get(RETRIED):
+        raise problem
+    show.line(f"{problem.what}: once more in a fresh process, in smaller parts")
+    words = [sys.executable, "-m", "toasterft", method, "--resume", str(problem.where), "--fit", "exact"]
+    words += [word for flag, value in caps.items() if value is not None for word in (flag, str(value))]
+    raise typer.Exit(subprocess.run(words, env={**os.environ, RETRIED: "1"}, check=False).returncode)
+
+
 def _prepare(
-    method: str, words: list[str], flags: dict[str, Any], out: Path | None, runs_dir: Path, resume: str | None
+    method: str,
+    words: list[str],
+    flags: dict[str, Any],
+    out: Path | None,
+    runs_dir: Path,
+    resume: str | None,
+    fit: ladder.Fit,
 ) -> job.Job:
     source, settings = split_words(words)
     if resume is None:
         wanted = recipe.load(method, source, settings, flags)
         assert isinstance(wanted, Trained)
-        return job.prepare_training(wanted, runs_dir, out=out)
+        return job.fitted(job.prepare_training(wanted, runs_dir, out=out), fit)
     changed = [*settings, *filter(None, [source]), *(name for name in flags if flags[name] is not None)]
     if set(changed) - {"price"}:
         raise UserError(
@@ -161,6 +192,15 @@ def _prepare(
         raise UserError("this run is done: there is nothing to resume", where=str(found.path))
     price = {"price": flags["price"]} if flags["price"] is not None else {}
     wanted = recipe.load(method, str(found.path / ledger.RECIPE_FILE), [], price)
+    if fit != "off" and found.record.get("stop_reason") == "out of memory":
+        changes = ladder.smaller(wanted)
+        if not changes:
+            raise FitError(
+                "every exact setting is at its smallest", where=resume, next_step="--fit lossy on a new run"
+            )
+        wanted = wanted.model_copy(update=changes)
+        found.update(fitted=changes)
+        places.write_atomic(found.path / ledger.RECIPE_FILE, recipe.dump(wanted))
     prepared = job.prepare_training(wanted, runs_dir)
     return replace(
         prepared, resume=found, usd_per_hour=prepared.usd_per_hour or found.record.get("usd_per_hour")

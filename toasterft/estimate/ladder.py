@@ -108,6 +108,20 @@ def apply(plan: Plan, gpu: Gpu, fit: Fit) -> tuple[Trained | Eval, Changes]:
     return plan.recipe, {}
 
 
+def smaller(recipe: Trained) -> Changes:
+    """The next exact step down for a run whose memory did not suffice although its plan fits.
+
+    Returns:
+        No changes where every exact setting is at its smallest.
+    """
+    if not recipe.gradient_checkpointing:
+        return {"gradient_checkpointing": True}
+    changes: Changes = next(_splits(recipe), {})
+    for key in AT_ONCE.values():
+        changes |= next(iter(_halves(recipe, key)), {})
+    return changes
+
+
 def refusal(plan: Plan, gpu: Gpu) -> FitError:
     """Why a run does not start, and the smallest changes with which it would."""
     phases = {name: sum(items.values()) for name, items in plan.phase_bytes(gpu).items()}

@@ -187,41 +187,39 @@ def of_generation(
     spread = prompts > 1 and text.kv_heads < text.heads
     writing = rows * length * (2 * _queries(text) if spread else _keys(text)) * width
     sampling = rows * text.vocab * (width + (TOP_P_BYTES if top_p < 1 else SAMPLING_BYTES))
-    moments: tuple[dict[str, int], ...] = (
-        {"kv_cache": prompts * prompt_tokens * per_position, "activations": reading, "logits": 0},
-        {"kv_cache": rows * length * per_position, "activations": writing, "logits": 0},
-        {"kv_cache": rows * length * per_position, "activations": 0, "logits": sampling},
-    )
-    return {"image_features": features, **max(moments, key=lambda items: sum(items.values()))}
+    read, written = prompts * prompt_tokens * per_position, rows * length * per_position
+    moments = ((read, reading, 0), (written, writing, 0), (written, 0, sampling))
+    cache, activations, logits = max(moments, key=sum)
+    return {"image_features": features, "kv_cache": cache, "activations": activations, "logits": logits}
 
 
 # --- what stays ---------------------------------------------------------------------------------------
 
 
 def resident(shape: ModelShape, recipe: Trained, width_bytes: int, *, tower: bool) -> dict[str, int]:
-    """What is on the GPU for as long as a training runs: weights, adapter, gradients, optimizer states.
+    """What is on the GPU for as long as a training runs.
 
     Args:
         tower: with the vision tower, which leaves once every image is encoded.
+
+    Returns:
+        `weights` (those that do not learn, or all in full tuning), `adapter` (those that do), `gradients`,
+        `optimizer`, and `optimizer_paged`: states that can move to host memory when the GPU is full.
     """
-    text, full = shape.text, recipe.lora is None
-    vision = shape.vision_params if tower else 0
     linears = shape.linear_params_text
-    rest = shape.total_params - linears - shape.vision_params
-    learned_vision = vision if recipe.train_vision else 0
-    frozen_vision = vision - learned_vision
-    if full:
-        # Full tuning keeps float32 weights, frozen ones too; autocast does the rest.
-        weights = 4 * (linears + rest + frozen_vision)
-    elif recipe.load_in_4bit:
-        packed = sum(_nf4_bytes(inputs * outputs) for inputs, outputs in text.layer_linears)
-        weights = text.layers * packed + (rest + frozen_vision) * width_bytes
-    else:
-        weights = (linears + rest + frozen_vision) * width_bytes
+    rest = shape.total_params - linears - (0 if tower else shape.vision_params)
     trainable = trainable_params(shape, recipe)
-    adapter = 0 if full else 4 * trainable
-    if full:
-        weights += 4 * learned_vision
+    if recipe.lora is None:
+        # Full tuning keeps float32 weights, frozen ones too; autocast does the rest.
+        weights, adapter = 4 * (linears + rest), 0
+    else:
+        if recipe.train_vision:
+            rest -= shape.vision_params
+        if recipe.train_connector and work.caches(shape, recipe):
+            rest += shape.text.hidden**2  # the zero matrix that the factor stands on
+        packed = sum(_nf4_bytes(inputs * outputs) for inputs, outputs in shape.text.layer_linears)
+        held = shape.text.layers * packed if recipe.load_in_4bit else linears * width_bytes
+        weights, adapter = held + rest * width_bytes, 4 * trainable
     states, paged = _optimizer_bytes(shape, recipe)
     return {
         "weights": weights,
@@ -313,145 +311,202 @@ def of_step(
     patches: int = 0,
     flash: bool = True,
 ) -> dict[str, int]:
-    """Peak of one micro-step in the middle of a run: gradients of the ones before are there.
+    """Peak of one micro-step in the middle of a run: gradients of those before are there.
 
     Args:
         tower: the vision tower is on the GPU.
         patches: that it runs on in this step; 0 where features come from the cache.
     """
-    text, width, full = shape.text, width_bytes, recipe.lora is None
-    h, n = text.hidden, sequences.positions
-    mixed, stream = width < 4, 4 if full else width
-    held = resident(shape, recipe, width, tower=tower)
+    step = _Step(shape, recipe, sequences, width_bytes, patches, flash)
+    activations, logits = max(step.moments(), key=sum)
     given = {"pixels": _pixel_bytes(shape, patches)} if patches else {}
-    given["image_features"] = sequences.image_tokens * h * width
+    return {
+        **resident(shape, recipe, width_bytes, tower=tower),
+        **given,
+        "image_features": sequences.image_tokens * shape.text.hidden * width_bytes,
+        "activations": activations,
+        "logits": logits,
+    }
 
-    layer = _layer(text, recipe, sequences, width, flash=flash)
-    seen = _tower_kept(shape, recipe, patches, width)
-    kept = text.layers * (stream * h * n if recipe.gradient_checkpointing else layer)
-    # Token ids and labels; rotary tables; the mask where rows are padded.
-    batch = 16 * n + 4 * stream * text.head_dim * sequences.tokens + _mask_entries(sequences)
-    # Copies of trained float32 weights that autocast makes, held to the end of the forward pass.
-    seeing = shape.vision_params if recipe.train_vision else 0
-    learned = text.linear_params + seeing if full else trainable_params(shape, recipe)
-    lowered = width * learned if mixed else 0
-    copies = 0 if recipe.gradient_checkpointing else lowered
-    # Around the loss: input and output of the last norm, and the positions that predict something.
-    predicting = sequences.head_tokens if sequences.branches else n
-    ends = (12 * h if full else 4 * h + width * h) * n + stream * h * predicting
-    logits = _logit_bytes(text, sequences)
 
-    # A layer that is computed again shares its float32 input with what is kept.
-    again = layer - (4 * h * n if stream == 4 else 0) if recipe.gradient_checkpointing else 0
-    # The head's gradient waits for the embedding's where they share their weights.
-    head = shape.embedding_params if full else 0
-    waiting = 4 * head if text.tied_embeddings else 0
-    moments = [
-        (seen + kept + batch + lowered + ends, logits),
-        # The last layer, and its gradients on their way through the MLP.
-        (seen + kept + batch + copies + again + _layer_gradients(text, recipe, n, width) + waiting, 0),
-    ]
-    if full:
-        several = sequences.head_tokens > LOGIT_CHUNK_TOKENS
-        # Gradients of the head: that of a chunk; the sum of two; and with the embedding's, at the very end.
-        chunk = head * ((width if mixed else 0) + (4 if several else 0))
-        moments.append((seen + kept + batch + copies + ends + chunk, logits))
-        moments.append((seen + kept + batch + copies + ends + 12 * head if several else 12 * head, 0))
-    if not flash and _grouped(text) and sequences.rows == 1 and not sequences.branches:
-        # Gradients of unfused attention: three float32 tensors of a number per head and pair of positions.
-        pairs = 3 * 4 * text.heads * sequences.tokens**2 + n * (16 * _queries(text) + 6 * h)
-        moments.append((kept + batch + pairs - (0 if recipe.gradient_checkpointing else layer), 0))
-    if patches:
-        moments.append(
-            (seen + (width * seeing if mixed else 0) + _tower_pass(shape, patches, width, norm_bytes=4), 0)
+@dataclass(frozen=True)
+class _Step:
+    """What is alive beside weights, states and batch at each moment of a step that can be its peak."""
+
+    shape: ModelShape
+    recipe: Trained
+    sequences: Sequences
+    width: int
+    patches: int
+    flash: bool
+
+    @property
+    def text(self) -> TextShape:
+        return self.shape.text
+
+    @property
+    def full(self) -> bool:
+        """The language model itself learns."""
+        return self.recipe.lora is None
+
+    @property
+    def mixed(self) -> bool:
+        """Autocast computes in 16 bit what is stored in 32."""
+        return self.width < 4
+
+    @property
+    def checkpoints(self) -> bool:
+        return self.recipe.gradient_checkpointing
+
+    @property
+    def stream(self) -> int:
+        """Bytes of a number between layers: float32 embeddings make a float32 stream."""
+        return 4 if self.full else self.width
+
+    def moments(self) -> Iterator[tuple[int, int]]:
+        """(activations, logits) in bytes, one pair per moment."""
+        h, n = self.text.hidden, self.sequences.positions
+        tower = self.tower_kept()
+        kept = (
+            tower
+            + self.batch()
+            + self.text.layers * (self.stream * h * n if self.checkpoints else self.layer())
         )
-        if recipe.train_vision:
-            moments.append((seen + _tower_layer(shape, patches, width), 0))
-    if recipe.optim == "adamw_torch":
-        # torch's AdamW takes square roots of all second moments at once.
-        moments.append((4 * trainable_params(shape, recipe), 0))
-    activations, logits = max(moments, key=sum)
-    return {**held, **given, "activations": activations, "logits": logits}
+        logits = self.logits()
+        # Copies of trained float32 weights that autocast makes: until the forward pass ends, or until they are used.
+        lowered = self.lowered()
+        copies = 0 if self.checkpoints else lowered
+        # Around the loss: input and output of the last norm, and the positions that predict something.
+        predicting = self.sequences.head_tokens if self.sequences.branches else n
+        ends = n * (12 * h if self.full else 4 * h + self.width * h) + self.stream * h * predicting
+        yield kept + lowered + ends, logits
+        # The last layer's backward pass. The head's gradient waits for the embedding's where they are one.
+        head = self.shape.embedding_params if self.full else 0
+        waiting = 4 * head if self.text.tied_embeddings else 0
+        yield kept + copies + waiting + self.layer_backward(), 0
+        if self.full:
+            # Gradients of the head: of one chunk; of two and their sum; with the embedding's, at the very end.
+            several = self.sequences.head_tokens > LOGIT_CHUNK_TOKENS
+            first = head * ((self.width if self.mixed else 0) + (4 if several else 0))
+            yield kept + copies + ends + first, logits
+            yield (kept + copies + ends if several else 0) + 12 * head, 0
+        if self.unfused():
+            yield kept + copies + self.unfused_backward(), 0
+        if self.patches:
+            seeing = self.width * self.shape.vision_params if self.mixed and self.recipe.train_vision else 0
+            yield tower + seeing + _tower_pass(self.shape, self.patches, self.width, norm_bytes=4), 0
+            yield tower + self.tower_backward(), 0
+        if self.recipe.optim == "adamw_torch":
+            # torch's AdamW takes the roots of all second moments at once.
+            yield 4 * trainable_params(self.shape, self.recipe), 0
 
+    def batch(self) -> int:
+        """Token ids, labels and their order; rotary tables; bool masks."""
+        rows, tokens, own = self.sequences.rows, self.sequences.tokens, self.sequences.branch_tokens
+        masks = rows * self.sequences.branches * own * (tokens + own) + (rows * tokens**2 if rows > 1 else 0)
+        return 16 * self.sequences.positions + 4 * self.stream * self.text.head_dim * tokens + masks
 
-def _layer(text: TextShape, recipe: Trained, sequences: Sequences, width: int, *, flash: bool) -> int:
-    """What one decoder layer keeps for its backward pass."""
-    h, i, q, n = text.hidden, text.intermediate, _queries(text), sequences.positions
-    mixed = width < 4
-    # Both norms keep their float32 input and the inverse root.
-    per_token = 2 * (4 * h + 4)
-    if recipe.lora is None:
-        # Their own weights learn, so the normalised values stay too; and every linear lowers its input for itself.
-        per_token += 2 * 4 * h + (width * 5 * h if mixed else 2 * 4 * h) + width * 4 * i
-    else:
-        inputs = 5 * h + q + i
-        dropout = recipe.lora.lora_dropout > 0
-        if dropout or (mixed and not recipe.load_in_4bit):
-            # Every adapter has an input of its own: dropped out, or cast to float32 and back.
-            per_token += inputs * (width + (1 if dropout else 0))
+    def lowered(self) -> int:
+        vision = self.shape.vision_params if self.full and self.recipe.train_vision else 0
+        learned = self.text.linear_params + vision if self.full else trainable_params(self.shape, self.recipe)
+        return self.width * learned if self.mixed else 0
+
+    def logits(self) -> int:
+        chosen = self.sequences.head_tokens
+        chunk = min(LOGIT_CHUNK_TOKENS, chosen if self.sequences.branches else self.sequences.positions)
+        # Our own loss keeps the log-probabilities of all chunks where they are small.
+        small = self.sequences.branches and 4 * chosen * self.text.vocab <= KEPT_LOGITS_BYTES
+        return self.text.vocab * (LOGIT_BYTES * chunk + (4 * (chosen - chunk) if small else 0))
+
+    def layer(self) -> int:
+        """What one decoder layer keeps for its backward pass."""
+        h, i, w = self.text.hidden, self.text.intermediate, self.width
+        # Both norms keep their float32 input and its inverse root; the MLP gate, activation and up.
+        per_token = 2 * (4 * h + 4) + 3 * w * i
+        if self.recipe.lora is None:
+            # The norms' own weights learn, so normalised values stay; and every linear lowers its input for itself.
+            per_token += 2 * 4 * h + (w * 5 * h if self.mixed else 2 * 4 * h) + w * i
         else:
-            per_token += width * (2 * h + i)
-        # gate, its activation, up; and the low-rank vectors.
-        per_token += width * 3 * i + width * recipe.lora.r * len(_adapted(text, recipe))
-    return n * per_token + _attention(text, sequences, width, flash=flash)
+            dropout = self.recipe.lora.lora_dropout > 0
+            if dropout or (self.mixed and not self.recipe.load_in_4bit):
+                # Every adapter has an input of its own: dropped out (and a mask), or cast to float32 and back.
+                per_token += (5 * h + _queries(self.text) + i) * (w + dropout)
+            else:
+                per_token += w * (2 * h + i)
+            per_token += w * self.recipe.lora.r * len(_adapted(self.text, self.recipe))
+        return self.sequences.positions * per_token + self.attention()
 
+    def layer_backward(self) -> int:
+        """The layer itself where it is computed again, and gradients around its MLP's product."""
+        h, i, w, n = self.text.hidden, self.text.intermediate, self.width, self.sequences.positions
+        again = self.layer() if self.checkpoints else 0
+        if self.checkpoints and self.stream == 4:
+            again -= 4 * h * n  # it shares its float32 input with what is kept
+        if self.full:
+            own = self.text.linear_params // self.text.layers
+            return again + n * (2 * w * i + 4 * h) + (w * own if self.mixed else 0)
+        if self.recipe.load_in_4bit or not self.mixed:
+            return again + n * w * (2 * i + h)
+        # The forward pass is higher: product, its float32 copy for the adapter, what adapters copied, plain result.
+        return again + n * (w * i + 4 * i + 5 * w * h)
 
-def _attention(text: TextShape, sequences: Sequences, width: int, *, flash: bool) -> int:
-    """What attention keeps: query, key, value, output, log-sums, and a bias made of the mask."""
-    q, rows, tokens, n = _queries(text), sequences.rows, sequences.tokens, sequences.positions
-    padded = rows > 1
-    if sequences.branches:
-        return _tree_attention(text, sequences, width)
-    if not padded and not flash and _grouped(text):
-        # Unfused: query, key and value of all heads in float32, and a float32 number per head and pair.
-        return n * (12 * q + width * q) + 4 * text.heads * rows * tokens**2
-    if not padded:
-        return n * (width * (2 * q + 2 * _keys(text)) + 4 * text.heads)
-    # The kernel that takes a mask knows no grouped heads, and a bool mask is turned into a bias in every layer.
-    bias = width * rows * tokens * _up(tokens, BIAS_ALIGNMENT)
-    return n * width * 4 * q + bias + 4 * text.heads * rows * _up(tokens, LOGSUM_ALIGNMENT)
+    def attention(self) -> int:
+        """Query, key, value, output and log-sums; and where a mask is needed, a bias made of it in every layer."""
+        q, rows, tokens, w = _queries(self.text), self.sequences.rows, self.sequences.tokens, self.width
+        heads, n = self.text.heads, self.sequences.positions
+        if self.sequences.branches:
+            return self.tree_attention()
+        if self.unfused():
+            # Query, key, value of all heads in float32, and a float32 number per head and pair of positions.
+            return n * (12 * q + w * q) + 4 * heads * tokens**2
+        if rows == 1:
+            return n * (w * (2 * q + 2 * _keys(self.text)) + 4 * heads)
+        # The kernel that takes a mask wants keys and values of all heads.
+        bias = w * rows * tokens * _up(tokens, BIAS_ALIGNMENT)
+        return n * w * 4 * q + bias + 4 * heads * rows * _up(tokens, LOGSUM_ALIGNMENT)
 
+    def tree_attention(self) -> int:
+        """The same for packed trees (`engines/tree.py`): the prompts' attention, then that of all branches."""
+        q, rows, prompt, w = _queries(self.text), self.sequences.rows, self.sequences.tokens, self.width
+        branches, own = rows * self.sequences.branches, self.sequences.branch_tokens
+        # Query, key, value of all heads and the joined output; then each part's own output and log-sums.
+        total = w * q * (4 * self.sequences.positions + rows * prompt + branches * own)
+        total += 4 * self.text.heads * (rows * prompt + branches * _up(own, LOGSUM_ALIGNMENT))
+        # Every branch has the prompt's keys and values before its own, and a bias.
+        total += branches * w * (2 * q * (prompt + own) + own * _up(prompt + own, BIAS_ALIGNMENT))
+        if rows > 1:
+            total += w * (q * branches * own + rows * prompt * _up(prompt, BIAS_ALIGNMENT))
+        return total
 
-def _tree_attention(text: TextShape, sequences: Sequences, width: int) -> int:
-    """The same for trees (`engines/tree.py`): the prompts' attention, then that of all branches."""
-    q, rows, prompt = _queries(text), sequences.rows, sequences.tokens
-    branches, own = rows * sequences.branches, sequences.branch_tokens
-    # Query, key, value of all heads and the joined output; then each part's own output.
-    total = width * q * (4 * sequences.positions + rows * prompt + branches * own)
-    # Every branch has the prompt's keys and values before its own.
-    total += 2 * width * q * branches * (prompt + own) + width * branches * own * _up(
-        prompt + own, BIAS_ALIGNMENT
-    )
-    total += 4 * text.heads * (rows * prompt + branches * _up(own, LOGSUM_ALIGNMENT))
-    if rows > 1:
-        total += width * q * branches * own + width * rows * prompt * _up(prompt, BIAS_ALIGNMENT)
-    return total
+    def unfused(self) -> bool:
+        """Without flash attention, torch has no kernel for grouped heads and no mask."""
+        plain = self.sequences.rows == 1 and not self.sequences.branches
+        return plain and not self.flash and self.text.kv_heads < self.text.heads
 
+    def unfused_backward(self) -> int:
+        """Probabilities and two gradients of them, in float32."""
+        q, tokens = _queries(self.text), self.sequences.tokens
+        total = 12 * self.text.heads * tokens**2 + tokens * (16 * q + 6 * self.text.hidden)
+        return total - (0 if self.checkpoints else self.layer())
 
-def _layer_gradients(text: TextShape, recipe: Trained, n: int, width: int) -> int:
-    """Beyond what a layer keeps: gradients around its MLP's product, and the one that comes in."""
-    h, i = text.hidden, text.intermediate
-    if recipe.lora is None:
-        one_layer = text.linear_params // text.layers
-        return n * (2 * width * i + 4 * h) + (width * one_layer if width < 4 else 0)
-    if recipe.load_in_4bit or width == 4:
-        return n * width * (2 * i + h)
-    # The forward pass through the MLP: its product and that in float32 for the adapter, what the adapters lowered
-    # copies of, and the plain result.
-    return n * (width * i + 4 * i + 5 * width * h)
+    def tower_kept(self) -> int:
+        """What a tower that learns keeps: float32 residuals, and what autocast makes in between."""
+        vision = self.shape.vision
+        if not (self.recipe.train_vision and self.patches):
+            return 0
+        h, w, mlp = vision.hidden, self.width, _tower_mlp(self.shape, self.width)
+        pixels = 3 * vision.patch_px**2 * w
+        # Two residuals, statistics of two norms, four lowered inputs, query, key, value and output, and the MLP.
+        layer = 0 if self.checkpoints else 4 * h + 16 + 8 * w * h + 4 * vision.heads + mlp
+        return self.patches * (pixels + 4 * h + vision.layers * (4 * h + layer))
 
-
-def _logit_bytes(text: TextShape, sequences: Sequences) -> int:
-    chunk = min(LOGIT_CHUNK_TOKENS, sequences.head_tokens if sequences.branches else sequences.positions)
-    if sequences.branches and 4 * sequences.head_tokens * text.vocab <= KEPT_LOGITS_BYTES:
-        return text.vocab * (LOGIT_BYTES * chunk + 4 * (sequences.head_tokens - chunk))
-    return LOGIT_BYTES * chunk * text.vocab
-
-
-def _mask_entries(sequences: Sequences) -> int:
-    """Entries of the bool masks that are there throughout."""
-    rows, tokens, own = sequences.rows, sequences.tokens, sequences.branch_tokens
-    return rows * sequences.branches * own * (tokens + own) + (rows * tokens**2 if rows > 1 else 0)
+    def tower_backward(self) -> int:
+        """A layer of a tower that learns, beyond what is kept."""
+        vision, w = self.shape.vision, self.width
+        if not (self.recipe.train_vision and self.checkpoints):
+            return 0
+        mlp = _tower_mlp(self.shape, w) + w * vision.intermediate
+        return self.patches * (9 * w * vision.hidden + 4 * vision.hidden + mlp)
 
 
 def _queries(text: TextShape) -> int:
@@ -460,10 +515,6 @@ def _queries(text: TextShape) -> int:
 
 def _keys(text: TextShape) -> int:
     return text.kv_heads * text.head_dim
-
-
-def _grouped(text: TextShape) -> bool:
-    return text.kv_heads < text.heads
 
 
 def _up(number: int, multiple: int) -> int:
@@ -480,52 +531,23 @@ def _pixel_bytes(shape: ModelShape, patches: int) -> int:
 
 
 def _tower_pass(shape: ModelShape, patches: int, width: int, *, norm_bytes: int) -> int:
-    """Alive in a frozen tower's MLP; nothing of a layer is kept for later.
+    """Alive in the MLP of one of a tower's layers; a frozen one keeps nothing for later.
 
     Args:
         norm_bytes: of a normalised value: 4 under autocast.
     """
     vision = shape.vision
-    h, i = vision.hidden, vision.intermediate
-    # The residual before and after attention, and the normalised input.
-    per_patch = 3 * width * h + norm_bytes * h
-    # The MLP's hidden values before and after their activation; a gated one has them twice.
-    per_patch += (4 if vision.gated_mlp else 2) * width * i
+    # The residual before and after attention, their sum so far, and the normalised input.
+    vectors = 3 * width + norm_bytes
     if shape.model_type == "internvl":
-        per_patch += width * h  # a scaled copy
+        vectors += width  # a scaled copy
     if shape.model_type == "llava_onevision":
-        per_patch += (vision.layers - 2) * width * h  # it asks for the output of every layer
+        vectors += width * (vision.layers - 2)  # it asks for the output of every layer
     # Pixels in the dtype of the weights; Idefics3 makes a mask of them.
-    entries = patches * vision.patch_px**2
-    return (
-        patches * per_patch
-        + 3 * entries * width
-        + (entries if shape.model_type in work.TAKES_FEATURES else 0)
-    )
+    pixels = 3 * width + (1 if shape.model_type in work.TAKES_FEATURES else 0)
+    return patches * (vectors * vision.hidden + _tower_mlp(shape, width) + pixels * vision.patch_px**2)
 
 
-def _tower_kept(shape: ModelShape, recipe: Trained, patches: int, width: int) -> int:
-    """What a tower that learns keeps for its backward pass: float32 residuals, and the rest as autocast has it."""
-    if not (recipe.train_vision and patches):
-        return 0
-    vision = shape.vision
-    h = vision.hidden
-    pixels = 3 * patches * vision.patch_px**2 * width
-    if recipe.gradient_checkpointing:
-        return patches * 4 * h * (vision.layers + 1) + pixels
-    return (
-        patches * (4 * h + vision.layers * _tower_layer_kept(shape, width)) + pixels + width * vision.params
-    )
-
-
-def _tower_layer_kept(shape: ModelShape, width: int) -> int:
-    """Per patch: residuals, statistics, four lowered inputs, query, key, value, output, and the MLP's values."""
-    vision = shape.vision
-    mlp = (4 if vision.gated_mlp else 2) * width * vision.intermediate
-    return 2 * 4 * vision.hidden + 16 + 8 * width * vision.hidden + 4 * vision.heads + mlp
-
-
-def _tower_layer(shape: ModelShape, patches: int, width: int) -> int:
-    """A layer of a learning tower in its backward pass, beyond what is kept."""
-    vision = shape.vision
-    return patches * (9 * width * vision.hidden + 4 * vision.hidden + 3 * width * vision.intermediate)
+def _tower_mlp(shape: ModelShape, width: int) -> int:
+    """Per patch: hidden values of the MLP before and after their activation; a gated one has them twice."""
+    return (4 if shape.vision.gated_mlp else 2) * width * shape.vision.intermediate

@@ -23,7 +23,7 @@ from toasterft import ledger, places, plots
 from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.engines import Engine, adapters
-from toasterft.errors import CapReached, DataError, Interrupted, ModelError, RunFailed, UserError
+from toasterft.errors import CapReached, DataError, Interrupted, ModelError, OutOfMemory, RunFailed, UserError
 from toasterft.job import Job
 from toasterft.ledger import Run
 from toasterft.meter import Meter
@@ -73,6 +73,9 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     record = open_ledger(job, data)
     meter.attach(record.path)
     watch = Watch(record, report, meter)
+    if record.record.get("fitted"):
+        words = " ".join(f"{key}={value}" for key, value in record.record["fitted"].items())
+        report.say(f"made to fit: {words}")
     ending: dict[str, Any] = {}
     try:
         with watch:
@@ -105,6 +108,14 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     except CapReached as reached:
         close(record, meter, "capped", meter.cap, **ending)
         raise _capped(record, meter, reached.what) from None
+    except torch.OutOfMemoryError:
+        close(record, meter, "failed", "out of memory", **ending)
+        raise OutOfMemory(
+            "out of GPU memory",
+            where=str(record.path),
+            why="a step needed more than the estimate said",
+            next_step=f"toasterft {recipe.method} --resume {record.path} --fit exact",
+        ) from None
     except BaseException as error:
         close(record, meter, "failed", f"{type(error).__name__}: {error}"[:500], **ending)
         raise
@@ -200,6 +211,7 @@ def open_ledger(job: Job, data: sources.Dataset) -> Run:
         gpu=job.target.gpu.name if job.target.present else None,
         usd_per_hour=job.usd_per_hour,
         estimate=job.estimate.as_json() if job.estimate else None,
+        fitted=job.fitted,
     )
     record.lock()
     places.write_atomic(record.path / ledger.RECIPE_FILE, dump(job.recipe))

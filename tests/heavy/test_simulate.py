@@ -1,0 +1,271 @@
+"""The tracker against torch's profiler, the replay against real steps on a CPU, and the closed form against both."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from trl.trainer import sft_trainer
+
+from toasterft import catalog
+from toasterft.engines import Request, adapters
+from toasterft.engines.families import family
+from toasterft.engines.loaded import Loaded
+from toasterft.estimate import memory
+from toasterft.estimate.memory import Sequences
+from toasterft.methods import logps, simulate
+from toasterft.methods.training import NoInputGradients
+from toasterft.recipe import Lora, Sft
+from toasterft.shapes import shape_from_config
+
+# What the closed form promises; measured deviations are in benchmarks/results/memory_grid.json.
+PROMISE = 0.10
+MODELS = catalog.models()
+
+
+def adam(model: torch.nn.Module) -> torch.optim.Optimizer:
+    """An optimizer with states, and gradients from before, as in the middle of a run."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, foreach=True)
+    for parameter in learned:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return optimizer
+
+
+def there(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    # Step counters live on the CPU, whatever the device.
+    states = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
+    return [*model.parameters(), *model.buffers(), *gradients, *states]
+
+
+def profiled_peak(step: Callable[[], None]) -> int:
+    """Highest sum of what the CPU's allocator was asked for, above where it began."""
+    with torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as profile:
+        step()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+def test_the_tracker_agrees_with_the_profiler(tiny_model: Callable[[str], Path]) -> None:
+    """A real step of a small Idefics3 in float32, every allocation of it seen by two counters."""
+    model = transformers.AutoModelForImageTextToText.from_pretrained(tiny_model("idefics3"))
+    optimizer = adam(model.train())
+    ids = torch.full((4, 300), 20)
+    ids[:, :16] = model.config.image_token_id
+    features = torch.randn(16, 4, 48)
+
+    def step() -> None:
+        out = model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), image_hidden_states=features, labels=ids
+        )
+        out.loss.backward()
+        optimizer.step()
+
+    step()  # what is made once is made here
+    tracker = simulate.Tracker()
+    before = tracker.add([*there(model, optimizer), ids, features])
+    with tracker:
+        step()
+    assert tracker.now_bytes == before
+    assert tracker.peak_bytes - before == pytest.approx(profiled_peak(step), rel=0.05)
+
+
+def test_the_tracker_counts_a_storage_once_and_by_phase() -> None:
+    with simulate.Tracker() as tracker:
+        whole = torch.zeros(100)
+        part = whole[:50].view(5, 10)
+        assert tracker.now_bytes == 400
+        del whole
+        assert tracker.now_bytes == 400
+        with tracker.phase("sum"):
+            total = part + 1
+            assert tracker.now_bytes == 600
+        del part
+        assert tracker.now_bytes == 200
+        del total
+    assert (tracker.now_bytes, tracker.peak_bytes, tracker.peak_phase) == (0, 600, "sum")
+    assert tracker.phases == {"start": 400, "sum": 600}
+
+
+# As many key heads as query heads: with fewer the CPU has no fused attention for them, unlike CUDA.
+SMALL: dict[str, Any] = {
+    "model_type": "idefics3",
+    "scale_factor": 2,
+    "image_token_id": 0,
+    "tie_word_embeddings": False,
+    "pad_token_id": 1,
+    "text_config": {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 600,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "pad_token_id": 1,
+    },
+    "vision_config": {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32,
+        "patch_size": 8,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("rank", [8, None])
+def test_the_replay_agrees_with_a_real_step_under_real_autocast(
+    rank: int | None, rows: int, checkpointing: bool
+) -> None:
+    """The same configuration with numbers in it, transformers' whole forward, and TRL's own loop over chunks."""
+    tokens, completion = 320, 150
+    kind = family("idefics3")
+    torch.manual_seed(0)
+    model = transformers.Idefics3ForConditionalGeneration(transformers.Idefics3Config(**copy.deepcopy(SMALL)))
+    model = model.to(torch.float32 if rank is None else torch.bfloat16)
+    loaded = Loaded(model, None, kind, torch.bfloat16, torch.device("cpu"), "plain", "small")
+    lora = None if rank is None else Lora(r=rank)
+    adapters.prepare(loaded, Request(base="small", family=kind, lora=lora, train=True, full=rank is None))
+    sft_trainer._patch_chunked_ce_lm_head(loaded.inner, 256, is_vlm=True)
+    if checkpointing:
+        loaded.inner.gradient_checkpointing_enable({"use_reentrant": False})
+    NoInputGradients().on_train_begin(None, None, None, model=loaded.model)
+    optimizer = adam(loaded.model)
+    ids = torch.full((rows, tokens), 20)
+    ids[:, :64] = 0
+    mask = torch.ones_like(ids)
+    mask[1:, -3:] = 0  # padding, so that a mask is made
+    labels = ids.clone()
+    labels[:, :-completion] = -100
+    features = torch.randn(rows * 16, 4, 64, dtype=torch.bfloat16)
+    tracker = simulate.Tracker()
+    tracker.add([*there(loaded.model, optimizer), ids, mask, labels, features])
+    with tracker:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = loaded.model(
+                input_ids=ids, attention_mask=mask, labels=labels, image_hidden_states=features
+            )
+        out.loss.backward()
+        del out
+        optimizer.step()
+    found = simulate.peak(
+        SMALL, batch=rows, tokens=tokens, image_tokens=64, completion_tokens=completion, rank=rank,
+        checkpointing=checkpointing, load_in_4bit=False, optim="adamw_torch", tower=True,
+    )  # fmt: skip
+    assert found["peak"] == pytest.approx(tracker.peak_bytes, rel=0.05)
+
+
+def agrees(items: dict[str, int], found: dict[str, Any]) -> None:
+    """Sum, weights, states, and all that is alive only for a moment."""
+    assert sum(items.values()) == pytest.approx(found["peak"], rel=PROMISE)
+    assert items["weights"] == pytest.approx(found["weights"], rel=0.01)
+    assert items.get("adapter", 0) == found.get("adapter", 0)
+    moment = sum(items.get(name, 0) for name in ("activations", "logits", "kv_cache"))
+    assert moment == pytest.approx(found["activations"] + found.get("kv_cache", 0), rel=PROMISE)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "tokens", "completion", "settings"),
+    [
+        ("SmolVLM-256M", 1, 200, 64, {}),
+        ("SmolVLM-256M", 8, 1200, 256, {"rank": 64}),
+        ("SmolVLM-256M", 2, 1200, 64, {"checkpointing": False, "rank": 8}),
+        ("SmolVLM-256M", 1, 1200, 64, {"load_in_4bit": False, "checkpointing": False}),
+        ("SmolVLM-256M", 1, 1200, 256, {"rank": None, "optim": "adamw_torch"}),
+        ("SmolVLM-256M", 1, 1200, 64, {"tiles": 13}),
+        ("SmolVLM-256M", 1, 1200, 64, {"tiles": 5, "train_vision": True}),
+        ("SmolVLM-256M", 1, 3000, 64, {"flash": False}),
+        ("LLaVA-OneVision-0.5B", 1, 900, 64, {}),
+        ("LLaVA-OneVision-0.5B", 8, 2000, 64, {"load_in_4bit": False}),
+        ("LLaVA-OneVision-0.5B", 1, 900, 64, {"rank": None}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_closed_form_agrees_with_the_replay(
+    name: str, batch: int, tokens: int, completion: int, settings: dict[str, Any]
+) -> None:
+    row = MODELS[name]
+    shape = shape_from_config(row.config, row.preprocessor)
+    rank, tiles = settings.get("rank", 16), settings.get("tiles", 0)
+    features = batch * (tokens - completion - 40)
+    found = simulate.peak(
+        row.config, batch=batch, tokens=tokens, image_tokens=features // batch, completion_tokens=completion,
+        **settings,
+    )  # fmt: skip
+    recipe = Sft(
+        lora=None if rank is None else Lora(r=rank),
+        load_in_4bit=rank is not None and settings.get("load_in_4bit", True),
+        gradient_checkpointing=settings.get("checkpointing", True),
+        optim=settings.get("optim", "paged_adamw_8bit"),
+        train_vision=settings.get("train_vision", False),
+    )
+    sequences = Sequences(batch, tokens, batch * completion, 0 if tiles else features)
+    patches = tiles * 1024
+    items = memory.of_step(
+        shape, recipe, sequences, 2, tower=bool(tiles), patches=patches, flash=settings.get("flash", True)
+    )
+    agrees(items, found)
+    if not settings.get("train_vision"):  # whose norms and positions keep float32 states
+        assert items["optimizer"] + items["optimizer_paged"] == pytest.approx(found["optimizer"], abs=4096)
+
+
+@pytest.mark.parametrize(
+    ("groups", "completion", "checkpointing"), [(1, 256, True), (4, 128, True), (1, 32, False)]
+)
+def test_a_policy_update(groups: int, completion: int, checkpointing: bool) -> None:
+    row = MODELS["SmolVLM-256M"]
+    shape = shape_from_config(row.config, row.preprocessor)
+    sizes = {
+        "groups": groups, "branches": 8, "prompt_tokens": 900, "completion_tokens": completion, "image_tokens": 832,
+    }  # fmt: skip
+    recipe = Sft(gradient_checkpointing=checkpointing)
+    items = memory.of_policy_update(shape, recipe, width_bytes=2, **sizes)
+    agrees(items, simulate.policy_peak(row.config, checkpointing=checkpointing, **sizes))
+
+
+@pytest.mark.parametrize(("prompts", "generations", "top_p"), [(1, 64, 0.9), (8, 8, 1.0), (16, 1, 1.0)])
+def test_generation(prompts: int, generations: int, top_p: float) -> None:
+    row = MODELS["SmolVLM-256M"]
+    shape = shape_from_config(row.config, row.preprocessor)
+    sizes = {
+        "prompts": prompts,
+        "prompt_tokens": 900,
+        "completion_tokens": 64,
+        "image_tokens": 832,
+        "top_p": top_p,
+    }
+    stays = memory.resident(shape, Sft(), 2, tower=False)
+    items = memory.of_generation(shape, rows=prompts * generations, width_bytes=2, **sizes)
+    items |= {name: stays[name] for name in ("weights", "adapter")}
+    agrees(items, simulate.generate_peak(row.config, generations=generations, **sizes))
+
+
+@pytest.mark.parametrize("name", ["SmolVLM-256M", "SmolVLM2-2.2B", "InternVL3-1B", "LLaVA-OneVision-0.5B"])
+def test_encoding(name: str) -> None:
+    row = MODELS[name]
+    shape = shape_from_config(row.config, row.preprocessor)
+    items = memory.of_encoding(shape, Sft(encode_batch_size=8), 2)
+    found = simulate.encode_peak(row.config, tiles=8)
+    assert items["pixels"] == found["pixels"]
+    assert items["activations"] == pytest.approx(found["activations"], rel=PROMISE)
+
+
+def test_constants_are_those_of_the_code() -> None:
+    assert memory.LOGIT_CHUNK_TOKENS == logps.CHUNK_TOKENS == sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
+    assert memory.KEPT_LOGITS_BYTES == logps.KEPT_LOGITS_BYTES
+    assert memory.BIAS_ALIGNMENT == simulate.MASK_ALIGNMENT
+
+
+def test_a_result_can_be_written_down() -> None:
+    found = simulate.peak(SMALL, batch=1, tokens=40, image_tokens=4, completion_tokens=8, rank=2)
+    assert json.loads(json.dumps(found)) == found
+    parts = ("weights", "adapter", "gradients", "optimizer", "given", "activations")
+    assert sum(found[name] for name in parts) == found["peak"] == max(found["phases"].values())
