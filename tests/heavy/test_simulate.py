@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes
 import pytest
 import torch
 import transformers
@@ -119,11 +120,34 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
+def quantise(part: torch.nn.Module) -> None:
+    """Linears below `part` in NF4, with their numbers."""
+    for name, linear in list(part.named_modules()):
+        if isinstance(linear, torch.nn.Linear):
+            packed = bitsandbytes.nn.Linear4bit(
+                linear.in_features,
+                linear.out_features,
+                bias=False,
+                compute_dtype=torch.bfloat16,
+                quant_type="nf4",
+            )
+            packed.weight = bitsandbytes.nn.Params4bit(linear.weight.data, quant_type="nf4", module=packed)
+            owner, _, last = name.rpartition(".")
+            setattr(part.get_submodule(owner), last, packed.to("cpu"))
+
+
+def constants(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            state = module.weight.quant_state
+            yield from (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
+
+
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("rows", [1, 2])
-@pytest.mark.parametrize("rank", [8, None])
+@pytest.mark.parametrize(("rank", "load_in_4bit"), [(8, True), (8, False), (None, False)])
 def test_the_replay_agrees_with_a_real_step_under_real_autocast(
-    rank: int | None, rows: int, checkpointing: bool
+    rank: int | None, load_in_4bit: bool, rows: int, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same configuration with numbers in it, transformers' whole forward, and TRL's own loop over chunks."""
     tokens, completion = 320, 150
@@ -132,6 +156,11 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     model = transformers.Idefics3ForConditionalGeneration(transformers.Idefics3Config(**copy.deepcopy(SMALL)))
     model = model.to(torch.float32 if rank is None else torch.bfloat16)
     loaded = Loaded(model, None, kind, torch.bfloat16, torch.device("cpu"), "plain", "small")
+    if load_in_4bit:
+        quantise(loaded.part(kind.text))
+        model.is_loaded_in_4bit = True
+        # PEFT's 4-bit layers ask for CUDA's autocast alone, and would compute in float32 under the CPU's.
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
     lora = None if rank is None else Lora(r=rank)
     adapters.prepare(loaded, Request(base="small", family=kind, lora=lora, train=True, full=rank is None))
     sft_trainer._patch_chunked_ce_lm_head(loaded.inner, 256, is_vlm=True)
@@ -147,18 +176,19 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     labels[:, :-completion] = -100
     features = torch.randn(rows * 16, 4, 64, dtype=torch.bfloat16)
     tracker = simulate.Tracker()
-    tracker.add([*there(loaded.model, optimizer), ids, mask, labels, features])
+    tracker.add([*there(loaded.model, optimizer), *constants(loaded.model), ids, mask, labels, features])
     with tracker:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            out = loaded.model(
+            # The trainer too keeps nothing but the loss: the entropies would hold on to every chunk.
+            loss = loaded.model(
                 input_ids=ids, attention_mask=mask, labels=labels, image_hidden_states=features
-            )
-        out.loss.backward()
-        del out
+            ).loss
+        loss.backward()
+        del loss
         optimizer.step()
     found = simulate.peak(
         SMALL, batch=rows, tokens=tokens, image_tokens=64, completion_tokens=completion, rank=rank,
-        checkpointing=checkpointing, load_in_4bit=False, optim="adamw_torch", tower=True,
+        checkpointing=checkpointing, load_in_4bit=load_in_4bit, optim="adamw_torch", tower=True,
     )  # fmt: skip
     assert found["peak"] == pytest.approx(tracker.peak_bytes, rel=0.05)
 
@@ -214,7 +244,7 @@ def test_the_closed_form_agrees_with_the_replay(
     )
     agrees(items, found)
     if not settings.get("train_vision"):  # whose norms and positions keep float32 states
-        assert items["optimizer"] + items["optimizer_paged"] == pytest.approx(found["optimizer"], abs=4096)
+        assert items["optimizer"] + items["optimizer_paged"] == pytest.approx(found["optimizer"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +284,9 @@ def test_encoding(name: str) -> None:
     shape = shape_from_config(row.config, row.preprocessor)
     items = memory.of_encoding(shape, Sft(encode_batch_size=8), 2)
     found = simulate.encode_peak(row.config, tiles=8)
-    assert items["pixels"] == found["pixels"]
+    assert items["pixels"] == pytest.approx(
+        found["pixels"], rel=0.05
+    )  # 384 px are no whole number of patches
     assert items["activations"] == pytest.approx(found["activations"], rel=PROMISE)
 
 

@@ -12,12 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-_NUMBER = r"[$€£]?\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)\s*%?"
-_CELL = re.compile(_NUMBER, re.ASCII)
-# A column opens with a number or a gap after its name; anything else behind ` & ` belongs to a name.
-_COLUMN = re.compile(
-    rf" & (?P<name>(?:(?! & ).|\s)+?): *(?P<cells>(?:{_NUMBER}|nan) *(?:\|.*?)?)(?= & |$)", re.ASCII
-)
+_CELL = re.compile(r"[$€£]?\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)\s*%?", re.ASCII)
+_GAP = "nan"
 # Names that say nothing: a table of one such column is a plain list of labels and values.
 _UNNAMED = re.compile(r"values?(?:\.\d+)?", re.IGNORECASE)
 
@@ -89,12 +85,8 @@ def _of_facts(facts: Iterable[Mapping[str, Any]]) -> Table | None:
 
 
 def _of_text(text: str) -> Table | None:
-    columns = [(_plain(found["name"]), found["cells"].split("|")) for found in _COLUMN.finditer(text)]
-    kind, _, head = text.partition(":")
-    first = _COLUMN.search(head)
-    if not columns or first is None:
-        return None
-    labels = [_plain(label) for label in head[: first.start()].split("|")]
+    kind, _, rest = text.partition(":")
+    labels, columns = _columns(rest)
     plain = len(columns) == 1 and _UNNAMED.fullmatch(columns[0][0]) is not None
     cells = []
     for place, label in enumerate(labels):
@@ -103,6 +95,29 @@ def _of_text(text: str) -> Table | None:
             if label and value is not None:
                 cells.append(Cell(label, "" if plain else name, value))
     return _table(cells, zeros_are_gaps=kind.strip().lower() == "year")
+
+
+def _columns(rest: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The labels, and (name, cells) of each column.
+
+    A part behind ` & ` is a column if its cells open with a number or a gap; else it belongs to a name.
+    """
+    parts = rest.split(" & ")
+    columns: list[tuple[str, list[str]]] = []
+    head: list[str] = []
+    waiting: list[str] = []
+    for part in parts:
+        name, colon, cells = part.rpartition(":")
+        values = [_plain(cell) for cell in cells.split("|")]
+        if colon and (values[0] == _GAP or number(values[0]) is not None):
+            # Before the first column it cannot be told where the labels end; they are taken to.
+            joined = name if not columns else " & ".join([*waiting, name])
+            head = head if columns else waiting
+            columns.append((_plain(joined), values))
+            waiting = []
+        else:
+            waiting.append(part)
+    return [_plain(label) for label in " & ".join(head).split("|")], columns
 
 
 def _plain(name: str) -> str:

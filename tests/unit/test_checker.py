@@ -1,0 +1,597 @@
+"""The thinking reward: clean traces earn all of it, every planted fault costs and is named."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from toasterft import charts
+from toasterft.charts.spec import fact_name
+from toasterft.checker import (
+    check,
+    lemma_f1,
+    lemmas,
+    needed_rows,
+    rows_of,
+    table_of,
+    thinking,
+    thinking_lemma,
+)
+from toasterft.data.example import Example
+from toasterft.data.prompt import Parsed
+from toasterft.rewards import Completion
+
+CHARTQA = Path("/work/shared/data/chartqa/items.jsonl")
+SEEDS = (31, 32, 33)
+ITEMS = 60  # per seed and difficulty; two traces each
+FACTS = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}, {"label": "green", "value": 12}]
+SALES = [
+    {"label": label, "series": series, "value": value}
+    for series, values in (("north", (5.5, 8.0, 2.5)), ("south", (4.0, 9.5, 3.0)))
+    for label, value in zip(("2019", "2020", "2021"), values)
+]
+
+
+def items(difficulty, seed, count=ITEMS):
+    return [item for _, item in islice(charts.stream(seed, difficulty), count)]
+
+
+def traces():
+    for difficulty in charts.DIFFICULTIES:
+        for seed in SEEDS:
+            for item in items(difficulty, seed):
+                yield item, item.simplified
+                yield item, item.structured
+
+
+# ------------------------------------------------------------------------------------- planted faults
+
+
+def bump(number, rng):
+    """Another number, at least a reading's tolerance away."""
+    if "." in number:
+        return f"{float(number) + rng.choice((0.5, 1.0, 2.5)):.1f}"
+    return str(int(number) + rng.choice((1, 2, 3, 7)))
+
+
+def put(trace, found, group, text):
+    return trace[: found.start(group)] + text + trace[found.end(group) :]
+
+
+def stated(trace):
+    """Where a structured trace starts to state things."""
+    return max(0, trace.find("Observations"))
+
+
+def a_reading(item, trace, rng):
+    names = "|".join(re.escape(fact_name(fact)) for fact in item.facts)
+    found = re.finditer(rf"(?:(?<=[.,:] )|^)({names}) (?:=|is) (\d+(?:\.\d)?)", trace)
+    found = [each for each in found if each.start() >= stated(trace)]
+    return rng.choice(found) if found else None
+
+
+def wrong_number(item, trace, rng):
+    found = a_reading(item, trace, rng)
+    return put(trace, found, 2, bump(found[2], rng)) if found else trace
+
+
+def wrong_label(item, trace, rng):
+    found = a_reading(item, trace, rng)
+    if not found:
+        return trace
+    others = [fact_name(fact) for fact in item.facts if float(fact["value"]) != float(found[2])]
+    return put(trace, found, 1, rng.choice([*others, "zebra"]))
+
+
+def wrong_arithmetic(item, trace, rng):
+    """A result, a count, a pick's number, a list or a comparison's sign."""
+    for pattern in (r" = (\d+(?:\.\d)?)", r"(?:largest|smallest) is (\d+(?:\.\d)?)", r"There are (\d+)"):
+        if found := re.search(rf"[-+*/] \d+(?:\.\d)?{pattern}" if pattern[0] == " " else pattern, trace):
+            return put(trace, found, 1, bump(found[1], rng))
+    if found := re.search(r"(?<!Not )Above [\d.]+: ([^.]+)\. So", trace):
+        names = [] if found[1] == "none" else found[1].split(", ")
+        others = [fact_name(fact) for fact in item.facts if fact_name(fact) not in names]
+        names = names[1:] if names and (not others or rng.random() < 0.5) else [*names, rng.choice(others)]
+        return put(trace, found, 1, ", ".join(names) or "none")
+    signs = [found for found in re.finditer("([<>])", trace) if found.start() >= stated(trace)]
+    if signs:
+        found = rng.choice(signs)
+        return put(trace, found, 1, "<" if found[1] == ">" else ">")
+    return trace
+
+
+OPPOSITE = {"yes": "no", "no": "yes", "rising": "falling", "falling": "neither", "neither": "rising"}
+
+
+def wrong_conclusion(item, trace, rng):
+    answer = item.answer
+    if answer in OPPOSITE:
+        other = OPPOSITE[answer]
+    elif item.kind in ("highest", "lowest"):
+        other = rng.choice([*{str(fact["label"]) for fact in item.facts} - {answer}, "zebra"])
+    elif item.kind == "transcribe":
+        found = rng.choice(list(re.finditer(r"= (\d+)", answer)))
+        other = put(answer, found, 1, bump(found[1], rng))
+    else:
+        other = bump(answer, rng)
+    at = trace.rfind(answer)
+    return trace[:at] + other + trace[at + len(answer) :]
+
+
+PLANTS = (wrong_number, wrong_label, wrong_arithmetic, wrong_conclusion)
+
+
+def test_clean_traces_earn_everything():
+    total = alarms = low = 0
+    for item, trace in traces():
+        checked = check(trace, item.facts, item.question, item.answer)
+        total += 1
+        alarms += bool(checked.faults)
+        low += checked.score < 0.999
+    print(f"clean: {alarms} of {total} with a false alarm, {low} below full score")
+    assert total >= 200
+    assert alarms <= 0.02 * total
+    assert low <= 0.02 * total
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_planted_faults_are_named(plant):
+    rng, total, missed = Random(plant.__name__), 0, []
+    for item, trace in traces():
+        changed = plant(item, trace, rng)
+        if changed == trace:
+            continue
+        total += 1
+        clean = check(trace, item.facts, item.question, item.answer)
+        checked = check(changed, item.facts, item.question, item.answer)
+        if not checked.faults or checked.score >= clean.score:
+            missed.append((changed, item.answer, checked))
+    print(f"{plant.__name__}: {total - len(missed)} of {total} caught")
+    assert total >= 200
+    assert len(missed) <= 0.05 * total, missed[:3]
+
+
+# ----------------------------------------------------------------------------------------- paraphrases
+
+# Ways to say the same, none of them from `phrases.py`. {a}, {b}: rows; {x}, {y}: their values; {v}: answer.
+PAIR_SAID = (
+    "{a} has {x} and {b} has {y}.",
+    "The value of {a} is {x}, while {b} shows {y}.",
+    "From the chart, {a} ({x}) and {b} ({y}) can be read.",
+    "I see {x} for {a}. I see {y} for {b}.",
+    "Looking at the bars: {a}: {x}, {b}: {y}.",
+    "The bar for {a} reaches {x}; the bar for {b} reaches {y}.",
+    "1. **{a}** is labeled {x}.\n2. **{b}** is labeled {y}.",
+)
+PARAPHRASES = {
+    "difference": (
+        "Subtracting, {x} - {y} = {v}. So the answer is {v}.",
+        "{x} minus {y} equals {v}. Therefore, the difference is {v}.",
+        "The difference between {a} and {b} is {v}.",
+        "{a} is {v} more than {b}. The answer is {v}.",
+        "Subtracting {y} from {x} gives {v}. Hence {v}.",
+        "{x} − {y} → {v}. Answer: {v}",
+    ),
+    "sum": (
+        "Adding them: {x} + {y} = {v}. The answer is {v}.",
+        "{x} plus {y} makes {v}, so the total is {v}.",
+        "The sum of {a} and {b} is {v}. Thus, {v}.",
+        "Together that is {x} + {y}, which is {v}. Final Answer: {v}",
+        "{a} and {b} together come to {v}.",
+    ),
+    "ratio": (
+        "{x} divided by {y} is {v}. So the ratio is {v}.",
+        "Dividing {x} by {y} gives {v}. The answer is {v}.",
+        "{x} ÷ {y} = {v}, so {v}.",
+        "{a} is {v} times {b}. Therefore {v}.",
+        "\\frac{{{x}}}{{{y}}} = {v}. The answer is {v}.",
+    ),
+    "compare": (
+        "Since {x} is greater than {y}, so {v}.",
+        "{a} is higher than {b}. The answer is {v}.",
+        "{a} ({x}) exceeds {b} ({y}). Therefore, {v}.",
+        "{y} is less than {x}. Hence {v}.",
+        "Comparing, {x} > {y}. So the answer is {v}.",
+    ),
+}
+EXTREME_SAID = (
+    "Reading all values: {table}. The {most} value is {x}, which belongs to {v}. So the answer is {v}.",
+    "The values are as follows: {table}. {v} has the {most} value ({x}). Therefore, {v}.",
+    "{table}. Of these, the {most} is {v} at {x}. The answer is {v}.",
+    "{table}. {v} is the {most}. Answer: {v}",
+    "{table}. Since {x} is the {most}, the label is {v}.",
+)
+TABLE_SAID = ("{a} is {x}", "{a}: {x}", "{a} has {x}", "{a} = {x}", "{x} for {a}")
+
+
+def paraphrased():
+    """(question, answer, facts, trace) in many wordings, from charts of every difficulty."""
+    rng = Random("paraphrases")
+    for difficulty in charts.DIFFICULTIES:
+        for item in items(difficulty, 41, 500):
+            named = {fact_name(fact): str(fact["value"]) for fact in item.facts}
+            if item.kind in ("highest", "lowest") and "series" not in item.facts[0]:
+                said = rng.choice(TABLE_SAID)
+                value = named[item.answer]
+                words = {
+                    "table": ", ".join(said.format(a=name, x=number) for name, number in named.items()),
+                    "most": rng.choice(("largest", "highest", "greatest", "maximum"))
+                    if item.kind == "highest"
+                    else rng.choice(("smallest", "lowest", "minimum")),
+                }
+                yield item, rng.choice(EXTREME_SAID).format(x=value, v=item.answer, **words)
+            elif item.kind in PARAPHRASES and len(item.simplified.split(". ")[0].split(", ")) >= 2:
+                asked = item.question.replace("year ", "")
+                rows = [name for name in named if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", asked)]
+                if len(rows) != 2:
+                    continue
+                a, b = sorted(rows, key=lambda name: -float(named[name]))
+                words = {"a": a, "b": b, "x": named[a], "y": named[b], "v": item.answer}
+                trace = f"{rng.choice(PAIR_SAID)} {rng.choice(PARAPHRASES[item.kind])}"
+                yield item, trace.format(**words)
+
+
+def test_paraphrases_are_understood():
+    assert sum(map(len, PARAPHRASES.values())) + len(EXTREME_SAID) + len(PAIR_SAID) >= 30
+    total, alarms, low = 0, [], []
+    for item, trace in paraphrased():
+        checked = check(trace, item.facts, item.question, item.answer)
+        total += 1
+        if checked.faults:
+            alarms.append((trace, item.answer, checked))
+        if checked.score < 0.9:
+            low.append((trace, item.question, item.answer, checked))
+    print(f"paraphrases: {len(alarms)} of {total} with a false alarm, {len(low)} below 0.9")
+    assert total >= 200
+    assert len(alarms) <= 0.02 * total, alarms[:3]
+    assert len(low) <= 0.05 * total, low[:3]
+
+
+def test_faults_in_paraphrases_are_named():
+    """Any one number of a paraphrase is changed, or its names are swapped."""
+    rng, total, missed = Random("planted"), 0, []
+    for item, trace in paraphrased():
+        clean = check(trace, item.facts, item.question, item.answer)
+        numbers = [n for n in re.finditer(r"(?<![\w.])(\d+(?:\.\d)?)(?![\w.]\w|\w|\.\s\*\*)", trace)]
+        names = {str(fact.get(part)) for fact in item.facts for part in ("label", "series")}
+        numbers = [found for found in numbers if found[1] not in names]
+        if not numbers:
+            continue
+        found = rng.choice(numbers)
+        # 50 is no typing error away from any value, so that the scorer's 5 % cannot forgive it.
+        changed = put(trace, found, 1, str(round(float(found[1]) * 2 + 1, 1)).removesuffix(".0"))
+        total += 1
+        checked = check(changed, item.facts, item.question, item.answer)
+        if not checked.faults or checked.score >= clean.score:
+            missed.append((changed, item.question, item.answer, checked))
+    print(f"paraphrases: {total - len(missed)} of {total} planted faults caught")
+    assert total >= 200
+    assert len(missed) <= 0.05 * total, missed[:4]
+
+
+# --------------------------------------------------------------------------------------- one by one
+
+RIGHT = (
+    "red = 7",
+    "red is 7",
+    "red has 7",
+    "red (7)",
+    "7 for red",
+    "The value of red is 7",
+    "the red bar stands at 7",
+    "Red: 7",
+    "red and blue are 7 and 3 respectively",
+    "16 - 10 = 6 is what I first thought",  # no operand is in the facts, see FALSE
+    "7 + 3 + 12 = 22",
+    "12 / 3 = 4",
+    "7 × 3 = 21",
+    "3 · 12 = 36",
+    "12 minus 7 is 5",
+    "(7 + 3) / 2 = 5",
+    "7 / 12 = 0.58",
+    "7 / 12 = 58.3%",
+    "12 > 7 > 3",
+    "green is higher than red",
+    "blue is not higher than red",
+    "The largest is 12, so green",
+    "green is the tallest bar",
+    "blue has the lowest value of 3",
+    "There are 3 bars",
+    "Above 5: red, green",
+    "two bars are above 5",
+    "The average of red, blue and green is 7.33",
+    "red is about 7.2",
+    "green exceeds red by 5",
+)
+FALSE = (
+    "red = 8",
+    "red is 8",
+    "red has 70",
+    "red (3)",
+    "3 for red",
+    "The value of red is 12",
+    "the red bar stands at 6",
+    "Red: 8",
+    "rod = 7",
+    "rod is 7",
+    "red and blue are 3 and 7 respectively",
+    "16 - 10 = 6",
+    "7 + 3 + 12 = 23",
+    "12 / 3 = 5",
+    "7 × 3 = 20",
+    "12 minus 7 is 6",
+    "7 / 12 = 0.6 = 0.7",
+    "7 / 0 = 7 = 8",
+    "3 > 7",
+    "blue is higher than red",
+    "green is not higher than red",
+    "The largest is 12, so red",
+    "The largest is 7",
+    "red is the tallest bar",
+    "blue has the lowest value of 7",
+    "There are 4 bars",
+    "Above 5: red",
+    "Above 5: rod, green",
+    "three bars are above 5",
+    "The average of red, blue and green is 8",
+    "green exceeds red by 6",
+    "7 = 8",
+)
+NEUTRAL = (
+    "",
+    "The chart is a bar chart titled Sales 2020",
+    "I will now look for the red bar",
+    "The y-axis goes from 0 to 20 in steps of 5",
+    "The season 2019/20 is shown",
+    "Between 2010-2015 is a gap",
+    "red seems to be a warm colour",
+    "The second largest is red",
+    "Is red higher than green?",
+    "Step 2: find the value",
+)
+
+
+@pytest.mark.parametrize("said", [*RIGHT[:9], *RIGHT[10:], *NEUTRAL])
+def test_nothing_wrong(said):
+    assert check(f"{said}.", FACTS, "What is the value of red?", "7").faults == ()
+
+
+@pytest.mark.parametrize("said", FALSE)
+def test_wrong(said):
+    checked = check(f"{said}.", FACTS, "What do the bars show together?", "22")
+    if said.startswith("7 / 0"):
+        return  # cannot be worked out, so it is neither
+    assert checked.faults, checked
+
+
+def test_series_and_years():
+    question = "What is the difference between north 2020 and south 2020?"
+    for said in (
+        "north 2020 = 8.0, south 2020 = 9.5. 9.5 - 8.0 = 1.5.",
+        "In 2020, north reached 8 and south reached 9.5. The difference is 9.5 - 8 = 1.5.",
+        "For north the value in 2020 is 8.0. For south the value in 2020 is 9.5. 9.5 - 8.0 = 1.5. So 1.5.",
+        "Looking at 2020: north: 8.0, south: 9.5. So 9.5 - 8.0 = 1.5.",
+    ):
+        checked = check(said, SALES, question, "1.5")
+        assert checked.faults == (), (said, checked)
+        assert checked.score > 0.95, (said, checked)
+    for said in (
+        "north 2020 = 9.5, south 2020 = 8.0. 9.5 - 8.0 = 1.5.",
+        "In 2020, north reached 9.5 and south reached 8. The difference is 9.5 - 8 = 1.5.",
+        "north 2019 = 8.0, south 2020 = 9.5. 9.5 - 8.0 = 1.5.",
+    ):
+        assert check(said, SALES, question, "1.5").faults, said
+
+
+def test_readings_off_an_axis():
+    """Exact for whole numbers up to 100 and years, 1 % otherwise, 5 % after "about"."""
+    facts = [{"label": "A1", "value": 4608848}, {"label": "B1", "value": 34.9}, {"label": "C1", "value": 60}]
+
+    def faults(said):
+        return check(said, facts, "What is A1?", "4608848").faults
+
+    assert not faults("A1 = 4,610,000. B1 = 34.8. C1 = 60.")
+    assert not faults("A1 is about 4.5 million, B1 is around 34. C1 is roughly 58.")
+    assert len(faults("A1 = 4,700,000. B1 = 34. C1 = 61.")) == 3
+    founded = [{"label": "firm", "value": 1998}]
+    assert check("firm = 1999.", founded, "When was firm founded?", "1998").faults
+
+
+# ------------------------------------------------------------------------------------ what it is worth
+
+SUM = "What is the sum of red and green?"
+
+
+def score(trace, question=SUM, answer="19", facts=FACTS):
+    return check(trace, facts, question, answer).score
+
+
+def test_the_order_of_worth():
+    reasoned = score("red = 7, green = 12. 7 + 12 = 19.")
+    listed = score("red = 7, blue = 3, green = 12.")
+    assert reasoned == pytest.approx(1.0)
+    assert 0.3 <= listed <= 0.45
+    assert score("") == 0.0
+    assert score("   \n") == 0.0
+    assert score("The answer is 19.") <= 0.2
+    assert score("19") <= 0.2
+    assert score("The answer is 18.") == 0.0
+    assert score("I look at the chart and think about it.") == 0.0
+    assert listed < score("red = 7, green = 12. So the answer is 19.") < reasoned
+    assert score("7 + 12 = 19.") < reasoned  # where the numbers come from is not shown
+    assert score("red = 7, green = 12. 7 + 12 = 18.") < listed + 0.2
+    # A look-up needs no step.
+    assert score("red = 7. So 7.", "What is the value of red?", "7") == pytest.approx(1.0)
+    assert score("red = 7, blue = 3, green = 12.", "What is the value of red?", "7") < 0.5
+
+
+def test_repeating_earns_nothing():
+    once = "red = 7. 7 > 3."
+    assert score(" ".join([once] * 20)) == score(once)
+    assert score("red = 7. " * 50) == score("red = 7.")
+    assert score("1 + 1 = 2. 2 + 2 = 4. 4 + 4 = 8. " * 9) <= 0.2
+    assert score("red 7 blue 3 green 12 19 " * 5) < 0.5
+    # Every number at once is no conclusion.
+    assert check("So " + " ".join(map(str, range(40))) + ".", FACTS, SUM, "19").conclusion == 0.0
+
+
+def test_a_conclusion_must_follow():
+    trace = "red = 60, green = 61. 60 + 61 = 121. So the answer is 125."
+    facts = [{"label": "red", "value": 60}, {"label": "green", "value": 61}]
+    checked = check(trace, facts, SUM, "121")
+    assert checked.conclusion == 1.0  # within the scorer's 5 %
+    assert checked.faults
+    assert checked.score < 0.9
+    both = check("red = 7, blue = 3. 7 > 3, so yes.\nFinal Answer: no", FACTS, "Is red above blue?", "no")
+    assert both.conclusion == 0.0
+    assert both.faults
+
+
+def test_without_facts():
+    question = "How much do both cost?"
+    full = check("One costs 5 and the other 6. 5 + 6 = 11. So 11.", None, question, "11")
+    assert full.coverage is None
+    assert full.score == pytest.approx(1.0)
+    assert check("5 + 6 = 12. So 11.", None, question, "11").score < 0.6
+    assert check("So 11.", None, question, "11").score < 0.5
+    assert check("", None, question, "11").score == 0.0
+
+
+def test_facts_as_objects():
+    facts = {
+        "description": "a street",
+        "objects": [
+            {"name": "car", "attributes": ["red", "parked"], "position": "left"},
+            {"name": "dog", "attributes": ["brown"], "position": "in front of the car"},
+        ],
+    }
+    question = "What colour is the car?"
+    good = check("The car on the left is parked and red. So the answer is red.", [facts], question, "red")
+    bare = check("The answer is red.", [facts], question, "red")
+    assert good.faults == bare.faults == ()
+    assert good.coverage == 1.0
+    assert good.score > 0.9
+    assert bare.score <= 0.2
+    assert check("The dog is brown. So brown.", facts, question, "red").score < 0.2  # type: ignore[arg-type]
+
+
+def test_forms_of_facts():
+    wide = [{"Year": 2019, "north": 5.5, "south": "4.0"}, {"Year": 2020, "north": 8, "south": "-"}]
+    assert [(row.name, row.value) for row in rows_of(wide)] == [
+        ("north 2019", 5.5), ("south 2019", 4), ("north 2020", 8),
+    ]  # fmt: skip
+    assert [row.value for row in rows_of([{"label": "a", "value": "1,200"}, {"label": "b", "value": "12%"}])] == [
+        1200, 12,
+    ]  # fmt: skip
+    assert rows_of(None) == rows_of("red") == rows_of([3, None]) == rows_of({}) == []
+    assert [row.value for row in rows_of([{"label": "a", "value": float("nan")}])] == [None]
+    assert rows_of([{"name": "red", "attributes": ["value: 7"]}])[0].value == 7
+
+
+def test_needed_rows():
+    table = table_of(SALES)
+    assert needed_rows(table, "What is the sum of north 2019 and south 2021?") == [0, 5]
+    assert needed_rows(table, "Which year is the highest for south?") == [3, 4, 5]
+    assert needed_rows(table, "What is the total?") == list(range(6))
+    assert needed_rows(table, "How much was sold in the north in 2020?") == [1]
+
+
+HOSTILE = (
+    "9" * 5000 + " = 7.",
+    "(" * 3000 + "1" + ")" * 3000 + " + 1 = 2.",
+    "1 + " * 2000 + "1 = 2001.",
+    "red = " * 2000,
+    "the " * 4000 + "red is 7",
+    "red is the a the of value " * 1000 + "7",
+    "= = = < > < > 7 < red > = 5",
+    "red, blue and " * 800 + "green are " + "7, 3 and " * 800 + "12",
+    "\ue000 = 7. \x00\ud800 red = \u0667.",
+    "7 / 0 = 1. 1e999 = 7. -- 7 - - 3 = 10.",
+    "so " * 3000,
+    "largest " * 2000 + "12 " * 500,
+    "answer is " * 2000,
+    "7" + " million" * 2000,
+    "3 bars " * 2000 + "are above 5",
+)
+
+
+@pytest.mark.parametrize("trace", HOSTILE, ids=range(len(HOSTILE)))
+def test_any_text_is_judged_quickly(trace):
+    began = time.process_time()
+    checked = check(trace, FACTS, SUM, "19")
+    assert 0.0 <= checked.score <= 1.0
+    assert time.process_time() - began < 1.0
+
+
+def test_noise_is_judged():
+    rng = Random("noise")
+    pieces = "red blue 7 3 12 19 = + - / ( ) , . : is the of for so largest than and % \n above answer ? -".split(" ")
+    for _ in range(400):
+        trace = " ".join(rng.choice(pieces) for _ in range(rng.randrange(60)))
+        checked = check(trace, FACTS, SUM, "19")
+        assert 0.0 <= checked.score <= 1.0
+        assert checked == check(trace, FACTS, SUM, "19")
+
+
+def test_odd_labels():
+    facts = [
+        {"label": "Yes", "value": 40}, {"label": "No", "value": 60},
+        {"label": "18-29", "value": 33}, {"label": "May", "value": 5}, {"label": "U.S. (net)*", "value": 12},
+        {"label": "5", "value": 9},
+    ]  # fmt: skip
+    said = "Yes = 40, No = 60, 18-29 = 33, May = 5, U.S. (net)* = 12, 5 = 9. We may say no. So 60."
+    checked = check(said, facts, "What is the value for No?", "60")
+    assert checked.faults == ()
+    assert checked.conclusion == 1.0
+    assert check("18-29 = 34.", facts, "What?", "34").faults
+
+
+# ------------------------------------------------------------------------------------- lemmas, rewards
+
+
+def test_lemma_f1():
+    assert lemma_f1("The bars are rising.", "the bar is rising") == 1.0
+    assert lemma_f1("", "red") == lemma_f1("red", "") == lemma_f1("the of", "the of") == 0.0
+    assert lemma_f1("red", "blue") == 0.0
+    assert lemma_f1("red red red blue", "red green") == pytest.approx(0.5)
+    assert lemma_f1("The value is 1,200.", "1200 values") == 1.0
+    assert lemmas("Countries added 3 categories, adding stopped boxes") == lemmas(
+        "country add 3 category, add stop box"
+    )
+    assert lemma_f1("a b", "b a") == lemma_f1("b a", "a b")
+
+
+def completion(reasoning):
+    return Completion(reasoning or "", Parsed(reasoning, "19", True), 20, True, 100)
+
+
+def test_rewards():
+    example = Example("1", SUM, "19", reasoning="red = 7, green = 12. 7 + 12 = 19.", facts=FACTS)
+    told = completion(example.reasoning)
+    assert thinking(told, example) == pytest.approx(1.0)
+    assert thinking_lemma(told, example) == pytest.approx(1.0)
+    assert thinking(completion(None), example) == thinking_lemma(completion(None), example) == 0.0
+    bare = Example("2", SUM, "19", reasoning="red = 7, green = 12. 7 + 12 = 19.")
+    assert thinking(completion("red = 7"), bare) == lemma_f1("red = 7", bare.reasoning)
+    nothing = Example("3", SUM, "19")
+    assert thinking_lemma(told, nothing) == 0.0
+    assert thinking(told, nothing) == pytest.approx(1.0)  # its own arithmetic and conclusion
+
+
+@pytest.mark.skipif(not CHARTQA.is_file(), reason="the real charts are not here")
+def test_free_text_raises_few_alarms():
+    """Traces that a large model wrote about real charts: what is not understood is no fault."""
+    rows = [json.loads(line) for line in CHARTQA.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if row.get("hint") and row["kind"] == "augmented"]
+    checked = [check(row["hint"], None, row["question"], row["answer"]) for row in rows]
+    alarms = sum(bool(each.faults) for each in checked)
+    ends = sum(each.conclusion == 1.0 for each in checked)
+    print(f"ChartQA hints: {alarms} of {len(rows)} with a fault, {ends} end in the answer")
+    assert alarms <= 0.02 * len(rows)
+    assert ends >= 0.8 * len(rows)
