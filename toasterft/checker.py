@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -41,7 +41,7 @@ FAULTS_TO_HALVE = 4
 # Reading this many needed rows is full coverage: nobody should recite a table of fifty.
 ENOUGH_ROWS = 12
 # A trace's length in characters beyond which nothing is read; 300 tokens are about 1,500.
-MAX_CHARACTERS = 8000
+MAX_CHARACTERS = 4000
 
 # ----------------------------------------------------------------------------------------------- text
 
@@ -72,6 +72,7 @@ _CLEANING = tuple(
         (r"(?<=\d)\s*(?:%|percent\b|per cent\b)", "%"),
         (r"(?<=\d)\s*[xX]\s*(?=\d)", " * "),
         (r"\s*(?:=>|->|==)\s*", " = "),
+        (r"(?<=\()\s+|\s+(?=\))|(?<=[ \t])[ \t]+", ""),  # so that the patterns below match in one way only
     )
 )
 _HEADING = re.compile(
@@ -79,7 +80,7 @@ _HEADING = re.compile(
     r"facts|transcription|steps?(?: \d+)?|conclusion|recheck|check|(?:final )?answer)\s*:)?\s*",
     re.IGNORECASE,
 )
-_ENDS = re.compile(r"(?<![A-Z]\.)(?<=[.;!])\s+|(?<=[A-Z]\.)\s+(?![a-z])|(?<=\?)\s*")  # not in "U.S. dollars"
+_ENDS = re.compile(r"(?<![A-Z]\.)(?<=[.;!])\s+|(?<=[A-Z]\.)\s+(?![a-z(])|(?<=\?)\s*")  # not in "U.S. dollars"
 _UNCHECKED = ("goal", "requirement", "requirements")  # what is asked and needed states nothing
 
 
@@ -114,13 +115,16 @@ def sentences(trace: str) -> list[Sentence]:
 # -------------------------------------------------------------------------------------------- numbers
 
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_NUM = (
+NUM = (
     r"(?<![\w.,])-?(?:\d{1,15}(?:\.\d{1,12})?|\.\d{1,12})(?:%|\s(?:thousand|million|billion|trillion)\b)?"
     r"(?![\w%]|[.,]\d)"
 )
 _HEDGE = r"(?:≈|about|approximately|approx\.?|around|roughly|nearly|almost|close to|just (?:over|under|above|below))"
 _HEDGED = re.compile(_HEDGE + r"\s*$", re.IGNORECASE)
-_WORD_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_WORD_NUMBERS = (
+    *("zero", "one", "two", "three", "four", "five", "six"),
+    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class Number:
 
 
 def number(text: str, hedged: bool = False) -> Number:
-    """Read what `_NUM` has found, or a number word up to twelve."""
+    """Read what `NUM` has found, or a number word up to twelve."""
     text = text.strip().lower()
     if text in _WORD_NUMBERS:
         return Number(Fraction(_WORD_NUMBERS.index(text)), Fraction(1))
@@ -178,7 +182,7 @@ def _fraction(value: Any) -> Fraction | None:
         return None
     if isinstance(value, int | float):
         return Fraction(str(value)) if isfinite(value) else None
-    found = re.fullmatch(_NUM, cleaned(str(value)).strip())
+    found = re.fullmatch(NUM, cleaned(str(value)).strip())
     return number(found[0]).value if found else None
 
 
@@ -191,7 +195,7 @@ _STOP = frozenset(
     "may me more most much must my need neither next no nor not now of off on once only or other our out over own "
     "please she should since so some such than that the their them then there therefore these they this those "
     "through thus to too under until up us very was we well were what when where which while who whom whose why "
-    "will with within without would yet you your".split()
+    "will with within without would yet you your".split()  # noqa: SIM905 (a list of one word a line is no better)
 )
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'[^\W\d_]+)?")
 _IRREGULAR = {
@@ -212,7 +216,7 @@ def _lemma(word: str) -> str:
         if word.endswith(ending) and len(word) > len(ending) + 1:
             return word[: -len(ending)] + put
     if word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1].removesuffix("e") if word.endswith("ses") else word[:-1]
+        return word[:-1].removesuffix("e")
     for ending in ("ing", "ed"):
         stem = word.removesuffix(ending)
         if stem != word and len(stem) >= 3 and re.search("[aeiouy]", stem):
@@ -287,7 +291,7 @@ def _rows_of_one(fact: Mapping[str, Any]) -> list[Row]:
 def _object(name: str, fact: Mapping[str, Any]) -> Row:
     attributes = fact.get("attributes") or ()
     said = [attributes] if isinstance(attributes, str) else [str(each) for each in attributes]
-    values = [re.fullmatch(rf"(?:value\s*[:=]?\s*)?({_NUM})", cleaned(each).strip(), re.I) for each in said]
+    values = [re.fullmatch(rf"(?:value\s*[:=]?\s*)?({NUM})", cleaned(each).strip(), re.I) for each in said]
     value = next((number(found[1]).value for found in values if found), None)
     words = lemmas(" ".join([*said, str(fact.get("position") or "")]))
     return Row(name, value, "", "" if value is None else _decimal(value), frozenset(words))
@@ -301,7 +305,9 @@ def _table_row(fact: Mapping[str, Any]) -> list[Row]:
     label, numbers = str(cells[0][1]), [(key, cell, _fraction(cell)) for key, cell in cells[1:]]
     several = len(cells) > 2
     return [
-        Row(label, value, str(key) if several else "", str(cell)) for key, cell, value in numbers if value is not None
+        Row(label, value, str(key) if several else "", str(cell))
+        for key, cell, value in numbers
+        if value is not None
     ]
 
 
@@ -332,27 +338,43 @@ class Folded:
 
     def plain(self, text: str) -> str:
         """`text` with the names back in."""
-        return re.sub(_NAME, lambda found: self[found[0]].text, text)
+        return re.sub(NAME, lambda found: self[found[0]].text, text)
 
 
 _FIRST_NAME = 0xE000
-_NAME = "[\ue000-\uf8ff]"
-_MARK_NOUN = (
-    r"(?:bars?|slices?|segments?|sections?|points?|dots?|columns?|lines?|values?|labels?|categor(?:y|ies)|graphs?)"
-)
+NAME = "[\ue000-\uf8ff]"
+_MARK_NOUN = r"(?:bars?|slices?|segments?|sections?|points?|dots?|columns?|lines?|values?|labels?|categor(?:y|ies)|graphs?)"
 _VALUE_OF = re.compile(
     rf"(?:\b(?:the|a|an)\s+)?\b(?:values?|numbers?|percentages?|shares?|figures?|amounts?|{_MARK_NOUN})\s+"
-    rf"(?:of|for|in|labell?ed|called)\s+(?:the\s+)?(?={_NAME})",
+    rf"(?:of|for|in|labell?ed|called)\s+(?:the\s+)?(?={NAME})",
     re.IGNORECASE,
 )
-_ARTICLE = re.compile(rf"\b(?:the|a|an)\s+(?={_NAME})", re.IGNORECASE)
-_OWN_NOUN = re.compile(rf"({_NAME})(?:'s)?\s+{_MARK_NOUN}\b", re.IGNORECASE)
+_ARTICLE = re.compile(rf"\b(?:the|a|an)\s+(?={NAME})", re.IGNORECASE)
+_OWN_NOUN = re.compile(rf"({NAME})(?:'s)?\s+{_MARK_NOUN}\b", re.IGNORECASE)
 _JOINT = re.compile(
-    rf"({_NAME})(?:'s)?(?:\s+(?:in|for|of|at|on|during|from|among|with)(?:\s+the)?(?:\s+year)?)?\s+({_NAME})",
+    rf"({NAME})(?:'s)?(?:\s+(?:in|for|of|at|on|during|from|among|with)(?:\s+the)?(?:\s+year)?)?\s+({NAME})",
     re.IGNORECASE,
 )
 # Names that are everyday words in a trace: they only count where a value is given to them.
-_SHY = frozenset("yes no none other others total value values all a i the more less average sum so is".split())
+_SHY = frozenset(
+    (
+        "yes",
+        "no",
+        "none",
+        "other",
+        "others",
+        "total",
+        "value",
+        "values",
+        "all",
+        "a",
+        "i",
+        "the",
+        "more",
+        "less",
+    )
+    + ("average", "sum", "so", "is")
+)
 
 
 class Table:
@@ -364,7 +386,7 @@ class Table:
         self.series = self._by_name(row.series for row in rows)
         self.series.pop("", None)
         self.values = frozenset(row.value for row in rows if row.value is not None)
-        names = {name: row for row in rows for name in (row.label, row.series) if _key(name)}
+        names = {name: row for row in rows for name in (row.label, row.series) if name_key(name)}
         ordered = sorted(names, key=lambda name: (-len(name), name))
         self._pattern = re.compile("|".join(map(_name_pattern, ordered)) or r"(?!)", re.IGNORECASE)
 
@@ -372,7 +394,7 @@ class Table:
     def _by_name(names: Iterable[str]) -> dict[str, frozenset[int]]:
         found: dict[str, set[int]] = {}
         for position, name in enumerate(names):
-            found.setdefault(_key(name), set()).add(position)
+            found.setdefault(name_key(name), set()).add(position)
         return {name: frozenset(rows) for name, rows in found.items()}
 
     def fold(self, text: str) -> Folded:
@@ -384,7 +406,7 @@ class Table:
             return chr(_FIRST_NAME + len(mentions) - 1)
 
         def name(found: re.Match[str]) -> str:
-            key = _key(found[0])
+            key = name_key(found[0])
             if key not in self.labels and key not in self.series:
                 key = key.removesuffix("s").removesuffix("'")
             if key in self.labels:
@@ -405,13 +427,13 @@ class Table:
         return Folded(_JOINT.sub(joint, text), tuple(mentions))
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
     """A name made comparable."""
     return " ".join(cleaned(name).lower().split()).strip(" .,:*").removesuffix("'s")
 
 
 def _name_pattern(name: str) -> str:
-    key = _key(name)
+    key = name_key(name)
     written = " ".join(cleaned(name).split()).strip(" .,:*")
     body = re.sub(r"(?:\\ )+", r"\\s+", re.escape(written))
     if len(key) <= 3 and not written.islower():
@@ -420,7 +442,7 @@ def _name_pattern(name: str) -> str:
     shy = key in _SHY or (re.fullmatch(r"[\d.,%-]+", key) and not year)
     after = r"(?=\s*[=:(])" if shy else r"(?![.,]\d|%)" if year else ""
     plural = "" if key[-1:].isdigit() else "s?"
-    return rf"(?<![\w.])(?:{body}){plural}(?!\w){after}"
+    return rf"(?<![\w.])(?:{body}){plural}(?!\w)(?:\*+(?=\s*[=:(,]))?{after}"
 
 
 @lru_cache(maxsize=1024)
@@ -457,15 +479,17 @@ def needed_rows(table: Table, question: str) -> list[int]:
 
 # ------------------------------------------------------------------------------------ grammar of steps
 
-_OPERAND = rf"(?:{_NUM}|{_NAME})"
+_OPERAND = rf"(?:{NUM}|{NAME})"
 _UNIT_WORDS = r"(?:\s+(?!(?:is|are|was|and|equals?|gives?|makes?|than|to|by|or|in|for|from|of)\b)[a-z]+){0,2}"
-_ITEM = rf"\(*\s*{_OPERAND}{_UNIT_WORDS}\s*\)*"
-_SIGN = r"(?:\s*[-+*/]\s*)"
+_ITEM = rf"(?>\(*{_OPERAND}{_UNIT_WORDS}\)*)"
+_SIGN = r"(?>\s*[-+*/]\s*)"
 _EQUALS = (
     r"\s*,?\s*(?:=|≈|(?:which\s+|that\s+)?(?:is|are|was|were|equals?|gives?|makes?|yields?|leaves|comes\s+to|come\s+to|"
     rf"results?\s+in|amounts?\s+to)\b)\s*(?:equal\s+to\s+|us\s+|a\s+total\s+of\s+)?(?:{_HEDGE}\s*)?"
 )
-_STEP = re.compile(rf"{_ITEM}(?:{_SIGN}{_ITEM})+(?:{_EQUALS}{_ITEM}(?:{_SIGN}{_ITEM})*)+", re.IGNORECASE)
+_STEP = re.compile(
+    rf"{_ITEM}(?:{_SIGN}{_ITEM}){{1,40}}+(?:{_EQUALS}{_ITEM}(?:{_SIGN}{_ITEM}){{0,40}})+", re.IGNORECASE
+)
 _EQUALS_SIGN = re.compile(_EQUALS, re.IGNORECASE)
 _TOKEN = re.compile(rf"{_OPERAND}|[-+*/()]", re.IGNORECASE)
 _OPERATORS = tuple(
@@ -480,8 +504,12 @@ _OPERATORS = tuple(
 _PERCENT_OF = re.compile(r"(?<=%)\s+of\s+(?=\d)", re.IGNORECASE)
 _TIGHT = re.compile(r"\d[-/]\d|(?:19|20)\d\d\s?-\s?(?:19|20)\d\d")  # the season 2019/20, the years 2010-2015
 
-_SEVERAL = rf"{_OPERAND}(?:\s*(?:,\s*and|,|and|&|\+|plus|,?\s*plus)\s*{_OPERAND})+"
-_RESULT = rf"{_EQUALS}(?P<result>{_NUM})"
+_SEVERAL = rf"{_OPERAND}(?:\s*(?:,\s*and|,|and|&|\+)\s*{_OPERAND}){{1,20}}+"
+_SAYS_STEP = re.compile(
+    r"\b(?:sum|total|add|combin|together|differ|gap|subtract|taking|deduct|ratio|divid|average|mean|product|multipl)",
+    re.IGNORECASE,
+)
+_RESULT = rf"{_EQUALS}(?P<result>{NUM})"
 _MORE = r"(?:more|higher|larger|greater|bigger|above|taller|longer|over)"
 _FEWER = r"(?:less|lower|smaller|fewer|below|under|shorter)"
 _POINTS = r"(?:\s+(?:percentage\s+)?(?:points?|units?))?"
@@ -499,7 +527,7 @@ _IN_WORDS = tuple(
         (rf"\b(?:adding|add|combining|summing)\s+(?:up\s+)?(?P<list>{_SEVERAL})(?:\s+together)?RESULT", sum),
         (rf"(?P<list>{_SEVERAL})\s+(?:together|combined|in\s+total)RESULT", sum),
         (
-            rf"(?P<list>{_SEVERAL})\s+(?:together\s+)?(?:adds?\s+up\s+to|sums?\s+(?:up\s+)?to|total)\s+(?P<result>{_NUM})",
+            rf"(?P<list>{_SEVERAL})\s+(?:together\s+)?(?:adds?\s+up\s+to|sums?\s+(?:up\s+)?to|total)\s+(?P<result>{NUM})",
             sum,
         ),
         (
@@ -520,9 +548,9 @@ _IN_WORDS = tuple(
     )
 )
 _BY = re.compile(
-    rf"(?P<a>{_OPERAND})\s+(?:is|are|was|exceeds|has)\s+(?:by\s+)?(?P<result>{_NUM}){_POINTS}\s+"
+    rf"(?P<a>{_OPERAND})\s+(?:is|are|was|exceeds|has)\s+(?:by\s+)?(?P<result>{NUM}){_POINTS}\s+"
     rf"(?:(?P<more>{_MORE})|(?P<fewer>{_FEWER})|(?P<times>times|\*))(?:\s+(?:than|as\s+\w+\s+as))?\s+(?P<b>{_OPERAND})|"
-    rf"(?P<a2>{_OPERAND})\s+exceeds\s+(?P<b2>{_OPERAND})\s+by\s+(?P<result2>{_NUM})",
+    rf"(?P<a2>{_OPERAND})\s+exceeds\s+(?P<b2>{_OPERAND})\s+by\s+(?P<result2>{NUM})",
     re.IGNORECASE,
 )
 _CHAIN = re.compile(rf"{_OPERAND}(?:\s*[<>]\s*{_OPERAND})+")
@@ -534,15 +562,15 @@ _COMPARED = re.compile(
 )
 _BOUND = (
     rf"(?:(?P<above>above|over|greater\s+than|more\s+than|higher\s+than|larger\s+than|exceeding|exceeds?)|"
-    rf"(?P<below>below|under|less\s+than|lower\s+than|smaller\s+than|fewer\s+than))\s+(?P<bound>{_NUM})"
+    rf"(?P<below>below|under|less\s+than|lower\s+than|smaller\s+than|fewer\s+than))\s+(?P<bound>{NUM})"
 )
 _LISTED = re.compile(
     rf"(?:^|(?P<lead>\b{_MARK_NOUN}|\bones|\bthose|\bonly|\bthat\s+are)\s+)(?P<not>not\s+)?{_BOUND}{_POINTS}"
-    rf"(?:\s+for\s+{_NAME})?\s*(?::|are|is|include)\s*:?\s*"
-    rf"(?P<names>none\b|no\s+\w+|{_NAME}(?:\s*(?:,\s*and|,|and|&)\s*{_NAME})*|[^.;]*$)",
+    rf"(?:\s+for\s+{NAME})?\s*(?::|are|is|include)\s*:?\s*"
+    rf"(?P<names>none\b|no\s+\w+|{NAME}(?:\s*(?:,\s*and|,|and|&)\s*{NAME})*|[^.;]*$)",
     re.IGNORECASE,
 )
-_COUNT = rf"(?P<count>{_NUM}|{'|'.join(_WORD_NUMBERS)})"
+_COUNT = rf"(?P<count>{NUM}|{'|'.join(_WORD_NUMBERS)})"
 _SO_MANY_ARE = re.compile(
     rf"(?<![\w-]){_COUNT}\s+(?:of\s+(?:them|these|(?:the|these)\s+(?:\w+\s+)?{_MARK_NOUN})|(?:\w+\s+)?{_MARK_NOUN}|years|"
     rf"countries|ones)\s*(?:that\s+)?(?:are|is|have|has|lie|lies|were|with|stand)?\s*(?:a\s+)?(?:values?\s+)?"
@@ -550,7 +578,8 @@ _SO_MANY_ARE = re.compile(
     re.IGNORECASE,
 )
 _THERE_ARE = re.compile(
-    rf"there\s+(?:are|is)\s+{_COUNT}\s+(?P<noun>{_MARK_NOUN}|series)(?:\s*,\s*so\s+(?P<again>{_NUM}))?", re.IGNORECASE
+    rf"there\s+(?:are|is)\s+{_COUNT}\s+(?P<noun>{_MARK_NOUN}|series)(?:\s*,\s*so\s+(?P<again>{NUM}))?",
+    re.IGNORECASE,
 )
 _COUNTED = re.compile(r"counted:\s*(?P<names>.+)", re.IGNORECASE)
 _SO_MANY = re.compile(
@@ -565,15 +594,17 @@ _WORST = rf"(?:(?P<large>(?:the\s+)?(?:{_LARGEST}|(?<=the\s)most))|(?P<small>(?:
 _EXTREME_NOUN = rf"(?:\s+(?:{_MARK_NOUN}|one|number|share|percentage|amount|figure|rate|count|reading|of\s+(?:all|them|these)))*"
 _EXTREME = re.compile(
     rf"(?<!second\s)(?<!third\s)(?<!second-)(?<!not\s)(?<!not\sthe\s)(?<!than\s)(?<!than\sthe\s)\b{_WORST}{_EXTREME_NOUN}"
-    rf"(?:\s+for\s+(?P<scope>{_NAME}))?\s*"
+    rf"(?:\s+for\s+(?P<scope>{NAME}))?\s*"
     rf"(?:(?:is|was|:|=|belongs\s+to|goes\s+to|at|of|,|\(|with|by|are|the\s+one\s+(?:of|for))\s*)*(?:{_HEDGE}\s*)?"
-    rf"(?:(?P<value>{_NUM})|(?P<name>{_NAME}))?"
+    rf"(?:(?P<value>{NUM})|(?P<name>{NAME}))?"
     rf"(?:\s*,?\s*(?:(?:so|for|at|with|in|which\s+is|and\s+it\s+is|reached\s+by|that\s+is|belonging\s+to|from|it\s+is|"
     rf"the\s+\w+\s+is|its\s+\w+\s+is)\s+)+"
-    rf"(?:a\s+value\s+of\s+)?(?:(?P<value2>{_NUM})|(?P<name2>{_NAME})|(?P<other>\w+)$))?",
+    rf"(?:a\s+value\s+of\s+)?(?:(?P<value2>{NUM})|(?P<name2>{NAME})|(?P<other>\w+)$))?",
     re.IGNORECASE,
 )
-_HAS_EXTREME = re.compile(rf"({_OPERAND})\s*,?\s*(?:(?:is|has|was|had|shows?|reaches|with|being|at|as|of)\s+)*$", re.I)
+_HAS_EXTREME = re.compile(
+    rf"({_OPERAND})\s*,?\s*(?:(?:is|has|was|had|shows?|reaches|with|being|at|as|of)\s+)*$", re.I
+)
 _SUMMED = re.compile(r"\b(?:sum|total|combined|together|average|mean|difference|gap|change|increase)\b", re.I)
 
 _CHAIN_VERDICT = re.compile(r"\bso\s+(rising|falling|neither)\b", re.IGNORECASE)
@@ -598,20 +629,20 @@ _NOT_A_VALUE = (
     r"out\s+of|of\s+the|of\s+these|of\s+them|others?|bars|labels|series|rows|categories|(?:percentage\s+)?points?\s+\w+er|"
     r"(?:percentage\s+)?points?\s+more|years?)\b)"
 )
-_NAME_VALUE = re.compile(rf"(?P<name>{_NAME})(?:{_LINK})(?P<value>{_NUM}){_NOT_A_VALUE}", re.IGNORECASE)
+_NAME_VALUE = re.compile(rf"(?P<name>{NAME})(?:{_LINK})(?P<value>{NUM}){_NOT_A_VALUE}", re.IGNORECASE)
 _VALUE_NAME = re.compile(
-    rf"(?P<value>{_NUM})\s*(?:\s(?P<sure>for|is\s+(?:the\s+value\s+)?(?:of|for)|belongs\s+to|represents|corresponds\s+to|"
-    rf"goes\s+to)|\s(?P<loose>in|at|by|from))\s+(?:the\s+)?(?:year\s+)?(?P<name>{_NAME})",
+    rf"(?P<value>{NUM})\s*(?:\s(?P<sure>for|is\s+(?:the\s+value\s+)?(?:of|for)|belongs\s+to|represents|corresponds\s+to|"
+    rf"goes\s+to)|\s(?P<loose>in|at|by|from))\s+(?:the\s+)?(?:year\s+)?(?P<name>{NAME})",
     re.IGNORECASE,
 )
 _BESIDE = re.compile(
-    rf"(?P<name>{_NAME})\s*(?:\(\s*(?:{_FILL}|\s)*(?P<in>{_NUM})[^()\d]*\)|,?\s+(?:at|with)\s+(?:a\s+value\s+of\s+)?"
-    rf"(?:{_HEDGE}\s*)?(?P<at>{_NUM}){_NOT_A_VALUE})|(?P<before>{_NUM})\s*\(\s*(?:for\s+)?(?P<after>{_NAME})\s*\)",
+    rf"(?P<name>{NAME})\s*(?:\(\s*(?:{_FILL}|\s)*(?P<in>{NUM})[^()\d]*\)|,?\s+(?:at|with)\s+(?:a\s+value\s+of\s+)?"
+    rf"(?:{_HEDGE}\s*)?(?P<at>{NUM}){_NOT_A_VALUE})|(?P<before>{NUM})\s*\(\s*(?:for\s+)?(?P<after>{NAME})\s*\)",
     re.IGNORECASE,
 )
 _RESPECTIVELY = re.compile(
-    rf"(?P<names>{_NAME}(?:\s*(?:,\s*and|,|and|&)\s*{_NAME})+)\s+(?:are|have|were|had|show)\s+"
-    rf"(?P<values>{_NUM}(?:\s*(?:,\s*and|,|and|&)\s*{_NUM})+)",
+    rf"(?P<names>{NAME}(?:\s*(?:,\s*and|,|and|&)\s*{NAME})+)\s+(?:are|have|were|had|show)\s+"
+    rf"(?P<values>{NUM}(?:\s*(?:,\s*and|,|and|&)\s*{NUM})+)",
     re.IGNORECASE,
 )
 # After one of these a name belongs to a group, or a number to a calculation: too unsure to call wrong.
@@ -620,9 +651,9 @@ _GROUPED = re.compile(
     r"decrease|drop|growth|between|number|counts?|how\s+many|than|half|twice|double|not|both|if)\b|n't\b",
     re.IGNORECASE,
 )
-_JOINED = re.compile(rf"({_NAME})\s*(?:,\s*and|,|and|or|&|plus|to)\s+(?:the\s+)?$", re.IGNORECASE)
-_ASSIGNED = re.compile(rf"(?P<name>[^=,]{{1,80}}?)\s*=\s*(?P<value>{_NUM})")
-_PLAIN_IS = re.compile(rf"(?P<name>\w+(?:\s+\w+)?)\s+is\s+(?P<value>{_NUM})", re.IGNORECASE)
+_JOINED = re.compile(rf"({NAME})\s*(?:,\s*and|,|and|or|&|plus|to)\s+(?:the\s+)?$", re.IGNORECASE)
+_ASSIGNED = re.compile(rf"(?P<name>[^=,]{{1,80}}?)\s*=\s*(?P<value>{NUM})")
+_PLAIN_IS = re.compile(rf"(?P<name>\w+(?:\s+\w+)?)\s+is\s+(?P<value>{NUM})", re.IGNORECASE)
 # What may stand left of "=" or "is" and be no label.
 _GENERIC = re.compile(
     r"\b(?:sum|totals?|difference|ratio|average|mean|median|result|answer|values?|numbers?|counts?|gap|product|quotient|"
@@ -656,7 +687,7 @@ class _Reader:
         sizes = {len(rows), len(self.table.labels), len(self.table.series)} if rows else set()
         self.constants = {Fraction(each) for each in {1, 2, 10, 100, 1000, 10**6} | sizes}
         self.known: set[Fraction] = set(self.table.values)
-        self.known |= {number(found).value for found in re.findall(_NUM, cleaned(question))}
+        self.known |= {number(found).value for found in re.findall(NUM, cleaned(question))}
         self.known |= {value for row in rows if (value := _fraction(row.label)) is not None}
 
     def read(self, sentence: str) -> None:
@@ -667,7 +698,14 @@ class _Reader:
         for pattern, sign in _OPERATORS:  # again, for names are now single characters
             folded = replace(folded, text=pattern.sub(sign, folded.text))
         text = folded.text
-        for read in (self._calculations, self._words, self._counts, self._order, self._extremes, self._trends):
+        for read in (
+            self._calculations,
+            self._words,
+            self._counts,
+            self._order,
+            self._extremes,
+            self._trends,
+        ):
             text = read(text, folded)
         self._readings(text, folded)
         self._unknown_names(text, folded)
@@ -704,7 +742,7 @@ class _Reader:
             return mention.rows
         nearby = sorted(
             (found.start() > at, abs(found.start() - at), folded[found[0]].rows)
-            for found in re.finditer(_NAME, folded.text)
+            for found in re.finditer(NAME, folded.text)
             if (folded[found[0]].label is None) != (mention.label is None)
         )
         return next((mention.rows & rows for _, _, rows in nearby if mention.rows & rows), mention.rows)
@@ -751,7 +789,7 @@ class _Reader:
 
     def _readings(self, text: str, folded: Folded) -> None:
         def respectively(found: re.Match[str]) -> str:
-            names, values = re.findall(_NAME, found["names"]), re.findall(_NUM, found["values"])
+            names, values = re.findall(NAME, found["names"]), re.findall(NUM, found["values"])
             if len(names) != len(values):
                 return _USED
             for name, value in zip(names, values):
@@ -782,22 +820,22 @@ class _Reader:
             if found is None:
                 continue
             name, value = found["name"].strip(), number(found["value"])
-            if re.fullmatch(_NUM, name):
+            if re.fullmatch(NUM, name):
                 self._step(number(name).value == value.value, found[0])
                 continue
-            bare = re.sub(_NAME, "", name).strip()
+            bare = re.sub(NAME, "", name).strip()
             if not self.has_facts or _GENERIC.search(bare) or not re.search(r"[^\W_]", bare):
                 continue
-            near = re.findall(_NAME, name)
+            near = re.findall(NAME, name)
             plain = any(self._reads(row, value) for each in near for row in folded[each].rows)
             if not (plain and not self.table.series) and len(bare) > 1:
                 self._wrong_reading(folded.plain(found[0]))
 
     def _glimpses(self, folded: Folded) -> None:
         """Half the credit where a row's name and value stand together in no form that is understood."""
-        numbers = [(found.start(), number(found[0])) for found in re.finditer(_NUM, folded.text)]
+        numbers = [(found.start(), number(found[0])) for found in re.finditer(NUM, folded.text)]
         words = None
-        for found in re.finditer(_NAME, folded.text):
+        for found in re.finditer(NAME, folded.text):
             mention = folded[found[0]]
             rows = self._context(mention, found.start(), folded)
             for row in rows if len(rows) == 1 else ():
@@ -816,13 +854,13 @@ class _Reader:
 
     def _options(self, operand: str, folded: Folded, at: int = 0) -> list[Number]:
         """What an operand can stand for."""
-        if not re.fullmatch(_NAME, operand):
+        if not re.fullmatch(NAME, operand):
             return [number(operand)]
         mention = folded[operand]
         if mention.said is not None:
             return [mention.said]
         values = (self.table.rows[row].value for row in sorted(self._context(mention, at, folded)))
-        own = re.fullmatch(_NUM, mention.text)  # a year may be counted with
+        own = re.fullmatch(NUM, mention.text)  # a year may be counted with
         found = [Number(value) for value in values if value is not None]
         return [*found[:4], *([number(mention.text)] if own else [])]
 
@@ -837,7 +875,7 @@ class _Reader:
             sides = [_TOKEN.findall(side) for side in _EQUALS_SIGN.split(found[0])]
             right = self._equal(sides, ["≈" in sign or bool(_HEDGED.search(sign)) for sign in signs], folded)
             said = folded.plain(found[0]).strip()
-            result = number(sides[-1][-1]).value if re.fullmatch(_NUM, sides[-1][-1]) else None
+            result = number(sides[-1][-1]).value if re.fullmatch(NUM, sides[-1][-1]) else None
             if right and (stray := self._stray(sides[0])):
                 right, said = False, f"{said} ({stray} is in no fact or step)"
             self._step(right, said, result)
@@ -850,7 +888,7 @@ class _Reader:
         """The first operand that comes from nowhere, or "". Factors may be round numbers or counts."""
         terms = 1 + sum(token in ("+", "-") for token in tokens)
         for position, token in enumerate(tokens):
-            if re.fullmatch(_NUM, token):
+            if re.fullmatch(NUM, token):
                 said = number(token)
                 factor = {"*", "/"} & {*tokens[max(0, position - 1) : position + 2]}
                 if factor and (said.value in self.constants or said.value == terms):
@@ -863,7 +901,7 @@ class _Reader:
         """Whether all sides come to the same; None where that cannot be worked out."""
         if not all(sides):
             return None
-        names = sorted({token for side in sides for token in side if re.fullmatch(_NAME, token)})
+        names = sorted({token for side in sides for token in side if re.fullmatch(NAME, token)})
         options = [self._options(name, folded) for name in names]
         tried = False
         for choice in islice(product(*options), 16):
@@ -885,14 +923,14 @@ class _Reader:
         assert value is not None
         assert true is not None
         operands = [token for token in side if token not in "()"]
-        if len(operands) != 1 or not re.fullmatch(_NUM, operands[0]):
+        if len(operands) != 1 or not re.fullmatch(NUM, operands[0]):
             return same_result(Number(value, hedged=about), true) or abs(value - true) * 1000 <= abs(true)
         said = number(operands[0], about)
         return same_result(said, true) or (said.percent and same_result(said, true * 100))
 
     def _words(self, text: str, folded: Folded) -> str:
         """The same in words: "the sum of 7 and 12 is 19", "red is 5 more than blue"."""
-        for pattern, work_out in _IN_WORDS:
+        for pattern, work_out in _IN_WORDS if _SAYS_STEP.search(text) else ():
 
             def judge(found: re.Match[str], work_out: Any = work_out) -> str:
                 said = number(found["result"], bool(_HEDGED.search(found[0][: -len(found["result"])])))
@@ -924,7 +962,10 @@ class _Reader:
         self, true: Sequence[Fraction | None], said: Number, found: re.Match[str], folded: Folded
     ) -> None:
         values = [value for value in true if value is not None]
-        readings = [replace(said, value=each, unit=said.unit * each / said.value if said.value else said.unit) for each in said.readings]
+        readings = [
+            replace(said, value=each, unit=said.unit * each / said.value if said.value else said.unit)
+            for each in said.readings
+        ]
         right = any(same_result(reading, value) for reading in readings for value in values)
         self.last = folded.plain(found[0])
         self._step(right if values else None, self.last, said.value)
@@ -938,7 +979,9 @@ class _Reader:
                 return [*series, frozenset().union(*series)]
         whole = {mention.series for mention in self.asked.mentions if mention.series and mention.label}
         named = [mention.rows for mention in self.asked.mentions if mention.label]
-        scopes = [every, *self.table.labels.values(), *self.table.series.values()] if not whole else [every]
+        scopes = [every]
+        if len(self.table.series) > 1 and not whole:
+            scopes += [*self.table.labels.values(), *self.table.series.values()]
         return scopes + ([frozenset().union(*named)] if len(named) > 1 else [])
 
     def _value(self, row: int) -> Fraction | None:
@@ -962,7 +1005,7 @@ class _Reader:
             names = [folded.plain(each).strip().lower() for each in found["names"].split(",")]
             self.listed = len(names)
             groups = ([row.name for row in self.table.rows], self.table.labels, self.table.series)
-            right = any(sorted(names) == sorted(_key(name) for name in group) for group in groups)
+            right = any(sorted(names) == sorted(name_key(name) for name in group) for group in groups)
             self._step(right, folded.plain(found[0]))
             return _USED
         if self.listed is not None and (found := _SO_MANY.fullmatch(text)):
@@ -981,13 +1024,13 @@ class _Reader:
 
     def _list(self, found: re.Match[str], folded: Folded) -> str:
         names = re.sub(r"^(?:none|no\s+\w+)$", "", found["names"].strip(), flags=re.I)
-        mentions = re.findall(_NAME, names)
+        mentions = re.findall(NAME, names)
         if not mentions and names:
             if found["lead"] is None and found["names"] and ":" in found[0]:
                 self._step(False, folded.plain(found[0]))  # a list of names that the facts do not have
                 return _USED
             return found[0]
-        unknown = re.sub(rf"{_NAME}|\band\b|[,&\s]", "", names)
+        unknown = re.sub(rf"{NAME}|\band\b|[,&\s]", "", names)
         self.listed = len(mentions)
         right = not unknown and any(
             len(mentions) == len(rows := self._beyond(found, scope))
@@ -1026,7 +1069,7 @@ class _Reader:
             pairs = list(islice(product(*(self._options(found[each], folded) for each in "ab")), 16))
             verdicts = {(a.value > b.value if found["more"] else a.value < b.value) for a, b in pairs}
             right = None if len(verdicts) != 1 else verdicts.pop() != bool(found["not"])
-            right = right and all(self.is_known(number(each)) for each in re.findall(_NUM, found[0]))
+            right = right and all(self.is_known(number(each)) for each in re.findall(NUM, found[0]))
             self._step(right, folded.plain(found[0]))
             return _USED
 
@@ -1042,7 +1085,7 @@ class _Reader:
             values = [value for value in (found["value"], found["value2"]) if value]
             start = found.start()
             if not (names and values) and (owner := _HAS_EXTREME.search(text[end:start])):
-                (names if re.fullmatch(_NAME, owner[1]) else values).append(owner[1])
+                (names if re.fullmatch(NAME, owner[1]) else values).append(owner[1])
                 start = end + owner.start()
             if not (names or values):
                 continue
@@ -1089,7 +1132,9 @@ def trend(values: Sequence[Fraction]) -> str:
     """ "rising" if every value is larger than the one before, "falling" if smaller, else "neither"."""
     rises = [new > old for old, new in pairwise(values)]
     falls = [new < old for old, new in pairwise(values)]
-    return "neither" if len(values) < 2 else "rising" if all(rises) else "falling" if all(falls) else "neither"
+    return (
+        "neither" if len(values) < 2 else "rising" if all(rises) else "falling" if all(falls) else "neither"
+    )
 
 
 def _verdict(word: str) -> str:
@@ -1154,7 +1199,7 @@ _SO = re.compile(
 )
 _COPULA = re.compile(rf"\s*(?:=|≈|:)\s*|\s+(?:is|are|was|were|equals)\s+(?:{_HEDGE}\s+)?", re.IGNORECASE)
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
-_GOLD_PAIR = re.compile(rf"\s*([^=,]+?)\s*=\s*({_NUM})\s*")
+_GOLD_PAIR = re.compile(rf"\s*([^=,]+?)\s*=\s*({NUM})\s*")
 
 
 def _gold_pairs(gold: str) -> set[tuple[str, Fraction]] | None:
@@ -1162,7 +1207,7 @@ def _gold_pairs(gold: str) -> set[tuple[str, Fraction]] | None:
     parts = [_GOLD_PAIR.fullmatch(part) for part in cleaned(gold).strip(" .").split(",")]
     if len(parts) < 2 or not all(parts):
         return None
-    return {(_key(found[1]), number(found[2]).value) for found in parts if found}
+    return {(name_key(found[1]), number(found[2]).value) for found in parts if found}
 
 
 @dataclass(frozen=True)
@@ -1180,7 +1225,7 @@ def _conclude(spoken: list[Sentence], reader: _Reader, gold: str) -> _Conclusion
         return _Conclusion(0.0)
     if wanted := _gold_pairs(gold):
         return _table_conclusion(spoken, wanted)
-    asked = {each.split()[0] for each in re.findall(_NUM, reader.asked.text)}
+    asked = {each.split()[0] for each in re.findall(NUM, reader.asked.text)}
     clause, outright = _last_word(spoken)
     verdict = _agrees(clause, gold, reader.table, asked, outright)
     if verdict is None and outright and clause.count(" ") < 4:
@@ -1196,12 +1241,14 @@ def _conclude(spoken: list[Sentence], reader: _Reader, gold: str) -> _Conclusion
         for sentence in spoken
         if (found := _SO.search(sentence.text)) and (said := _YES_NO.fullmatch(sentence.text[found.end() :]))
     )
-    return _Conclusion(float(bool(verdict) and not stray), clause, bool(stray) or (verdict is False and outright))
+    return _Conclusion(
+        float(bool(verdict) and not stray), clause, bool(stray) or (verdict is False and outright)
+    )
 
 
 def _table_conclusion(spoken: list[Sentence], wanted: set[tuple[str, Fraction]]) -> _Conclusion:
     said = {
-        (_key(found[1]), number(found[2]).value)
+        (name_key(found[1]), number(found[2]).value)
         for sentence in spoken
         for part in sentence.text.split(",")
         if (found := _GOLD_PAIR.fullmatch(part))
@@ -1218,8 +1265,8 @@ def _last_word(spoken: list[Sentence]) -> tuple[str, bool]:
             return sentence.text[found.end() :], True
     told = [sentence for sentence in spoken if not sentence.heading.endswith("check")]
     for sentence in reversed(told[-2:]):
-        if found := list(_SO.finditer(sentence.text)):
-            return sentence.text[found[-1].end() :], True
+        if marks := list(_SO.finditer(sentence.text)):
+            return sentence.text[marks[-1].end() :], True
     return (told or spoken)[-1].text, False
 
 
@@ -1238,33 +1285,33 @@ def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: boo
         said = _YES_NO.search(clause)
         return scoring.robust(said[0], gold) if said else None
     folded = table.fold(clause)
-    names = [folded[found] for found in re.findall(_NAME, folded.text)]
-    numbers = re.findall(_NUM, folded.text) or re.findall(_NUM, clause)
+    names = [folded[found] for found in re.findall(NAME, folded.text)]
+    numbers = re.findall(NUM, folded.text) or re.findall(NUM, clause)
     if _is_number(gold, table):
         if not numbers:
             return None
         calculated = "=" in clause or _STEP.search(clause)
         told = numbers[-1:] if calculated or len(numbers) > 3 else numbers
-        own = [each for each in told if each.split()[0] not in asked]
-        if not outright and len(own) > 1:
+        own = [each for each in numbers if each.split()[0] not in asked]
+        if not outright and not calculated and len(own) > 1:
             return None
         # "35 million" is the 35 of a chart in millions; a number of the question is no answer to it.
         if any(scoring.robust(each, gold) for far in (told[0], told[-1]) for each in (far, far.split()[0])):
             return True
         return False if calculated or len(own) == 1 else None
     if names:
-        key = _key(gold)
+        key = name_key(gold)
         near = [names[0], names[-1]]
-        if any(key in (_key(each.text), each.label, each.series) for each in near):
+        if any(key in (name_key(each.text), each.label, each.series) for each in near):
             return True
         return False if key in table.labels or key in table.series else None
-    words = rf"(?<!\w){re.escape(_key(gold))}(?!\w)"
-    return True if re.search(words, _key(clause)) else None
+    words = rf"(?<!\w){re.escape(name_key(gold))}(?!\w)"
+    return True if re.search(words, name_key(clause)) else None
 
 
 def _is_number(gold: str, table: Table) -> bool:
     """Whether the answer is an amount: the label 2015 is none."""
-    return bool(re.fullmatch(_NUM, cleaned(gold).strip())) and _key(gold) not in table.labels
+    return bool(re.fullmatch(NUM, cleaned(gold).strip())) and name_key(gold) not in table.labels
 
 
 def _after_copula(clause: str) -> str:
@@ -1325,7 +1372,7 @@ def check(trace: str, facts: list[dict[str, Any]] | None, question: str, answer:
 
 def _loose(clause: str, reader: _Reader, gold: str) -> str:
     """A conclusion's number that is near the gold answer but comes from nothing that was said."""
-    found = [each for each in re.finditer(_NUM, clause)]
+    found = [each for each in re.finditer(NUM, clause)]
     if len(found) != 1 or not reader.has_facts or not _is_number(gold, reader.table):
         return ""
     said = number(found[0][0], bool(_HEDGED.search(clause[: found[0].start()])))
@@ -1346,10 +1393,12 @@ def _scored(
         )
         arithmetic = reader.steps_right / steps * (1.0 if leads else 0.5)
     elif coverage is None:
-        arithmetic = 0.5 * agrees
+        arithmetic = 0.0
     else:
         # A look-up needs no step; anything else without one is half shown at best.
-        arithmetic = (0.5 if _MUST_REASON.search(question) and not _gold_pairs(answer) else 1.0) * coverage * agrees
+        arithmetic = (
+            (0.5 if _MUST_REASON.search(question) and not _gold_pairs(answer) else 1.0) * coverage * agrees
+        )
     supported = bool(coverage) or reader.steps_right > 0
     ended = agrees * (1.0 if supported else 0.5)
     if coverage is None:
@@ -1385,8 +1434,3 @@ def thinking(completion: Completion, example: Example) -> float:
 def thinking_lemma(completion: Completion, example: Example) -> float:
     """`lemma_f1` against the reference trace, the reward of "Pure DyME"; 0 where there is none."""
     return lemma_f1(completion.parsed.reasoning or "", example.reasoning or "")
-
-
-def statements(trace: str) -> Iterator[Sentence]:
-    """The sentences of a trace that state something."""
-    return (each for each in sentences(trace) if each.heading not in _UNCHECKED and not each.text.endswith("?"))

@@ -48,6 +48,8 @@ LONGEST_WAIT_SECONDS = 120.0
 FIRST_WAIT_SECONDS = 1.0
 # Formats that every endpoint reads; others are sent as PNG.
 MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+# What Gemini 3 counts for a picture, the most of the models whose count is known; for those where it is not.
+MOST_IMAGE_TOKENS = 1120
 # What a message adds around its text: roles and separators. Assumed.
 MESSAGE_TOKENS = 20
 
@@ -441,6 +443,10 @@ class Endpoint:
         images = sum(self.service.price.tokens_of_image(*image.size_px) for image in request.images)
         return self.service.usd(request.text_tokens + images, request.max_tokens)
 
+    async def settle(self) -> None:
+        """Wait for requests whose askers have gone, so that what is paid for is booked."""
+        await asyncio.gather(*self._flying.values(), return_exceptions=True)
+
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
@@ -750,14 +756,14 @@ def given(
     *,
     input_usd_per_mtok: float = 0.0,
     output_usd_per_mtok: float = 0.0,
-    image_tokens: int = 1120,
+    image_tokens: int = MOST_IMAGE_TOKENS,
     api_key_env: str | None = None,
     name: str | None = None,
 ) -> Service:
     """A service that no catalog row describes, such as a server on this machine.
 
     Args:
-        image_tokens: tokens of one picture, for estimates; what Gemini 3 counts, the most of the known ones.
+        image_tokens: tokens of one picture, for estimates and for what is set aside before a request.
     """
     price = Teacher(
         name=name or model_id,

@@ -209,6 +209,7 @@ def agrees(items: dict[str, int], found: dict[str, Any]) -> None:
         ("SmolVLM-256M", 8, 1200, 256, {"rank": 64}),
         ("SmolVLM-256M", 2, 1200, 64, {"checkpointing": False, "rank": 8}),
         ("SmolVLM-256M", 1, 1200, 64, {"load_in_4bit": False, "checkpointing": False}),
+        ("SmolVLM-256M", 8, 2000, 64, {"load_in_4bit": False, "lora_dropout": 0.1}),
         ("SmolVLM-256M", 1, 1200, 256, {"rank": None, "optim": "adamw_torch"}),
         ("SmolVLM-256M", 1, 1200, 64, {"tiles": 13}),
         ("SmolVLM-256M", 1, 1200, 64, {"tiles": 5, "train_vision": True}),
@@ -231,7 +232,7 @@ def test_the_closed_form_agrees_with_the_replay(
         **settings,
     )  # fmt: skip
     recipe = Sft(
-        lora=None if rank is None else Lora(r=rank),
+        lora=None if rank is None else Lora(r=rank, lora_dropout=settings.get("lora_dropout", 0.0)),
         load_in_4bit=rank is not None and settings.get("load_in_4bit", True),
         gradient_checkpointing=settings.get("checkpointing", True),
         optim=settings.get("optim", "paged_adamw_8bit"),
@@ -261,8 +262,11 @@ def test_a_policy_update(groups: int, completion: int, checkpointing: bool) -> N
     agrees(items, simulate.policy_peak(row.config, checkpointing=checkpointing, **sizes))
 
 
-@pytest.mark.parametrize(("prompts", "generations", "top_p"), [(1, 64, 0.9), (8, 8, 1.0), (16, 1, 1.0)])
-def test_generation(prompts: int, generations: int, top_p: float) -> None:
+@pytest.mark.parametrize(
+    ("prompts", "generations", "top_p", "flash"),
+    [(1, 64, 0.9, True), (8, 8, 1.0, True), (16, 1, 1.0, True), (1, 8, 1.0, False), (1, 1, 1.0, False)],
+)
+def test_generation(prompts: int, generations: int, top_p: float, flash: bool) -> None:
     row = MODELS["SmolVLM-256M"]
     shape = shape_from_config(row.config, row.preprocessor)
     sizes = {
@@ -271,6 +275,7 @@ def test_generation(prompts: int, generations: int, top_p: float) -> None:
         "completion_tokens": 64,
         "image_tokens": 832,
         "top_p": top_p,
+        "flash": flash,
     }
     stays = memory.resident(shape, Sft(), 2, tower=False)
     items = memory.of_generation(shape, rows=prompts * generations, width_bytes=2, **sizes)

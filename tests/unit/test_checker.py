@@ -287,7 +287,6 @@ RIGHT = (
     "the red bar stands at 7",
     "Red: 7",
     "red and blue are 7 and 3 respectively",
-    "16 - 10 = 6 is what I first thought",  # no operand is in the facts, see FALSE
     "7 + 3 + 12 = 22",
     "12 / 3 = 4",
     "7 × 3 = 21",
@@ -327,7 +326,6 @@ FALSE = (
     "7 × 3 = 20",
     "12 minus 7 is 6",
     "7 / 12 = 0.6 = 0.7",
-    "7 / 0 = 7 = 8",
     "3 > 7",
     "blue is higher than red",
     "green is not higher than red",
@@ -354,19 +352,18 @@ NEUTRAL = (
     "The second largest is red",
     "Is red higher than green?",
     "Step 2: find the value",
+    "7 / 0 = 7",
 )
 
 
-@pytest.mark.parametrize("said", [*RIGHT[:9], *RIGHT[10:], *NEUTRAL])
+@pytest.mark.parametrize("said", [*RIGHT, *NEUTRAL])
 def test_nothing_wrong(said):
-    assert check(f"{said}.", FACTS, "What is the value of red?", "7").faults == ()
+    assert check(f"{said}.", FACTS, "What is the value of red?", "").faults == ()
 
 
 @pytest.mark.parametrize("said", FALSE)
 def test_wrong(said):
-    checked = check(f"{said}.", FACTS, "What do the bars show together?", "22")
-    if said.startswith("7 / 0"):
-        return  # cannot be worked out, so it is neither
+    checked = check(f"{said}.", FACTS, "What do the bars show together?", "")
     assert checked.faults, checked
 
 
@@ -394,7 +391,7 @@ def test_readings_off_an_axis():
     facts = [{"label": "A1", "value": 4608848}, {"label": "B1", "value": 34.9}, {"label": "C1", "value": 60}]
 
     def faults(said):
-        return check(said, facts, "What is A1?", "4608848").faults
+        return check(said, facts, "What is A1?", "").faults
 
     assert not faults("A1 = 4,610,000. B1 = 34.8. C1 = 60.")
     assert not faults("A1 is about 4.5 million, B1 is around 34. C1 is roughly 58.")

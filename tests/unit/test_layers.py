@@ -28,7 +28,7 @@ LAZY = {"datasets", "torch", "transformers"}
 # Each module may import those before it in this list, and nothing after it.
 ORDER = [
     "errors", "places", "recipe", "geometry", "shapes", "catalog", "charts", "data", "estimate", "cache", "hardware",
-    "ledger", "meter", "models", "scoring", "switch", "endpoint", "checker", "refine", "rewards", "cot", "progress",
+    "ledger", "meter", "models", "scoring", "switch", "endpoint", "checker", "refine", "rewards", "progress", "cot",
     "plots", "toast", "job", "stages", "health", "engines", "methods", "run", "demo", "show", "cli",
 ]  # fmt: skip
 EXCEPTIONS = {("engines", "models")}

@@ -135,6 +135,14 @@ LOGITS = 16_000
             id="16-bit",
         ),
         pytest.param(
+            with_(RECIPE, gradient_checkpointing=False, lora=Lora(r=4, lora_dropout=0.1)),
+            Sequences(1, 10, 10),
+            # Likewise, and a byte for each that says whether it was dropped: 3 x 80.
+            2 * 10 * (LAYER - 96 + 240) + BATCH + COPIES + ENDS,
+            LOGITS,
+            id="dropout",
+        ),
+        pytest.param(
             with_(RECIPE, gradient_checkpointing=False),
             Sequences(2, 10, 20),
             # Padded: keys and values of both heads, so 64 instead of 48 bytes; log-sums of 32 positions a row;
@@ -217,6 +225,13 @@ def test_generation() -> None:
         "activations": 200 * (2 * 4 * 32 + 2 * 2 * 32 + 4 * 8 + 4 * 2 * 8) + 2 * 100**2,
         "logits": 0,
     }
+    # Without flash attention, one unpadded prompt: two float32 matrices for each of 2 heads.
+    unfused = generate(prompts=1, prompt_tokens=100, completion_tokens=1, flash=False)
+    assert unfused["activations"] == max(
+        100 * (2 * 4 * 32 + 2 * 2 * 32 + 4 * 8 + 4 * 2 * 8) + 2 * 4 * 2 * 100**2,
+        # Keys of 8 rows, with values and in all heads, in float32.
+        8 * 101 * 4 * (3 * 8 + 2 * 4),
+    )
     # With short sequences it is the scores: 16-bit logits, a float32 copy, and what top-p sorts.
     sampled = generate(prompts=1, prompt_tokens=4, completion_tokens=4, top_p=0.9)
     assert (sampled["activations"], sampled["logits"]) == (0, 8 * 100 * (2 + 26))

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import combinations, pairwise, permutations
 
 from toasterft.cot.tables import Cell, Table, shown
 from toasterft.cot.words import Asked
@@ -22,7 +22,7 @@ from toasterft.cot.words import Asked
 NAMED = 0.45
 # Without the answer only pairs of the best named points are tried.
 BLIND_POINTS = 12
-MOST_READINGS = 24  # a longer list is no trace for a small model
+MOST_READINGS = 26  # a longer list is no trace for a small model
 RANKS = ("", "second ", "third ", "fourth ", "fifth ")
 
 
@@ -75,7 +75,8 @@ def scopes(table: Table, asked: Asked) -> list[Scope]:
         (table.of_series(series), asked.mention(series) if several else 0.5, True) for series in table.series
     ]
     if several:
-        found += [(table.of_label(label), asked.mention(label), False) for label in table.labels]
+        # An unnamed bar is more often one of a colour than all of one label.
+        found += [(table.of_label(label), asked.mention(label) - 0.1, False) for label in table.labels]
         found.append((list(table.cells), -0.1, True))
     out = []
     for cells, fit, by_label in [*found, *_parts(found, asked)]:
@@ -97,9 +98,12 @@ def _parts(
         if len(ends) >= 2 and ends[-1] - ends[0] < len(cells) - 1 and asked.says_range:
             yield cells[ends[0] : ends[-1] + 1], fit + 0.4, by_label
         if asked.amount and asked.amount < len(cells):
-            if "first" in asked.words:
+            words = set(asked.words)
+            # Tables read off bars that lie down start at the top or at the bottom.
+            either = bool({"top", "bottom"} & words)
+            if {"first", "leftmost", "starting"} & words or either:
                 yield cells[: asked.amount], fit + 0.3, by_label
-            if "last" in asked.words or "recent" in asked.words:
+            if {"last", "rightmost", "recent"} & words or either:
                 yield cells[-asked.amount :], fit + 0.3, by_label
 
 
@@ -112,6 +116,17 @@ def cells(table: Table, asked: Asked) -> Iterator[Term]:
         fit = named(cell, table, asked)
         reading = f"{cell.name} = {shown(cell.value)}."
         yield Term(cell.value, (cell,), (f"{cell.name} is {shown(cell.value)}.",), (reading,), fit)
+
+
+def ends(found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
+    """The rightmost or leftmost mark of each series."""
+    for scope in found:
+        if asked.end is not None and scope.by_label and len({cell.series for cell in scope.cells}) == 1:
+            cell = scope.cells[asked.end]
+            reading = f"{cell.name} = {shown(cell.value)}."
+            yield Term(
+                cell.value, (cell,), (f"{cell.name} is {shown(cell.value)}.",), (reading,), scope.fit + 0.4
+            )
 
 
 def named(cell: Cell, table: Table, asked: Asked) -> float:
@@ -185,14 +200,16 @@ def groups(table: Table, found: Sequence[Scope], asked: Asked) -> Iterator[Term]
     for scope in found:
         yield Term(none, scope.cells, fit=scope.fit)
         for word in ("largest", "smallest"):
-            if asked.amount and word in asked.operations and asked.amount < len(scope.cells):
+            if asked.amount and word in asked.operations and asked.amount <= len(scope.cells):
                 yield _some(scope, asked.amount, word)
         if {"largest", "smallest"} <= asked.operations:
             low = min(scope.cells, key=lambda cell: cell.value)
             high = max(scope.cells, key=lambda cell: cell.value)
             steps = (f"The largest is {shown(high.value)}.", f"The smallest is {shown(low.value)}.")
             used = frozenset({"largest", "smallest"})
-            yield _Group(none, scope.cells, steps, fit=scope.fit + 0.3, used=used, members=(high.value, low.value))
+            yield _Group(
+                none, scope.cells, steps, fit=scope.fit + 0.3, used=used, members=(high.value, low.value)
+            )
         for words, side, test in _SIDES[:2]:
             if words is not None and words.search(asked.text):
                 for limit in asked.numbers:
@@ -210,7 +227,11 @@ def groups(table: Table, found: Sequence[Scope], asked: Asked) -> Iterator[Term]
 def _each(found: Sequence[Scope], asked: Asked) -> Iterator[_Group]:
     """One figure per series: "the sum of the medians", "the average of the highest values"."""
     for by_label in (True, False):
-        alike = [scope for scope in found if scope.by_label == by_label and len({c.series for c in scope.cells}) == 1]
+        alike = [
+            scope
+            for scope in found
+            if scope.by_label == by_label and len({c.series for c in scope.cells}) == 1
+        ]
         figures = [*middles(alike, asked), *extremes(alike, asked)]
         for used in dict.fromkeys(term.used for term in figures):
             members = [term for term in figures if term.used == used]
@@ -294,7 +315,9 @@ def _paired(name: str, group: Term, first: Fraction, second: Fraction) -> Iterat
         for over_, under in ((high, low), (low, high)):
             value = over_ / under
             # A rounded quotient times its divisor is the dividend only nearly.
-            checks = (_chain((over_, value), "/", under) if _exact(value) else _chain((over_, under), "/", value),)
+            checks = (
+                _chain((over_, value), "/", under) if _exact(value) else _chain((over_, under), "/", value),
+            )
             yield _extended(group, value, (_chain((over_, under), "/", value),), checks, name)
 
 
@@ -360,7 +383,8 @@ def _pair(name: str, first: Term, second: Term) -> Iterator[Term]:
         Fraction(0),
         readings,
         tuple(dict.fromkeys(lead)),
-        fit=(first.fit + second.fit) / 2,
+        # Two figures are more often of one series than of two.
+        fit=(first.fit + second.fit) / 2 + (0.2 if first.readings == second.readings else 0.0),
         used=first.used | second.used,
         free=not (first.used and second.used),
     )
@@ -387,11 +411,18 @@ def counts(table: Table, found: Sequence[Scope], asked: Asked) -> Iterator[Term]
         return
     used = frozenset({"count", "colour"})
     for noun, names in (("labels", table.labels), ("series", table.series)):
-        if len(names) > 1 and len(names) <= MOST_READINGS:
+        if 1 < len(names) <= MOST_READINGS and not asked.numbers and not _SAME.search(asked.text):
             step = f"There are {len(names)} {noun}: {', '.join(names)}."
             back = f"Counted: {', '.join(names)}."
-            fit = 0.2 if noun == "series" and "colour" in asked.operations else 0.0
+            fit = 0.2 if noun == "series" and "colour" in asked.operations else 0.5 * (noun in asked.words)
             yield Term(Fraction(len(names)), table.cells, (step,), (back,), fit, used)
+    if re.search(r"\b(?:same|equal)\b", asked.text, re.IGNORECASE) and not asked.numbers:
+        for scope in found:
+            (value, times), *others = Counter(cell.value for cell in scope.cells).most_common(2)
+            if times > 1 and (not others or others[0][1] < times):
+                step = f"{shown(value)} occurs {times} times, more often than any other. So {times}."
+                at = ", ".join(scope.tell(cell) for cell in scope.cells if cell.value == value)
+                yield Term(Fraction(times), scope.cells, (step,), (f"At {shown(value)}: {at}.",), scope.fit, used)
     for limit in asked.numbers:
         for scope in found:
             for words, side, test in _SIDES:
@@ -399,6 +430,12 @@ def counts(table: Table, found: Sequence[Scope], asked: Asked) -> Iterator[Term]
                     yield _counted(scope, limit, side, test, used)
 
 
+# "How many have the same value", "how many of the lines cross": not all of them are meant.
+_SAME = re.compile(r"\b(?:same|equal|times|more|less|than|occur\w*|cross\w*)\b", re.IGNORECASE)
+_MEET = re.compile(r"\b(?:same|equal|merge\w*|cross\w*|meet|met|closest)\b", re.IGNORECASE)
+_STANDS_FOR = re.compile(
+    r"\b(?:represent\w*|denot\w*|indicat\w*|stands?|shown?|shows|says?|mean|present|colou?r)\b", re.IGNORECASE
+)
 _SIDES: tuple[tuple[re.Pattern[str] | None, str, Callable[[Fraction, Fraction], bool]], ...] = (
     (_ABOVE, "Above", lambda value, limit: value > limit),
     (_BELOW, "Below", lambda value, limit: value < limit),
@@ -444,19 +481,37 @@ def names(table: Table, found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
                 if name:
                     reading = f"{cell.name} = {value}."
                     step = f"{cell.name} is {value}, so {name}."
-                    yield Term(cell.value, (cell,), (step,), (reading,), 0.5 + asked.mention(other), picks=name, only_name=True)
-    if len(table.series) >= 2 and "difference" in asked.operations:
+                    yield Term(
+                        cell.value,
+                        (cell,),
+                        (step,),
+                        (reading,),
+                        0.5 + asked.mention(other),
+                        picks=name,
+                        only_name=True,
+                    )
+    if len(table.series) >= 2 and ("difference" in asked.operations or _MEET.search(asked.text)):
         yield from _widest(table, asked)
 
 
 def _widest(table: Table, asked: Asked) -> Iterator[Term]:
     """The label at which two series lie furthest apart, or nearest."""
-    ranked = sorted(table.series, key=lambda series: -asked.mention(series))[:2]
-    rows = [
-        (label, *(next((c for c in table.of_label(label) if c.series == s), None) for s in ranked))
-        for label in table.labels
+    first, second = sorted(table.series, key=lambda series: -asked.mention(series))[:2]
+    across = [(label, table.at(label, first), table.at(label, second)) for label in table.labels]
+    yield from _gaps(table, asked, across)
+    if len(table.labels) == 2:
+        # "Which opinion has the smallest change": the same between two points in time.
+        first, second = table.labels
+        along = [(series, table.at(first, series), table.at(second, series)) for series in table.series]
+        yield from _gaps(table, asked, along)
+
+
+def _gaps(table: Table, asked: Asked, rows: Sequence[tuple[str, Cell | None, Cell | None]]) -> Iterator[Term]:
+    full = [
+        (label, a, b)
+        for label, a, b in rows
+        if a is not None and b is not None and not (table.zeros_are_gaps and not a.value * b.value)
     ]
-    full = [(label, a, b) for label, a, b in rows if a is not None and b is not None]
     if not 2 <= len(full) <= MOST_READINGS // 2:
         return
     gaps = {label: abs(a.value - b.value) for label, a, b in full}
@@ -466,7 +521,8 @@ def _widest(table: Table, asked: Asked) -> Iterator[Term]:
     ]
     for word, best in (("largest", max(gaps.values())), ("smallest", min(gaps.values()))):
         winners = [label for label, gap in gaps.items() if gap == best]
-        if word in asked.operations and len(winners) == 1:
+        meet = word == "smallest" and best == 0 and _MEET.search(asked.text) is not None
+        if (word in asked.operations or meet) and len(winners) == 1:
             beyond = "above" if word == "largest" else "below"
             yield Term(
                 best,
@@ -478,6 +534,81 @@ def _widest(table: Table, asked: Asked) -> Iterator[Term]:
                 picks=winners[0],
                 only_name=True,
             )
+
+
+def always(table: Table, asked: Asked) -> Iterator[Term]:
+    """"Is A always above B": two series compared label by label; both ways where neither is named first."""
+    if not re.search(r"\balways\b", asked.text, re.IGNORECASE):
+        return
+    text = asked.text.lower()
+    ranked = sorted(table.series, key=lambda series: -asked.mention(series))[:2]
+    named_first = sorted(ranked, key=lambda series: text.find(series.lower()))
+    orders = [named_first] if all(series.lower() in text for series in ranked) else [ranked, ranked[::-1]]
+    for order in orders:
+        if len(order) == 2:
+            yield from _throughout(table, order[0], order[1], below=_BELOW.search(text) is not None)
+
+
+def _throughout(table: Table, first: str, second: str, *, below: bool) -> Iterator[Term]:
+    full = _both(table, first, second)
+    if not 2 <= len(full) <= MOST_READINGS // 2:
+        return
+    said = "yes" if all((a.value < b.value) == below for a, b in full) else "no"
+    yield _label_by_label(full, said)
+
+
+def rivals(table: Table, asked: Asked) -> Iterator[Term]:
+    """"Do more people A or B": the series that is larger at every label."""
+    if not re.search(r"\bmore\b.*\bor\b", asked.text, re.IGNORECASE):
+        return
+    for first, second in permutations(sorted(table.series, key=lambda series: -asked.mention(series))[:2]):
+        full = _both(table, first, second)
+        if 2 <= len(full) <= MOST_READINGS // 2 and all(a.value > b.value for a, b in full):
+            yield _label_by_label(full, first)
+
+
+def _both(table: Table, first: str, second: str) -> list[tuple[Cell, Cell]]:
+    """Both cells of each label; none where they are equal somewhere, which settles nothing."""
+    rows = [(table.at(label, first), table.at(label, second)) for label in table.labels]
+    full = [(a, b) for a, b in rows if a is not None and b is not None]
+    return [] if any(a.value == b.value for a, b in full) else full
+
+
+def _label_by_label(full: Sequence[tuple[Cell, Cell]], said: str) -> Term:
+    told = ", ".join(_order((a.value, b.value)) for a, b in full)
+    back = ", ".join(_order((b.value, a.value)) for a, b in full)
+    readings = tuple(cell for pair in full for cell in pair)
+    used = frozenset({"difference", "ratio", "largest", "sum"})
+    step = f"{told}, so {said}."
+    return Term(full[0][0].value, readings, (step,), (f"{back}.",), 0.5, used, picks=said, only_name=True)
+
+
+def existing(table: Table, asked: Asked) -> Iterator[Term]:
+    """"Are there two bars of the same value", "is there any bar with 40"."""
+    if not re.search(r"\bthere (?:any|an?|two)\b", asked.text, re.IGNORECASE):
+        return
+    if re.search(r"\b(?:same|similar|equal)\b", asked.text, re.IGNORECASE):
+        for first, second in combinations(table.cells, 2):
+            if first.value == second.value:
+                value = shown(first.value)
+                step, back = f"{value} = {value}, so yes.", f"{second.name} = {value}, {first.name} = {value}."
+                yield Term(first.value, (first, second), (step,), (back,), 0.5, picks="yes", only_name=True)
+                return
+    elif asked.numbers and len(table.cells) <= MOST_READINGS:
+        limit = shown(asked.numbers[0])
+        at = [cell.name for cell in table.cells if cell.value == asked.numbers[0]]
+        others = [cell.name for cell in table.cells if cell.value != asked.numbers[0]]
+        said = "yes" if at else "no"
+        step, back = f"At {limit}: {', '.join(at) or 'none'}, so {said}.", f"Not at {limit}: {', '.join(others) or 'none'}."
+        yield Term(asked.numbers[0], table.cells, (step,), (back,), 0.5, picks=said, only_name=True)
+
+
+def transcriptions(table: Table, asked: Asked) -> Iterator[Term]:
+    """The whole chart read out, as charts drawn here are asked for."""
+    if re.search(r"\bevery label\b|\bwhole chart\b|\binto a table\b", asked.text, re.IGNORECASE):
+        text = ", ".join(f"{cell.name} = {shown(cell.value)}" for cell in table.cells)
+        back = (f"There are {len(table.labels)} labels: {', '.join(table.labels)}.",)
+        yield Term(table.cells[0].value, (), (f"{text}.",), back, 1.0, picks=text, only_name=True)
 
 
 def trends(table: Table, asked: Asked) -> Iterator[Term]:
@@ -496,9 +627,14 @@ def trends(table: Table, asked: Asked) -> Iterator[Term]:
 
 
 def legends(table: Table, asked: Asked, answer: str) -> Iterator[Term]:
-    """The name that a colour or place stands for, where the answer is one of the table's names."""
+    """The name that a colour or place stands for, where the answer is one of the table's names, or all."""
+    listed = sorted(part.strip() for part in answer.strip("[]").split(","))
     for noun, names in (("series", table.series), ("labels", table.labels)):
-        if answer in names and 1 < len(names) <= MOST_READINGS:
+        if len(names) > 1 and listed == sorted(names):
+            step = f"There are {len(names)} {noun}: {', '.join(names)}."
+            back = f"Counted: {', '.join(names)}."
+            yield Term(Fraction(len(names)), (), (step,), (back,), 0.0, asked.operations, picks=answer, only_name=True)
+        if _STANDS_FOR.search(asked.text) and answer in names and 1 < len(names) <= MOST_READINGS:
             step = f"There are {len(names)} {noun}: {', '.join(names)}."
             own = [cell for cell in table.cells if answer in (cell.label, cell.series)][:MOST_READINGS]
             steps = (step, f"The one asked for is {answer}.")
@@ -512,7 +648,7 @@ def legends(table: Table, asked: Asked, answer: str) -> Iterator[Term]:
 
 def points(table: Table, found: Sequence[Scope], asked: Asked) -> list[Term]:
     """All single numbers that a question may rest on."""
-    return [*cells(table, asked), *extremes(found, asked), *middles(found, asked)]
+    return [*cells(table, asked), *ends(found, asked), *extremes(found, asked), *middles(found, asked)]
 
 
 def terms(table: Table, asked: Asked, wanted: frozenset[Fraction] | None = None) -> Iterator[Term]:
@@ -526,17 +662,18 @@ def terms(table: Table, asked: Asked, wanted: frozenset[Fraction] | None = None)
     yield from pairs([*single, *sets], asked, wanted)
     yield from counts(table, found, asked)
     yield from names(table, found, asked)
+    yield from rivals(table, asked)
     yield from trends(table, asked)
+    yield from transcriptions(table, asked)
 
 
 def rounds_to(value: Fraction, goal: Fraction) -> bool:
-    """Whether `goal` is `value`, written with fewer decimals."""
+    """Whether `goal` is `value`, written with fewer decimals: rounded, or cut off as many people do."""
     if value == goal:
         return True
-    if goal.denominator == 1:
-        return False
-    decimals = len(shown(goal, 4).partition(".")[2])
-    return abs(value - goal) * 2 * 10**decimals <= 1
+    decimals = next((places for places in range(10) if (goal * 10**places).denominator == 1), 10)
+    off = (abs(value) - abs(goal)) * 10**decimals
+    return decimals > 0 and value * goal >= 0 and -1 <= 2 * off < 2
 
 
 def _exact(value: Fraction) -> bool:

@@ -9,7 +9,7 @@ the answer known, the best fitting way that ends in it is written down; blind, t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -26,10 +26,10 @@ YES_NO = ("yes", "no")
 SURELY_USED, USED, UNUSED, GUESSED, STEP = 0.5, 0.1, 0.1, 0.2, 0.05
 
 
-ABOUT_AS_GOOD = 0.01
+ABOUT_AS_GOOD = 0.1
 # A calculation that the words only may ask for needs its cells well named.
 CALCULATIONS = frozenset({"sum", "difference", "ratio"})
-WELL_NAMED = 0.6
+WELL_NAMED, HARDLY_NAMED = 0.6, 0.3
 
 
 @dataclass(frozen=True)
@@ -50,31 +50,47 @@ def write(example: Example, *, blind: bool = False) -> Written | None:
     return None if term is None else _told(table, example.question, term, None if blind else example.answer)
 
 
+def can_read(example: Example) -> bool:
+    """Whether an example carries a table."""
+    return tables.read(example.facts) is not None
+
+
 def choose(table: Table, question: str, answer: str | None) -> Term | None:
     """The way that fits a question best, among those that end in `answer` where it is given."""
     asked = Asked(question, (*table.labels, *table.series))
+    compared = _compared(table, question, asked)
     if answer is None:
-        found = _compared(table, question, asked, None) or derive.terms(table, asked)
-        return max(found, key=lambda term: _score(term, asked), default=None)
+        return _best(compared or derive.terms(table, asked), asked)
     if answer.strip().lower() in YES_NO:
-        found = _compared(table, question, asked, answer.strip().lower())
-    elif several := _listed(answer):
+        # Half of all comparisons end in the answer by chance, so it must be one of the best.
+        least = max((_score(term, asked) for term in compared), default=0.0) - ABOUT_AS_GOOD
+        right = [term for term in compared if term.picks == answer.strip().lower()]
+        return _best((term for term in right if _score(term, asked) >= least), asked)
+    several = _listed(answer)
+    if several:
         found = list(derive.lists(table, asked, several))
     else:
         wanted = _wanted(answer)
         ending = (_ending(term, answer, wanted) for term in derive.terms(table, asked, wanted))
         found = [term for term in ending if term is not None]
-    fitting = [term for term in found if _plausible(term, found, asked)]
-    best = max(fitting, key=lambda term: _score(term, asked), default=None)
-    return best or _seen(table, asked, answer, found)
+    fitting = (term for term in found if _plausible(term, found, asked))
+    return _best(fitting, asked) or _seen(table, asked, answer, found)
+
+
+def _best(found: Iterable[Term], asked: Asked) -> Term | None:
+    return max(found, key=lambda term: _score(term, asked), default=None)
 
 
 def _seen(table: Table, asked: Asked, answer: str, found: Sequence[Term]) -> Term | None:
     """What only the picture can tell, "the largest bar", "the green line", where one mark bears the answer."""
+    lone = [term for term in found if len(term.readings) == 1 and not term.used and not term.only_name]
+    # "The median income in 2014" is read off at 2014, whatever the curve is called.
+    seen = max(lone, key=lambda term: (term.fit, len(term.readings[0].label)), default=None)
+    if seen is not None and len({term.readings[0].series for term in lone}) == 1:
+        # Names that were read off in two pieces carry their value twice: the longer piece is taken.
+        if asked.surely <= {"largest", "smallest"} or seen.fit >= derive.NAMED:
+            return seen
     if asked.surely <= {"largest", "smallest"}:
-        lone = [term for term in found if len(term.readings) == 1 and not term.used and not term.only_name]
-        if len(lone) == 1:
-            return lone[0]
         return next(iter(derive.legends(table, asked, answer.strip())), None)
     return None
 
@@ -93,7 +109,11 @@ SCALES = (Fraction(1), Fraction(1, 100), Fraction(100), Fraction(1000))
 def _wanted(answer: str) -> frozenset[Fraction]:
     """The numbers in the table's own units that an answer may be."""
     value = tables.number(answer)
-    return frozenset() if value is None else frozenset(value / scale for scale in SCALES if _scaled(value, scale))
+    return (
+        frozenset()
+        if value is None
+        else frozenset(value / scale for scale in SCALES if _scaled(value, scale))
+    )
 
 
 def _scaled(value: Fraction, scale: Fraction) -> bool:
@@ -130,11 +150,12 @@ def _plausible(term: Term, found: Sequence[Term], asked: Asked) -> bool:
     if term.fit >= derive.NAMED:
         return True
     alike = {
-        (other.readings, other.steps)
+        # Zeros that may be gaps make no other way of it.
+        other.picks or (tuple(cell for cell in other.readings if cell.value), other.steps)
         for other in found
-        if other.used == term.used and other.fit >= term.fit - ABOUT_AS_GOOD
+        if other.used == term.used and other.fit >= term.fit - 0.01
     }
-    return len(alike) == 1 and not term.free
+    return len(alike) == 1 and (not term.free or term.fit >= HARDLY_NAMED)
 
 
 def _meant(term: Term, asked: Asked) -> bool:
@@ -142,38 +163,55 @@ def _meant(term: Term, asked: Asked) -> bool:
     if asked.surely - term.used:
         return False
     perhaps = term.used & CALCULATIONS - asked.surely
-    return not perhaps or term.picks in YES_NO or (len(perhaps) == 1 and (term.fit >= WELL_NAMED or not term.free))
+    return (
+        not perhaps
+        or term.picks in YES_NO
+        or (len(perhaps) == 1 and (term.fit >= WELL_NAMED or not term.free))
+    )
 
 
 # --- yes and no ------------------------------------------------------------------------------
 
 _GREATER = r"greater|larger|more|higher|bigger|above|exceeds?|longer|over|ahead|taller"
 _SMALLER = r"smaller|less|lower|fewer|below|under|shorter"
-_EQUAL = r"equals?(?: to)?|same as|similar to|exactly"
+_EQUAL = r"equals?(?: to)?|same|similar|exactly"
+_YES_NO_QUESTION = re.compile(
+    r"(?:^|[,.]|\band\b)\W*(?:is|are|was|were|do|does|did|has|have|can|will)\b", re.IGNORECASE
+)
+_AMOUNT = re.compile(r"\b(?!(?:19|20)\d\d\b)\d[\d.,]*%?")
 _BETWEEN = re.compile(
-    rf"\b(?:(?P<greater>{_GREATER})|(?P<smaller>{_SMALLER})|(?P<equal>{_EQUAL}))\b(?:\s+(?:than|then|to))?",
+    rf"\b(?:(?P<greater>{_GREATER})|(?P<smaller>{_SMALLER})|(?P<equal>{_EQUAL}))\b(?:\s+(?:than|then|to|as))?",
     re.IGNORECASE,
 )
 
 
-def _compared(table: Table, question: str, asked: Asked, answer: str | None) -> list[Term]:
+def _compared(table: Table, question: str, asked: Asked) -> list[Term]:
     """Comparisons of what stands before and after "greater than", or of one number with the question's."""
-    if not re.match(r"\W*(?:is|are|was|were|do|does|did|has|have|can|will)\b", question, re.IGNORECASE):
+    if not _YES_NO_QUESTION.search(question):
         return []
-    out: list[Term] = []
+    out = [*derive.always(table, asked), *derive.existing(table, asked)]
+    if out:
+        return out
     for found in _BETWEEN.finditer(question):
         left, right = (
-            replace(asked, text=text, _known={}) for text in (question[: found.start()], question[found.end() :])
+            replace(asked, text=text, _known={})
+            for text in (question[: found.start()], question[found.end() :])
         )
         sign = next(name for name in ("greater", "smaller", "equal") if found[name])
-        for first in _side(table, left):
-            for second in _side(table, right):
-                out += _verdict(first, second, sign, answer)
+        out += [
+            verdict
+            for first in _side(table, left)
+            for second in _side(table, right)
+            if (verdict := _verdict(first, second, sign)) is not None
+        ]
     if not out and asked.numbers:
-        literal = asked.numbers[-1]
-        number = Term(literal, (), fit=0.5)
-        for first in _side(table, replace(asked, text=re.sub(r"\d[\d.,]*\W*$", "", question), _known={})):
-            out += _verdict(first, number, "equal", answer)
+        number = Term(asked.numbers[-1], (), fit=0.5)
+        rest = replace(asked, text=_AMOUNT.sub("", question), _known={})
+        out += [
+            verdict
+            for first in _side(table, rest)
+            if (verdict := _verdict(first, number, "equal")) is not None
+        ]
     return out
 
 
@@ -188,26 +226,25 @@ def _side(table: Table, asked: Asked) -> list[Term]:
     return [term for term in ranked if term.fit >= derive.NAMED or term.used]
 
 
-def _verdict(first: Term, second: Term, sign: str, answer: str | None) -> list[Term]:
+def _verdict(first: Term, second: Term, sign: str) -> Term | None:
+    """Two numbers compared; None where both are the same figure."""
     a, b = first.value, second.value
-    holds = {"greater": a > b, "smaller": a < b, "equal": a == b}[sign]
-    said = YES_NO[0] if holds else YES_NO[1]
-    if (answer is not None and said != answer) or (first.readings == second.readings and first.steps == second.steps):
-        return []
+    if first.readings == second.readings and first.steps == second.steps:
+        return None
+    said = YES_NO[0] if {"greater": a > b, "smaller": a < b, "equal": a == b}[sign] else YES_NO[1]
     real = "=" if a == b else ">" if a > b else "<"
     other = {"=": "=", ">": "<", "<": ">"}[real]
     lead = [step for term in (first, second) if term.used for step in term.steps]
-    return [
-        Term(
-            a,
-            tuple(dict.fromkeys((*first.readings, *second.readings))),
-            (*dict.fromkeys(lead), f"{shown(a)} {real} {shown(b)}, so {said}."),
-            (*dict.fromkeys((*first.rechecks, *second.rechecks)), f"{shown(b)} {other} {shown(a)}."),
-            (first.fit + second.fit) / 2,
-            first.used | second.used | {"difference", "ratio", "sum"},
-            picks=said,
-        )
-    ]
+    return Term(
+        a,
+        tuple(dict.fromkeys((*first.readings, *second.readings))),
+        (*dict.fromkeys(lead), f"{shown(a)} {real} {shown(b)}, so {said}."),
+        (*dict.fromkeys((*first.rechecks, *second.rechecks)), f"{shown(b)} {other} {shown(a)}."),
+        (first.fit + second.fit) / 2,
+        first.used | second.used | {"difference", "ratio", "sum"},
+        picks=said,
+        only_name=True,
+    )
 
 
 # --- sentences -------------------------------------------------------------------------------
@@ -215,7 +252,7 @@ def _verdict(first: Term, second: Term, sign: str, answer: str | None) -> list[T
 
 def _told(table: Table, question: str, term: Term, answer: str | None) -> Written:
     steps, final = list(term.steps), term.said
-    if term.picks and not any(step.endswith(f"so {term.picks}.") for step in steps):
+    if term.picks and not any(step.endswith(f"{term.picks}.") for step in steps):
         steps[-1] = f"{steps[-1].removesuffix('.')}, so {term.picks}."
     goal = tables.number(answer) if answer is not None and not term.picks else None
     if goal is not None and not derive.rounds_to(term.value, goal):
@@ -243,7 +280,13 @@ def _told(table: Table, question: str, term: Term, answer: str | None) -> Writte
 
 def _needs(term: Term) -> str:
     """What has to be read and done, in the words of the charts drawn here."""
-    names = {"largest": "highest", "smallest": "lowest", "difference": "difference", "sum": "sum", "ratio": "ratio"}
+    names = {
+        "largest": "highest",
+        "smallest": "lowest",
+        "difference": "difference",
+        "sum": "sum",
+        "ratio": "ratio",
+    }
     if term.picks in YES_NO:
         return NEEDS["compare"]
     if "count" in term.used:

@@ -1,7 +1,7 @@
 """The table behind a chart, from whatever a data row carries: facts of charts drawn here, or ChartQA's text.
 
 ChartQA writes a table as `Entity: A | B & Series: 1 | 2 & Other: 3 | 4`: the columns, one after the other.
-Its cells were read off pictures, so a gap is `nan` or, for lines over the years, 0.
+Its cells were read off pictures, so a gap is `nan` or 0, and a number may be two that stood together.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Any
 
 _CELL = re.compile(r"[$€£]?\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)\s*%?", re.ASCII)
 _GAP = "nan"
-# Names that say nothing: a table of one such column is a plain list of labels and values.
-_UNNAMED = re.compile(r"values?(?:\.\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells in reading order, label by label; gaps are left out.
+    """Cells in reading order, label by label; gaps are left out, labels with gaps only are not.
 
-    `zeros_are_gaps`: zeros may stand for points that the line does not have.
+    `zeros_are_gaps`: zeros may stand for marks that the chart does not have: one zero in a line over the
+    years, several elsewhere.
     """
 
     labels: tuple[str, ...]
@@ -47,6 +46,10 @@ class Table:
     def of_series(self, series: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.series == series]
 
+    def at(self, label: str, series: str) -> Cell | None:
+        """The cell of a label in a series; None where there is a gap."""
+        return next((cell for cell in self.cells if (cell.label, cell.series) == (label, series)), None)
+
     def of_label(self, label: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.label == label]
 
@@ -55,6 +58,13 @@ def number(text: str) -> Fraction | None:
     """`1,234.50`, `45 %` or `$5` as a number; None for anything else."""
     found = _CELL.fullmatch(text.strip())
     return Fraction(found[1].replace(",", "")) if found else None
+
+
+def _legible(value: Fraction) -> Fraction:
+    """As a chart would write it: two decimals, four below one. Everything is worked out from these."""
+    if (value * 10**4).denominator == 1:
+        return value
+    return Fraction(f"{float(value):.{2 if abs(value) >= 1 else 4}f}")
 
 
 def shown(value: Fraction, decimals: int = 2) -> str:
@@ -80,21 +90,21 @@ def _of_facts(facts: Iterable[Mapping[str, Any]]) -> Table | None:
         value = number(str(fact.get("value", "")))
         if "label" not in fact or value is None:
             return None
-        cells.append(Cell(str(fact["label"]), str(fact.get("series", "")), value))
-    return _table(cells)
+        cells.append(Cell(str(fact["label"]), str(fact.get("series", "")), _legible(value)))
+    return _table(cells, [cell.label for cell in cells])
 
 
 def _of_text(text: str) -> Table | None:
     kind, _, rest = text.partition(":")
     labels, columns = _columns(rest)
-    plain = len(columns) == 1 and _UNNAMED.fullmatch(columns[0][0]) is not None
+    plain = len(columns) == 1  # its name tells nothing apart
     cells = []
     for place, label in enumerate(labels):
         for name, values in columns:
             value = number(values[place]) if place < len(values) else None
             if label and value is not None:
-                cells.append(Cell(label, "" if plain else name, value))
-    return _table(cells, zeros_are_gaps=kind.strip().lower() == "year")
+                cells.append(Cell(label, "" if plain else name, _legible(value)))
+    return _table(cells, labels, gaps_from=1 if kind.strip().lower() == "year" else 2)
 
 
 def _columns(rest: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -124,12 +134,17 @@ def _plain(name: str) -> str:
     return " ".join(name.split())
 
 
-def _table(cells: list[Cell], *, zeros_are_gaps: bool = False) -> Table | None:
+def _table(cells: list[Cell], labels: list[str], gaps_from: int | None = None) -> Table | None:
+    """
+    Args:
+        gaps_from: so many zeros are taken for gaps; None where a zero is a zero.
+    """
     if not cells:
         return None
+    zeros = sum(cell.value == 0 for cell in cells)
     return Table(
-        labels=tuple(dict.fromkeys(cell.label for cell in cells)),
+        labels=tuple(dict.fromkeys(filter(None, labels))),
         series=tuple(dict.fromkeys(cell.series for cell in cells)),
         cells=tuple(cells),
-        zeros_are_gaps=zeros_are_gaps and any(cell.value == 0 for cell in cells),
+        zeros_are_gaps=gaps_from is not None and zeros >= gaps_from,
     )

@@ -12,20 +12,23 @@ from toasterft.cot.tables import number
 
 # Words that ask for an operation: those that can mean nothing else, and those that may.
 OPERATIONS: dict[str, tuple[str, str]] = {
-    "largest": ("highest|largest|biggest|greatest|maximum|max|longest|tallest", "(?<!at )most|top|peak(?:ed)?|hardest|high"),
+    "largest": (
+        "highest|largest|biggest|greatest|maximum|max|longest|tallest",
+        "(?<!at )most|top|peak(?:ed)?|hardest|high",
+    ),
     "smallest": ("lowest|smallest|minimum|min|shortest", "(?<!at )least|fewest|bottom|easiest|low"),
-    "sum": ("sum|add(?:ed|ing)?|sum up", "total|together|altogether|combin\w*|plus|both|overall"),
+    "sum": ("sums?|add(?:ed|ing)?|sum up", "total|together|altogether|combin\w*|plus|both|overall|net"),
     "difference": (
         "differen\w*|subtract\w*",
         r"gap|minus|more|less|fewer|higher|lower|increas\w*|decreas\w*|chang\w*|deduct\w*|exceeds?|dr[oa]p\w*|"
         r"r[io]se\w*|gr[eo]w\w*|f[ae]ll\w*|declin\w*|below|above|between|larger|greater|smaller|compared|farther",
     ),
-    "mean": ("average|mean|avg", ""),
-    "median": ("median", "middle"),
-    "mode": ("mode", "frequent\w*|repeat\w*"),
-    "ratio": ("ratio|divid\w*|quotient", "times|proportion|over"),
+    "mean": ("averages?|mean|avg", ""),
+    "median": ("medians?", "middle"),
+    "mode": ("modes?", "frequent\w*|repeat\w*"),
+    "ratio": ("ratios?|divided? .*\bby|quotient", "times|proportion|over|divid\w*"),
     "product": ("product|multipl\w*", ""),
-    "count": ("", "how many|number of|count"),
+    "count": ("", "how many|number of|count|occurrences?"),
     "colour": ("", "colou?rs?|kinds?|types?"),
 }
 _NEVER = re.compile(r"(?!)")
@@ -39,10 +42,16 @@ _SURE = {name: _words(sure) for name, (sure, _) in OPERATIONS.items()}
 _LOOSE = {name: _words(loose) for name, (_, loose) in OPERATIONS.items()}
 # "The same or better", "at least somewhat": shares that are added, where nothing else is asked for.
 _ADDED = re.compile(r"\b(?:and|or|at least|at most)\b", re.IGNORECASE)
-_COUNTED = re.compile(r"\b(?:how many|number of|count)\b(?! (?:more|less|fewer|times|percent\w*|points?)\b)", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"\b(?:how many|number of|count|occurrences?)\b(?! (?:more|less|fewer|times|percent\w*|points?)\b)", re.IGNORECASE
+)
 # "Which city has more men?" asks for the largest; "more than" compares.
-_MORE = re.compile(r"\b(?:more|higher|larger|greater|(less|fewer|lower|smaller))\b(?!\s+tha?[en])", re.IGNORECASE)
-_WHICH = re.compile(r"\W*(?:in |at |on )?(?:which|who|what|where|when)\b", re.IGNORECASE)
+_MORE = re.compile(
+    r"\b(?:more|higher|larger|greater|(less|fewer|lower|smaller))\b(?!\s+tha?[en])", re.IGNORECASE
+)
+_WHICH = re.compile(
+    r"\W*(?:in |at |on )?(?:which|whose|who|what|where|when|identify|name|find)\b", re.IGNORECASE
+)
 
 ORDINALS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5}
 AMOUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "2": 2, "3": 3, "4": 4}
@@ -52,6 +61,7 @@ _EMPTY = frozenset(
     "a an and are as at be by did do does for from had has have how in is it many much of on or that the their "
     "there they this to was were what what's which who whose will with".split()
 )
+_END = re.compile(r"\b(?:(rightmost|latest|last|most recent)|leftmost|earliest|first)\b", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)\d\d")
 SAME_WORD = 0.84  # similarity of two spellings; the names in ChartQA's tables were read off pictures
 
@@ -78,7 +88,9 @@ class Asked:
     @cached_property
     def operations(self) -> frozenset[str]:
         """Every operation the words may ask for."""
-        found = {name for name in OPERATIONS if _SURE[name].search(self.text) or _LOOSE[name].search(self.text)}
+        found = {
+            name for name in OPERATIONS if _SURE[name].search(self.text) or _LOOSE[name].search(self.text)
+        }
         more = _MORE.search(self.text)
         if more and _WHICH.match(self.text):
             found.add("smallest" if more[1] else "largest")
@@ -91,7 +103,9 @@ class Asked:
     @cached_property
     def surely(self) -> frozenset[str]:
         """Operations that an answer must contain to be one; a word that a mentioned name has may be that name."""
-        taken = {word for name in self.names if self.mention(name) >= 0.6 for word in _WORD.findall(name.lower())}
+        taken = {
+            word for name in self.names if self.mention(name) >= 0.6 for word in _WORD.findall(name.lower())
+        }
         return frozenset(
             name
             for name, pattern in _SURE.items()
@@ -100,8 +114,10 @@ class Asked:
 
     @cached_property
     def numbers(self) -> list[Fraction]:
-        """Numbers in the question, years left out where they are no amounts."""
-        found = (number(text.rstrip(",")) for text in _NUMBERS.findall(self.text))
+        """Amounts in the question; what looks like a year is taken for one."""
+        found = (
+            number(text.rstrip(",")) for text in _NUMBERS.findall(self.text) if not _YEAR.fullmatch(text)
+        )
         return [value for value in found if value is not None]
 
     @cached_property
@@ -115,8 +131,16 @@ class Asked:
         return next((AMOUNTS[word] for word in self.words if word in AMOUNTS), None)
 
     @cached_property
+    def end(self) -> int | None:
+        """-1 for the rightmost or latest, 0 for the leftmost or earliest mark."""
+        found = _END.search(self.text)
+        return None if found is None else -1 if found[1] else 0
+
+    @cached_property
     def says_range(self) -> bool:
-        return re.search(r"\b(?:from|between|to|through|until|during)\b", self.text, re.IGNORECASE) is not None
+        return (
+            re.search(r"\b(?:from|between|to|through|until|during)\b", self.text, re.IGNORECASE) is not None
+        )
 
     def mention(self, name: str) -> float:
         """The share of a name's letters that the question says, 0 to 1; a year counts only as a whole."""

@@ -164,6 +164,7 @@ def of_generation(
     prompts: int | None = None,
     image_tokens: int = 0,
     top_p: float = 1.0,
+    flash: bool = True,
 ) -> dict[str, int]:
     """Peak of writing `rows` completions, beside whatever stays on the GPU (`resident`).
 
@@ -181,11 +182,16 @@ def of_generation(
     # Reading: one layer at a time. A LoRA computes in float32 here, its result beside the scaled one.
     h, i = text.hidden, text.intermediate
     reading = prompts * prompt_tokens * (2 * 4 * i + 2 * width * i + 4 * h + 4 * width * h)
+    q, k = _queries(text), _keys(text)
+    # Writing: a longer copy of one layer's keys; with a mask, its keys and values spread over all heads.
+    per_key = width * (2 * q if prompts > 1 and k < q else k)
     if prompts > 1:
         reading += prompts * prompt_tokens**2
-    # Writing: with a mask, keys and values of one layer are spread over all heads.
-    spread = prompts > 1 and text.kv_heads < text.heads
-    writing = rows * length * (2 * _queries(text) if spread else _keys(text)) * width
+    elif not flash and k < q:
+        # Unfused: scores and probabilities in float32; keys, values and scaled keys too, before and after spreading.
+        reading += 2 * 4 * text.heads * prompt_tokens**2
+        per_key = 4 * (3 * q + 2 * k)
+    writing = rows * length * per_key
     sampling = rows * text.vocab * (width + (TOP_P_BYTES if top_p < 1 else SAMPLING_BYTES))
     read, written = prompts * prompt_tokens * per_position, rows * length * per_position
     moments = ((read, reading, 0), (written, writing, 0), (written, 0, sampling))
@@ -447,8 +453,10 @@ class _Step:
             return again + n * (2 * w * i + 4 * h) + (w * own if self.mixed else 0)
         if self.recipe.load_in_4bit or not self.mixed:
             return again + n * w * (2 * i + h)
-        # The forward pass is higher: product, its float32 copy for the adapter, what adapters copied, plain result.
-        return again + n * (w * i + 4 * i + 5 * w * h)
+        # The forward pass is higher: the product, its float32 copy for the adapter and that with dropout, what the
+        # other adapters made copies of, and the plain result.
+        copies = 8 if self.recipe.lora is not None and self.recipe.lora.lora_dropout > 0 else 4
+        return again + n * (w * i + copies * i + 5 * w * h)
 
     def attention(self) -> int:
         """Query, key, value, output and log-sums; and where a mask is needed, a bias made of it in every layer."""

@@ -6,8 +6,8 @@ step of a full-size model takes about a second. `Tracker` sees every tensor that
 storage that dies, and keeps the highest sum. It works on a CPU as well, where a test holds it against
 torch.profiler. `toasterft.estimate.memory` says the same in closed form, and a test holds it against this.
 
-Two things that CUDA does and `meta` does not are put in by `Cuda`: autocast, and the choice of a fused
-attention kernel.
+What CUDA does and `meta` does not is put in by `Cuda`: autocast, the choice of an attention kernel, and dropout with
+a mask of bytes.
 
 What it does not see, because it never passes through an operator's result:
 
@@ -114,7 +114,7 @@ class Tracker(TorchDispatchMode):
 
 
 class Cuda(TorchFunctionMode):
-    """What becomes of these calls on a GPU: autocast, and fused attention.
+    """What becomes of these calls on a GPU: autocast, fused attention, fused dropout.
 
     Args:
         dtype: what autocast computes in; float32 means none.
@@ -139,6 +139,8 @@ class Cuda(TorchFunctionMode):
             kwargs = {name: self._lower(arg) for name, arg in kwargs.items()}
         if self._lowers and func in self.RAISED:
             args = [arg.float() if isinstance(arg, torch.Tensor) else arg for arg in args]
+        if func is functional.dropout:
+            return self._drop(*args, **kwargs)
         return self._attend(*args, **kwargs) if attends else func(*args, **kwargs)
 
     def again(self) -> tuple[Any, Any]:
@@ -175,6 +177,12 @@ class Cuda(TorchFunctionMode):
         if id(value) not in self._copies:
             self._copies[id(value)] = value.to(self.dtype)
         return self._copies[id(value)]
+
+    @staticmethod
+    def _drop(
+        value: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> torch.Tensor:
+        return torch.native_dropout(value, p, True)[0] if training and p > 0 else value
 
     def _attend(
         self,
@@ -223,6 +231,7 @@ def build(
     config: Config,
     *,
     rank: int | None = 16,
+    lora_dropout: float = 0.0,
     load_in_4bit: bool = True,
     dtype: torch.dtype = torch.bfloat16,
     train: bool = True,
@@ -249,7 +258,7 @@ def build(
         request = Request(
             base=kind.model_type,
             family=kind,
-            lora=None if full else Lora(r=rank),
+            lora=None if full else Lora(r=rank, lora_dropout=lora_dropout),
             train=train,
             full=full,
             train_vision=train_vision,
@@ -309,6 +318,7 @@ def peak(
     image_tokens: int,
     completion_tokens: int,
     rank: int | None = 16,
+    lora_dropout: float = 0.0,
     checkpointing: bool = True,
     load_in_4bit: bool = True,
     dtype: torch.dtype = torch.bfloat16,
@@ -334,7 +344,14 @@ def peak(
         Bytes of `weights`, `adapter`, `gradients`, `optimizer`, `given` (features or pixels) and `activations`
         at the peak; their sum `peak`; its `phase`, and the peak of every phase in `phases`.
     """
-    loaded = build(config, rank=rank, load_in_4bit=load_in_4bit, dtype=dtype, train_vision=train_vision)
+    loaded = build(
+        config,
+        rank=rank,
+        lora_dropout=lora_dropout,
+        load_in_4bit=load_in_4bit,
+        dtype=dtype,
+        train_vision=train_vision,
+    )
     cuda = Cuda(dtype, flash=flash)
     if checkpointing:
         loaded.inner.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": cuda.again})

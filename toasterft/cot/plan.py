@@ -1,0 +1,159 @@
+"""What a build will do and probably cost, before the first request leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toasterft.cot.jury import VERDICT_TOKENS
+from toasterft.cot.styles import Style
+from toasterft.data import sources, survey
+from toasterft.data.sources import Dataset
+from toasterft.data.survey import Sizes
+from toasterft.endpoint import Service
+from toasterft.errors import BudgetError
+from toasterft.estimate import money
+from toasterft.estimate.spread import Spread
+from toasterft.recipe import Prompt
+
+# Tokens of a written trace by style: a simplified one as published sets have it; six headings run to about
+# four times that. Of one's own: the simplified figure doubled. Assumed.
+TRACE_TOKENS = {"simplified": 45, "structured": 180}
+CUSTOM_TRACE_TOKENS = 90
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One build.
+
+    Attributes:
+        n: traces wanted.
+        teachers: who writes; none for the rules. `judges` are given for self-supervised construction only.
+        tries: how often a row is asked for before it is given up.
+        max_tokens: longest answer, thinking included.
+    """
+
+    name: str
+    folder: Path
+    data_name: str
+    data: Dataset
+    style: Style
+    n: int
+    teachers: tuple[Service, ...] = ()
+    judges: tuple[Service, ...] = ()
+    blind: bool = False
+    budget_usd: float | None = None
+    concurrency: int = 8
+    tries: int = 2
+    max_tokens: int = 8192
+    temperature: float = 0.7
+    seed: int = 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two builds must share for one to go on where the other stopped; how many and how fast may change."""
+        return {
+            "data": self.data.name,
+            "data_sha256": self.data.sha256,
+            "split": self.data.split,
+            "style": self.style.name,
+            "prompt_sha256": hashlib.sha256(self.style.prompt.encode()).hexdigest(),
+            "max_trace_tokens": self.style.max_trace_tokens,
+            "blind": self.blind,
+            "seed": self.seed,
+            "tries": self.tries,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "teachers": [_who(service) for service in self.teachers] or ["rules"],
+            "judges": [_who(service) for service in self.judges],
+        }
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The likely bill; `usd` is None for the rules, which cost nothing."""
+
+    requests: int
+    usd: Spread | None
+    notes: tuple[str, ...] = ()
+
+
+def expect(plan: Plan) -> Expected:
+    """Requests and dollars of a build, pictures as tokens too, thinking as output."""
+    if not plan.teachers:
+        return Expected(0, None)
+    sizes = survey.measure(plan.data.examples, Prompt(), None)
+    trace = TRACE_TOKENS.get(plan.style.name, CUSTOM_TRACE_TOKENS)
+    parts = [_bill(sizes, plan.n, service, extra=0, written=trace + _answer_tokens(sizes)) for service in plan.teachers]
+    requests = plan.n * len(plan.teachers)
+    for writer in plan.teachers:
+        for judge in plan.judges:
+            if judge.model_id != writer.model_id:
+                parts.append(_bill(sizes, plan.n, judge, extra=trace, written=VERDICT_TOKENS / 2))
+                requests += plan.n
+    return Expected(requests, Spread.sum(parts))
+
+
+def hold_against(plan: Plan, expected: Expected, *, yes: bool) -> None:
+    """
+    Raises:
+        BudgetError: the likely bill exceeds the budget, and nobody said yes; or there is a bill and no budget.
+    """
+    if expected.usd is None or not expected.usd.high:
+        return
+    if plan.budget_usd is None:
+        raise BudgetError(
+            "a teacher behind an API needs a budget",
+            why=f"this would take ${expected.usd.likely:.2f} (${expected.usd.low:.2f} to ${expected.usd.high:.2f})",
+            next_step=f"--budget {max(0.01, expected.usd.likely * 1.2):.2f}",
+        )
+    if expected.usd.likely > plan.budget_usd and not yes:
+        affordable = int(plan.n * plan.budget_usd / expected.usd.likely)
+        raise BudgetError(
+            f"{plan.n:,} traces would take ${expected.usd.likely:.2f} "
+            f"(${expected.usd.low:.2f} to ${expected.usd.high:.2f}), the budget is ${plan.budget_usd:g}",
+            next_step=f"--n {affordable} fits, --budget {expected.usd.likely * 1.2:.2f} allows it, "
+            "--yes starts anyway and stops at the budget",
+        )
+
+
+def shuffled(data: Dataset, seed: int) -> list[int]:
+    """The order in which rows are asked for: the same for every `n`, so that a larger one goes on."""
+    order = list(range(len(data.examples)))
+    random.Random(f"toasterft cot, {seed}").shuffle(order)
+    return order
+
+
+def held_out(name: str, seed: int, most: int) -> dict[str, Dataset]:
+    """The validation and test rows that go with the traces, unchanged, so that a training can be measured."""
+    found: dict[str, Dataset] = {}
+    if sources.has_split(name, "validate"):
+        purposes: tuple[sources.Purpose, ...] = ("validate", "evaluate")
+        for purpose in purposes:
+            data = sources.load(name, purpose=purpose, limit=most, seed=seed)
+            split = next((own for own, names in sources.SPLITS.items() if data.split in names), "validation")
+            found.setdefault(split, data)
+    return found
+
+
+def _who(service: Service) -> dict[str, str]:
+    return {"name": service.name, "endpoint": service.base_url, "model_id": service.model_id}
+
+
+def _bill(sizes: Sizes, rows: int, service: Service, *, extra: float, written: float) -> Spread:
+    count = sum(sizes.rows.values())
+    prompt = sum(times * row.prompt_tokens for row, times in sizes.rows.items()) / count
+    images = sum(
+        times * service.price.tokens_of_image(*size) for row, times in sizes.rows.items() for size in row.images_px
+    )
+    return money.of_api(
+        rows, money.INSTRUCTION_TOKENS + prompt + extra, images / count, written, service.price
+    )
+
+
+def _answer_tokens(sizes: Sizes) -> float:
+    count = sum(sizes.rows.values())
+    return sum(times * row.completion_tokens for row, times in sizes.rows.items()) / count
