@@ -132,7 +132,7 @@ def rates() -> list[Cell]:
     for way, settings in ways.items():
         for rate in ("3e-5", "1e-4", "3e-4", "1e-3"):
             words = [word for word in SFT if way != "full" or not word.startswith("lora")]
-            stage = Stage("sft", (*words, *settings, f"learning_rate={rate}", "max_steps=120"))
+            stage = Stage("sft", (*words, *settings, f"learning_rate={rate}", "max_steps=60"))
             cells.append(Cell(f"{way}-{rate}", (stage,)))
     return cells
 

@@ -1,18 +1,24 @@
 """The closed form of `estimate/memory.py` beside the replay of `methods/simulate.py`: deviations over a grid.
 
-    OMP_NUM_THREADS=1 python benchmarks/memory_grid.py
+    OMP_NUM_THREADS=1 python benchmarks/memory_grid.py --rows /tmp/memory_grid.jsonl --seconds 60
 
-324 micro-steps of three full-size models on the `meta` device (about 12 minutes on one CPU core), and a few each of
-full tuning, 16-bit LoRA, policy updates, generation and encoding. `all` is the peak, `moment` what of it is alive
-for that moment alone: activations, logits and key-value cache, without weights and optimizer states.
+324 micro-steps of three full-size models on the `meta` device, and a few each of full tuning, 16-bit LoRA, policy
+updates, generation and encoding: about 15 minutes on one CPU core. `--rows` keeps finished ones, and `--seconds` stops
+after a while, so that the whole can be run in pieces; the last piece writes the result. `all` is the peak, `moment`
+what of it is alive for that moment alone: activations, logits and key-value cache, without weights and states.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
+import math
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import common
@@ -33,45 +39,72 @@ MOMENT = ("activations", "logits", "kv_cache")
 WORST = 5
 
 
+Row = dict[str, Any]
+MODELS = ("SmolVLM-256M", "LLaVA-OneVision-0.5B")
+
+
+def cases() -> Iterator[tuple[str, Callable[..., Row], Row]]:
+    """(group, function, its arguments) of every comparison."""
+    for name in TILE_TOKENS:
+        for row in GRID:
+            yield name, step, {"name": name, **dict(zip(KEYS, row))}
+    for name, batch, checkpointing in itertools.product(MODELS, (1, 8), (True, False)):
+        row = {
+            "name": name,
+            "tiles": 13,
+            "batch": batch,
+            "completion_tokens": 64,
+            "checkpointing": checkpointing,
+        }
+        full = {**row, "rank": None, "load_in_4bit": False}
+        yield "16-bit LoRA", step, {**row, "rank": 16, "load_in_4bit": False}
+        yield "full tuning", step, full
+        yield "full tuning, adamw_torch", step, {**full, "optim": "adamw_torch"}
+        if batch == 1:
+            yield "no flash attention", step, {**row, "rank": 16, "flash": False}
+    for name, groups, length, checkpointing in itertools.product(MODELS, (1, 4), (64, 256), (True, False)):
+        sizes = {"groups": groups, "completion_tokens": length, "checkpointing": checkpointing}
+        yield "policy update", policy, {"name": name, **sizes}
+    for name, (prompts, generations), top_p in itertools.product(
+        MODELS, ((1, 8), (8, 8), (16, 1)), (1.0, 0.9)
+    ):
+        sizes = {"prompts": prompts, "generations": generations, "top_p": top_p}
+        yield "generation", generation, {"name": name, **sizes}
+    for name, tiles in itertools.product((*TILE_TOKENS, "SmolVLM2-2.2B", "InternVL3-1B"), (1, 8)):
+        yield "encoding", encoding, {"name": name, "tiles": tiles}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--rows", type=Path, help="JSON lines: finished comparisons are read from here, new ones added"
+    )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
+    given = parser.parse_args()
     began = time.monotonic()
-    groups = {name: [step(name, **dict(zip(KEYS, row))) for row in GRID] for name in TILE_TOKENS}
-    models = ("SmolVLM-256M", "LLaVA-OneVision-0.5B")
-    some = [
-        {"tiles": 13, "batch": batch, "completion_tokens": 64, "checkpointing": checkpointing}
-        for batch in (1, 8)
-        for checkpointing in (True, False)
-    ]
-    whole = {"rank": None, "load_in_4bit": False}
-    groups["16-bit LoRA"] = [step(name, load_in_4bit=False, **row) for name in models for row in some]
-    groups["full tuning"] = [step(name, **whole, **row) for name in models for row in some]
-    groups["full tuning, adamw_torch"] = [
-        step(name, optim="adamw_torch", **whole, **row) for name in models for row in some
-    ]
-    groups["no flash attention"] = [step(name, flash=False, **row) for name in models for row in some[:2]]
-    groups["policy update"] = [
-        policy(name, groups=prompts, completion_tokens=length, checkpointing=checkpointing)
-        for name in models
-        for prompts in (1, 4)
-        for length in (64, 256)
-        for checkpointing in (True, False)
-    ]
-    groups["generation"] = [
-        generation(name, prompts=prompts, generations=generations, top_p=top_p)
-        for name in models
-        for prompts, generations in ((1, 8), (8, 8), (16, 1))
-        for top_p in (1.0, 0.9)
-    ]
-    groups["encoding"] = [
-        encoding(name, tiles) for name in (*TILE_TOKENS, "SmolVLM2-2.2B", "InternVL3-1B") for tiles in (1, 8)
-    ]
-    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
-    result = {name: summary(rows) for name, rows in groups.items()}
+    known: dict[str, Row] = {}
+    if given.rows and given.rows.exists():
+        lines = map(json.loads, given.rows.read_text().splitlines())
+        known = {line["case"]: line["row"] for line in lines}
+    groups: dict[str, list[Row]] = {}
+    for group, compare, arguments in cases():
+        case = f"{group}: {json.dumps(arguments)}"
+        if case not in known:
+            if time.monotonic() - began > given.seconds:
+                print("not finished: run the same command again", file=sys.stderr)
+                return
+            known[case] = {**arguments, **compare(**arguments)}
+            print(known[case], file=sys.stderr, flush=True)
+            if given.rows:
+                with given.rows.open("a") as file:
+                    file.write(json.dumps({"case": case, "row": known[case]}) + "\n")
+        groups.setdefault(group, []).append(known[case])
     grid = [row for name in TILE_TOKENS for row in groups[name]]
-    common.write("memory_grid", {"grid": summary(grid), "groups": result})
+    summaries = {name: summary(rows) for name, rows in groups.items()}
+    common.write("memory_grid", {"grid": summary(grid), "groups": summaries})
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(rows: list[Row]) -> dict[str, Any]:
     """Worst and median deviation in per cent, and the rows that are furthest off."""
     found: dict[str, Any] = {"count": len(rows)}
     for kind in ("all", "moment"):
@@ -81,22 +114,19 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def compared(label: dict[str, Any], items: dict[str, int], found: dict[str, Any]) -> dict[str, Any]:
+def compared(items: dict[str, int], found: dict[str, Any]) -> Row:
     """Deviation of the closed form's `items` from the replay, in per cent of the replay."""
 
     def percent(one: int, other: int) -> float:
         return round(100 * (one / other - 1), 3)
 
     moments = [sum(part.get(name, 0) for name in MOMENT) for part in (items, found)]
-    row = {
-        **label,
+    return {
         "peak_bytes": found["peak"],
         "phase": found["phase"],
         "all": percent(sum(items.values()), found["peak"]),
         "moment": percent(*moments),
     }
-    print(row, file=sys.stderr, flush=True)
-    return row
 
 
 def shape_of(name: str) -> ModelShape:
@@ -111,11 +141,11 @@ def step(
     batch: int,
     completion_tokens: int,
     checkpointing: bool,
-    rank: int | None = 16,
+    rank: int | None,
     load_in_4bit: bool = True,
     optim: str = "paged_adamw_8bit",
     flash: bool = True,
-) -> dict[str, Any]:
+) -> Row:
     features, tags = (tiles * each for each in TILE_TOKENS[name])
     tokens = features + tags + QUESTION_TOKENS + completion_tokens
     settings = {"load_in_4bit": load_in_4bit, "optim": optim}
@@ -128,11 +158,10 @@ def step(
         catalog.models()[name].config, batch=batch, tokens=tokens, image_tokens=features, rank=rank, flash=flash,
         completion_tokens=completion_tokens, checkpointing=checkpointing, **settings,
     )  # fmt: skip
-    label = {"model": name, "tiles": tiles, "batch": batch, "completion_tokens": completion_tokens}
-    return compared({**label, "checkpointing": checkpointing, "rank": rank}, items, found)
+    return compared(items, found)
 
 
-def policy(name: str, *, groups: int, completion_tokens: int, checkpointing: bool) -> dict[str, Any]:
+def policy(name: str, *, groups: int, completion_tokens: int, checkpointing: bool) -> Row:
     features, tags = (5 * each for each in TILE_TOKENS[name])
     sizes = {
         "groups": groups, "branches": 8, "prompt_tokens": features + tags + QUESTION_TOKENS,
@@ -141,10 +170,10 @@ def policy(name: str, *, groups: int, completion_tokens: int, checkpointing: boo
     recipe = Sft(gradient_checkpointing=checkpointing)
     items = memory.of_policy_update(shape_of(name), recipe, width_bytes=2, **sizes)
     found = simulate.policy_peak(catalog.models()[name].config, checkpointing=checkpointing, **sizes)
-    return compared({"model": name, "checkpointing": checkpointing, **sizes}, items, found)
+    return compared(items, found)
 
 
-def generation(name: str, *, prompts: int, generations: int, top_p: float) -> dict[str, Any]:
+def generation(name: str, *, prompts: int, generations: int, top_p: float) -> Row:
     features, tags = (5 * each for each in TILE_TOKENS[name])
     sizes = {
         "prompts": prompts, "prompt_tokens": features + tags + QUESTION_TOKENS, "completion_tokens": 256,
@@ -155,16 +184,16 @@ def generation(name: str, *, prompts: int, generations: int, top_p: float) -> di
     items = {part: stays[part] for part in ("weights", "adapter")}
     items |= memory.of_generation(shape, rows=prompts * generations, width_bytes=2, **sizes)
     found = simulate.generate_peak(catalog.models()[name].config, generations=generations, **sizes)
-    return compared({"model": name, "generations": generations, **sizes}, items, found)
+    return compared(items, found)
 
 
-def encoding(name: str, tiles: int) -> dict[str, Any]:
+def encoding(name: str, tiles: int) -> Row:
     shape = shape_of(name)
     items = memory.of_encoding(shape, Sft(encode_batch_size=tiles), 2)
     # The replay has the tower and its connector alone.
     items |= {"weights": 2 * (shape.vision_params + shape.connector_params), "adapter": 0}
     found = simulate.encode_peak(catalog.models()[name].config, tiles=tiles)
-    return compared({"model": name, "tiles": tiles}, items, found)
+    return compared(items, found)
 
 
 if __name__ == "__main__":

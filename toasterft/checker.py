@@ -189,13 +189,16 @@ def _fraction(value: Any) -> Fraction | None:
 # --------------------------------------------------------------------------------------------- lemmas
 
 _STOP = frozenset(
-    "a about above after again all also am an and any are as at be because been before being below between both "
-    "but by can cannot clearly could did do does doing down during each either every few finally for from further "
-    "had has have having he hence her here hers him his how however i if in into is it its itself just let like "
-    "may me more most much must my need neither next no nor not now of off on once only or other our out over own "
-    "please she should since so some such than that the their them then there therefore these they this those "
-    "through thus to too under until up us very was we well were what when where which while who whom whose why "
-    "will with within without would yet you your".split()  # noqa: SIM905 (a list of one word a line is no better)
+    re.findall(
+        r"\w+",
+        "a about above after again all also am an and any are as at be because been before being below "
+        "between both but by can cannot clearly could did do does doing down during each either every few "
+        "finally for from further had has have having he hence her here hers him his how however i if in into "
+        "is it its itself just let like may me more most much must my need neither next no nor not now of off "
+        "on once only or other our out over own please she should since so some such than that the their them "
+        "then there therefore these they this those through thus to too under until up us very was we well "
+        "were what when where which while who whom whose why will with within without would yet you your ",
+    )
 )
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'[^\W\d_]+)?")
 _IRREGULAR = {
@@ -357,23 +360,7 @@ _JOINT = re.compile(
 )
 # Names that are everyday words in a trace: they only count where a value is given to them.
 _SHY = frozenset(
-    (
-        "yes",
-        "no",
-        "none",
-        "other",
-        "others",
-        "total",
-        "value",
-        "values",
-        "all",
-        "a",
-        "i",
-        "the",
-        "more",
-        "less",
-    )
-    + ("average", "sum", "so", "is")
+    re.findall(r"\w+", "yes no none other others total value values all a i the more less average sum so is")
 )
 
 
@@ -459,7 +446,7 @@ def table_of(facts: Any) -> Table:
 
 _MUST_REASON = re.compile(
     r"\b(?:differences?|sum|total|add|together|combined|ratio|times|divided?|average|mean|median|how many|count|"
-    r"\w+est|most|least|maximum|minimum|max|min|higher|lower|larger|smaller|greater|bigger|more|less|fewer|exceeds?|"
+    r"(?:larg|high|great|bigg|tall|long|small|low|short|few)est|most|least|peak|maximum|minimum|max|min|higher|lower|larger|smaller|greater|bigger|more|less|fewer|exceeds?|"
     r"below|above|than|trend|rising|falling|compare|gap|deduct|subtract|product|twice|double|all)\b",
     re.IGNORECASE,
 )
@@ -473,6 +460,10 @@ def needed_rows(table: Table, question: str) -> list[int]:
     series = [mention.rows for mention in asked.mentions if mention.series and not mention.label]
     if whole:
         return sorted(frozenset().union(*whole))
+    given = {number(found).value for found in re.findall(NUM, asked.text)}
+    holders = [row for row, each in enumerate(table.rows) if each.value in given]
+    if holders and not labels and not _MUST_REASON.search(asked.text):
+        return holders  # "which bar has a value of 6?"
     some = frozenset().union(*labels) if labels else frozenset(range(len(table.rows)))
     return sorted((some & frozenset().union(*series) if series else some) or range(len(table.rows)))
 
@@ -553,6 +544,10 @@ _BY = re.compile(
     rf"(?P<a2>{_OPERAND})\s+exceeds\s+(?P<b2>{_OPERAND})\s+by\s+(?P<result2>{NUM})",
     re.IGNORECASE,
 )
+_SUM_IS = re.compile(
+    rf"\b(?:sum|total)\b[^.,;\d]{{0,40}}?(?:\bis|\bare|=|\bto)\s+(?P<result>{NUM})(?!\s*[-+*/=])",
+    re.IGNORECASE,
+)
 _CHAIN = re.compile(rf"{_OPERAND}(?:\s*[<>]\s*{_OPERAND})+")
 _COMPARED = re.compile(
     rf"(?P<a>{_OPERAND})\s+(?:(?:is|are|was|were|has|have|had|lies|stands|reaches)\s+)?(?P<not>not\s+)?"
@@ -565,15 +560,15 @@ _BOUND = (
     rf"(?P<below>below|under|less\s+than|lower\s+than|smaller\s+than|fewer\s+than))\s+(?P<bound>{NUM})"
 )
 _LISTED = re.compile(
-    rf"(?:^|(?P<lead>\b{_MARK_NOUN}|\bones|\bthose|\bonly|\bthat\s+are)\s+)(?P<not>not\s+)?{_BOUND}{_POINTS}"
+    rf"(?:^|(?P<lead>\b\w{{3,}}s|\b{_MARK_NOUN}|\bthose|\bonly|\bthat\s+are)\s+)(?P<not>not\s+)?{_BOUND}{_POINTS}"
     rf"(?:\s+for\s+{NAME})?\s*(?::|are|is|include)\s*:?\s*"
     rf"(?P<names>none\b|no\s+\w+|{NAME}(?:\s*(?:,\s*and|,|and|&)\s*{NAME})*|[^.;]*$)",
     re.IGNORECASE,
 )
 _COUNT = rf"(?P<count>{NUM}|{'|'.join(_WORD_NUMBERS)})"
 _SO_MANY_ARE = re.compile(
-    rf"(?<![\w-]){_COUNT}\s+(?:of\s+(?:them|these|(?:the|these)\s+(?:\w+\s+)?{_MARK_NOUN})|(?:\w+\s+)?{_MARK_NOUN}|years|"
-    rf"countries|ones)\s*(?:that\s+)?(?:are|is|have|has|lie|lies|were|with|stand)?\s*(?:a\s+)?(?:values?\s+)?"
+    rf"(?<![\w-]){_COUNT}\s+(?:of\s+(?:them|these|(?:the|these)\s+(?:\w+\s+)?{_MARK_NOUN})|(?:\w+\s+)?{_MARK_NOUN}|"
+    rf"\w{{3,}}s)\s*(?:that\s+)?(?:are|is|have|has|lie|lies|were|with|stand)?\s*(?:a\s+)?(?:values?\s+)?"
     rf"(?P<not>not\s+)?{_BOUND}",
     re.IGNORECASE,
 )
@@ -582,6 +577,10 @@ _THERE_ARE = re.compile(
     re.IGNORECASE,
 )
 _COUNTED = re.compile(r"counted:\s*(?P<names>.+)", re.IGNORECASE)
+_NAMES_ARE = re.compile(
+    rf"(?:the\s+)?\w{{3,}}s\s+are:?\s+(?P<names>{NAME}(?:(?:\s*,\s*and|\s*,|\s+and)\s+{NAME})+)",
+    re.IGNORECASE,
+)
 _SO_MANY = re.compile(
     rf"(?:so|thus|therefore|hence|that\s+makes|that\s+is|making|in\s+total)\s*,?\s+(?:there\s+(?:are|is)\s+|that\s+is\s+|"
     rf"it\s+is\s+|the\s+(?:count|number|total|answer)\s+is\s+)?{_COUNT}(?:\s+{_MARK_NOUN})?(?:\s+in\s+(?:all|total))?",
@@ -591,7 +590,10 @@ _SO_MANY = re.compile(
 _LARGEST = r"(?:largest|highest|greatest|biggest|maximum|max|tallest|longest|peak|top)"
 _SMALLEST = r"(?:smallest|lowest|least|minimum|min|shortest|fewest)"
 _WORST = rf"(?:(?P<large>(?:the\s+)?(?:{_LARGEST}|(?<=the\s)most))|(?P<small>(?:the\s+)?{_SMALLEST}))\b"
-_EXTREME_NOUN = rf"(?:\s+(?:{_MARK_NOUN}|one|number|share|percentage|amount|figure|rate|count|reading|of\s+(?:all|them|these)))*"
+_EXTREME_NOUN = (
+    rf"(?:\s+(?:{_MARK_NOUN}|one|number|share|percentage|amount|figure|rate|count|reading|"
+    r"of\s+(?:all|them|these)))*"
+)
 _EXTREME = re.compile(
     rf"(?<!second\s)(?<!third\s)(?<!second-)(?<!not\s)(?<!not\sthe\s)(?<!than\s)(?<!than\sthe\s)\b{_WORST}{_EXTREME_NOUN}"
     rf"(?:\s+for\s+(?P<scope>{NAME}))?\s*"
@@ -619,8 +621,9 @@ _ASKS_TREND = re.compile(r"\b(?:trend|rising|falling|increasing|decreasing)\b", 
 _FILL = (
     "is|was|are|were|be|being|has|had|have|having|shows?|showing|showed|stands?|at|of|the|a|an|values?|reads?|reading|"
     "reaches|reached|equals?|equal|with|it|its|which|exactly|only|just|also|bar|bars|slice|point|percentage|share|"
-    "number|figure|height|count|labell?ed|recorded|chart|data|corresponds?|corresponding|to|as|indicated|by|displays?|"
-    "displayed|there|this|measured|marked|sits|scored|scores|got|gets|gives?|amounts?|comes?|year|that|says|we|see|can|"
+    "number|figure|height|count|labell?ed|recorded|chart|data|as|indicated|by|displays?|"
+    "displayed|there|this|measured|marked|sits|scored|scores|got|gets|gives?|amount|year|that|says|we|see|can|"
+    r"(?:corresponds|corresponding|comes|amounts|extends|equal|up|close)\s+to|"
     "about|approximately|around|roughly|nearly|almost|≈"
 )
 _LINK = rf"(?P<sure>\s*[=:]\s*|\s*,?(?:\s+(?:{_FILL}))+,?\s+)|(?P<loose>,?\s+)"
@@ -671,8 +674,8 @@ _USED = "¤"  # stands where a step was read
 class _Reader:
     """Goes through the sentences once, keeping what was right, what was wrong and what is known."""
 
-    def __init__(self, table: Table | None, question: str) -> None:
-        self.table = table or Table(())
+    def __init__(self, table: Table, question: str) -> None:
+        self.table = table
         self.has_facts = bool(self.table.values)
         self.asked = self.table.fold(cleaned(question))
         self.asks_trend = bool(_ASKS_TREND.search(question))
@@ -699,6 +702,7 @@ class _Reader:
             folded = replace(folded, text=pattern.sub(sign, folded.text))
         text = folded.text
         for read in (
+            self._sums,
             self._calculations,
             self._words,
             self._counts,
@@ -891,11 +895,18 @@ class _Reader:
             if re.fullmatch(NUM, token):
                 said = number(token)
                 factor = {"*", "/"} & {*tokens[max(0, position - 1) : position + 2]}
+                shares = tokens[position - 1 : position] == ["/"] and self._is_sum(tokens[position - 2])
                 if factor and (said.value in self.constants or said.value == terms):
                     continue
+                if shares and said.value.denominator == 1 and 1 < said.value <= len(self.table.rows):
+                    continue  # an average over some of the rows
                 if not self.is_known(said):
                     return token
         return ""
+
+    def _is_sum(self, token: str) -> bool:
+        """Whether a token is a bracket's end or an earlier result."""
+        return token == ")" or (re.fullmatch(NUM, token) is not None and number(token).value in self.results)
 
     def _equal(self, sides: list[list[str]], hedged: list[bool], folded: Folded) -> bool | None:
         """Whether all sides come to the same; None where that cannot be worked out."""
@@ -958,6 +969,22 @@ class _Reader:
 
         return _BY.sub(by, text)
 
+    def _sums(self, text: str, folded: Folded) -> str:
+        return _SUM_IS.sub(lambda found: self._sum_is(found, folded), text) if self.has_facts else text
+
+    def _sum_is(self, found: re.Match[str], folded: Folded) -> str:
+        """ "Their sum is 480": right if some group of rows has this sum, else not understood."""
+        said = number(found["result"])
+        groups = [*self._scopes(folded), frozenset(self.credit)]
+        sums = (
+            sum((value for row in group if (value := self._value(row)) is not None), Fraction())
+            for group in groups
+        )
+        if not any(same_result(said, each) for each in sums):
+            return found[0]
+        self._step(True, found[0], said.value)
+        return _USED
+
     def _word_step(
         self, true: Sequence[Fraction | None], said: Number, found: re.Match[str], folded: Folded
     ) -> None:
@@ -1010,8 +1037,13 @@ class _Reader:
             return _USED
         if self.listed is not None and (found := _SO_MANY.fullmatch(text)):
             said = number(found["count"]).value
-            self._step(said == self.listed, f"{self.listed} listed, but {folded.plain(text)}", said)
+            # Either the last list is counted, or one before it that has been counted already.
+            right = said == self.listed or said in self.results
+            self._step(right, f"{self.listed} listed, but {folded.plain(text)}", said)
             return _USED
+        if found := _NAMES_ARE.fullmatch(text):
+            self.listed = len(re.findall(NAME, found["names"]))
+            return text
         text = _LISTED.sub(lambda found: self._list(found, folded), text)
         return _SO_MANY_ARE.sub(lambda found: self._so_many(found, folded), text)
 
@@ -1043,6 +1075,8 @@ class _Reader:
 
     def _so_many(self, found: re.Match[str], folded: Folded) -> str:
         count = number(found["count"]).value
+        if count > len(self.table.rows):
+            return found[0]  # an amount, not a count
         right = any(len(self._beyond(found, scope)) == count for scope in self._scopes(folded))
         self._step(right, folded.plain(found[0]), count)
         return _USED
@@ -1230,11 +1264,14 @@ def _conclude(spoken: list[Sentence], reader: _Reader, gold: str) -> _Conclusion
     verdict = _agrees(clause, gold, reader.table, asked, outright)
     if verdict is None and outright and clause.count(" ") < 4:
         verdict = False  # a short answer that is something else altogether
+    if verdict is False and _agrees(spoken[-1].text, gold, reader.table, asked, False):
+        verdict = True  # the last sentence says it plainly
     if not outright:
         # A remark after the conclusion takes nothing back.
         for sentence in spoken[-2:-4:-1] if verdict is None else ():
             if _agrees(sentence.text, gold, reader.table, asked, False):
                 clause, verdict = sentence.text, True
+        # A trace that ends in a calculation or reading has said its answer.
         outright = reader.last != "" and clause.endswith(reader.last.strip()[-8:])
     stray = _YES_NO.match(gold.strip()) and any(
         said[0].lower() != gold.strip().lower()
@@ -1282,8 +1319,8 @@ def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: boo
     if scoring.robust(clause, gold) or scoring.robust(_after_copula(clause), gold):
         return True
     if re.fullmatch(r"(?i)yes|no", gold.strip()):
-        said = _YES_NO.search(clause)
-        return scoring.robust(said[0], gold) if said else None
+        said = {word.lower() for word in _YES_NO.findall(clause)}
+        return scoring.robust(said.pop(), gold) if len(said) == 1 else None
     folded = table.fold(clause)
     names = [folded[found] for found in re.findall(NAME, folded.text)]
     numbers = re.findall(NUM, folded.text) or re.findall(NUM, clause)
@@ -1301,9 +1338,19 @@ def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: boo
         return False if calculated or len(own) == 1 else None
     if names:
         key = name_key(gold)
-        near = [names[0], names[-1]]
+        # A bare list of names picks none of them.
+        several = len({each.rows for each in names}) > 2
+        near = (
+            names[:1]
+            if several and re.search(r"\b(?:is|has|was|had)\b", clause)
+            else names[:0]
+            if several
+            else names
+        )
         if any(key in (name_key(each.text), each.label, each.series) for each in near):
             return True
+        if several:
+            return None
         return False if key in table.labels or key in table.series else None
     words = rf"(?<!\w){re.escape(name_key(gold))}(?!\w)"
     return True if re.search(words, name_key(clause)) else None
@@ -1353,8 +1400,7 @@ def check(trace: str, facts: list[dict[str, Any]] | None, question: str, answer:
         facts: rows or objects (`rows_of`), or None where the data has none.
         answer: the gold answer, compared by the `robust` scorer.
     """
-    table = table_of(facts) if facts else None
-    reader = _Reader(table, question)
+    reader = _Reader(table_of(facts or []), question)
     spoken = [each for each in sentences(trace or "") if each.heading not in _UNCHECKED]
     spoken = [each for each in spoken if not each.text.endswith("?") and each.text != question.strip(" .")]
     for sentence in spoken:
@@ -1367,7 +1413,8 @@ def check(trace: str, facts: list[dict[str, Any]] | None, question: str, answer:
         faults.append(f"the conclusion is {conclusion.said!r}, not {answer!r}")
     elif conclusion.agrees and (loose := _loose(conclusion.said, reader, answer)):
         faults.append(f"the conclusion {loose} follows from no fact or step")
-    return _scored(reader, table, question, answer, conclusion.agrees, tuple(faults))
+    coverage = _coverage(reader, question, answer) if reader.table.rows else None
+    return _scored(reader, coverage, answer, conclusion.agrees, tuple(faults))
 
 
 def _loose(clause: str, reader: _Reader, gold: str) -> str:
@@ -1383,22 +1430,22 @@ def _loose(clause: str, reader: _Reader, gold: str) -> str:
 
 
 def _scored(
-    reader: _Reader, table: Table | None, question: str, answer: str, agrees: float, faults: tuple[str, ...]
+    reader: _Reader, coverage: float | None, answer: str, agrees: float, faults: tuple[str, ...]
 ) -> Checked:
-    coverage = _coverage(reader, table, question, answer) if table is not None and table.rows else None
+    """The parts put together, as `check` says."""
     steps = reader.steps_right + reader.steps_wrong
     if steps:
-        leads = not _is_number(answer, reader.table) or any(
-            result is None or scoring.robust(_decimal(result), answer) for result in reader.results
+        leads = any(
+            result is not None and scoring.robust(_decimal(result), answer) for result in reader.results
         )
+        leads = leads or (agrees > 0 and not _is_number(answer, reader.table))
         arithmetic = reader.steps_right / steps * (1.0 if leads else 0.5)
     elif coverage is None:
         arithmetic = 0.0
     else:
         # A look-up needs no step; anything else without one is half shown at best.
-        arithmetic = (
-            (0.5 if _MUST_REASON.search(question) and not _gold_pairs(answer) else 1.0) * coverage * agrees
-        )
+        must_reason = _MUST_REASON.search(reader.asked.text) and not _gold_pairs(answer)
+        arithmetic = (0.5 if must_reason else 1.0) * coverage * agrees
     supported = bool(coverage) or reader.steps_right > 0
     ended = agrees * (1.0 if supported else 0.5)
     if coverage is None:
@@ -1408,9 +1455,10 @@ def _scored(
     return Checked(score / (1 + len(faults) / FAULTS_TO_HALVE), coverage, arithmetic, agrees, faults)
 
 
-def _coverage(reader: _Reader, table: Table, question: str, answer: str) -> float:
-    needed = needed_rows(table, question)
-    labels = {table.rows[row].label for row in needed}
+def _coverage(reader: _Reader, question: str, answer: str) -> float:
+    """Share of the needed rows that were read, times the share of readings that are right."""
+    needed = needed_rows(reader.table, question)
+    labels = {reader.table.rows[row].label for row in needed}
     # "The red line" names no series: reading any one of them through may be all that is needed.
     vague = not _gold_pairs(answer) and not any(mention.series for mention in reader.asked.mentions)
     enough = min(len(labels if vague else needed), ENOUGH_ROWS)

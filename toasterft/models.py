@@ -87,6 +87,21 @@ def resolve(name: str, runs_dir: Path) -> ModelRef:
     return ModelRef("hub", name.split("/")[-1], name, name, shape)
 
 
+def config_of(model: ModelRef) -> dict[str, Any]:
+    """The content of a model's config.json, from its folder or its catalog row.
+
+    Raises:
+        ModelError: a hub model that is neither here nor in the catalog.
+    """
+    if model.local:
+        return dict(places.read_json(Path(model.base) / "config.json"))
+    row = _catalog_row(model.base)
+    found = row.config if row is not None else _hub_json(model.base, "config.json")
+    if found is None:
+        raise ModelError("this hub repository has no config.json", where=model.base)
+    return dict(found)
+
+
 def embedded() -> list[str]:
     """Names of the models inside the package."""
     return sorted(path.parent.name for path in EMBEDDED.glob("*/config.json"))

@@ -421,7 +421,11 @@ def _count(asked: _Asked) -> Iterator[Plan]:
 def _compare(asked: _Asked) -> Iterator[Plan]:
     wants_more = asked.says(*_LARGER)
     for rows in asked.named():
-        if len(rows) != 2 or wants_more == asked.says(*_SMALLER) or asked.says("sum", "total", "average", "both"):
+        if (
+            len(rows) != 2
+            or wants_more == asked.says(*_SMALLER)
+            or asked.says("sum", "total", "average", "both")
+        ):
             continue
         a, b = rows
         larger = asked.value(a) > asked.value(b)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toasterft import scoring
+from toasterft import checker, scoring
 from toasterft.data.example import Example
 from toasterft.data.prompt import Parsed
 from toasterft.errors import RecipeError, RunFailed, did_you_mean
@@ -64,7 +64,13 @@ def length(completion: Completion, example: Example) -> float:
     return min(1.0, 2 * (1 - completion.tokens / completion.limit))
 
 
-REWARDS: dict[str, Reward] = {"accuracy": accuracy, "format": formatted, "length": length}
+REWARDS: dict[str, Reward] = {
+    "accuracy": accuracy,
+    "format": formatted,
+    "length": length,
+    "thinking": checker.thinking,
+    "thinking_lemma": checker.thinking_lemma,
+}
 
 
 def load(name: str) -> Reward:

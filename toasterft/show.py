@@ -820,3 +820,24 @@ def accuracy(rows: list[dict[str, Any]]) -> None:
         ],
     )  # fmt: skip
     line("likely → measured; × only where a run was on the machine its plan was for", "dim")
+
+
+def simulated(phases: dict[str, dict[str, Any]]) -> None:
+    """The replay beside the closed form, phase by phase."""
+    table(
+        ["phase", ">replayed", ">closed form", ">difference", "largest parts of the replay"],
+        [
+            [
+                name,
+                size(row["simulated_bytes"]),
+                size(row["closed_form_bytes"]),
+                f"{row['closed_form_bytes'] / row['simulated_bytes'] - 1:+.1%}",
+                ", ".join(
+                    f"{part.replace('_', ' ')} {size(value)}"
+                    for part, value in sorted(row["items_bytes"].items(), key=lambda pair: -pair[1])[:2]
+                ),
+            ]
+            for name, row in phases.items()
+        ],
+        title="replayed on the meta device (without CUDA's context and slack)",
+    )

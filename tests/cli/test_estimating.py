@@ -264,3 +264,16 @@ def test_catalog_names_take_under_half_a_second_and_no_torch(words, tmp_path):
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     # 0.36 s where this was written; a slower or a busy processor may take twice as long.
     assert min(taken) < 0.75
+
+
+def test_a_plan_is_replayed_on_the_meta_device(run_cli, tiny_model, charts_folder):
+    done = run_cli(
+        "estimate", "grpo", "--model", tiny_model(), "--data", charts_folder, "--simulate", "--json",
+        "per_device_train_batch_size=8", "num_generations=4", "max_completion_length=64",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    found = done.json()["simulated"]
+    assert set(found) == {"encode", "train", "rollout"}
+    for phase in ("train", "rollout"):
+        assert found[phase]["closed_form_bytes"] == pytest.approx(found[phase]["simulated_bytes"], rel=0.25)
+    assert run_cli("estimate", "eval", "--model", tiny_model(), "--data", charts_folder, "--simulate").code == 2

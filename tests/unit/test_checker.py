@@ -6,7 +6,6 @@ import json
 import re
 import time
 from itertools import islice
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -27,7 +26,6 @@ from toasterft.data.example import Example
 from toasterft.data.prompt import Parsed
 from toasterft.rewards import Completion
 
-CHARTQA = Path("/work/shared/data/chartqa/items.jsonl")
 SEEDS = (31, 32, 33)
 ITEMS = 60  # per seed and difficulty; two traces each
 FACTS = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}, {"label": "green", "value": 12}]
@@ -254,7 +252,7 @@ def test_paraphrases_are_understood():
 
 
 def test_faults_in_paraphrases_are_named():
-    """Any one number of a paraphrase is changed, or its names are swapped."""
+    """Any one number of a paraphrase is changed."""
     rng, total, missed = Random("planted"), 0, []
     for item, trace in paraphrased():
         clean = check(trace, item.facts, item.question, item.answer)
@@ -264,7 +262,7 @@ def test_faults_in_paraphrases_are_named():
         if not numbers:
             continue
         found = rng.choice(numbers)
-        # 50 is no typing error away from any value, so that the scorer's 5 % cannot forgive it.
+        # Twice as much and one: far outside of what the scorer's 5 % forgives.
         changed = put(trace, found, 1, str(round(float(found[1]) * 2 + 1, 1)).removesuffix(".0"))
         total += 1
         checked = check(changed, item.facts, item.question, item.answer)
@@ -528,7 +526,10 @@ def test_any_text_is_judged_quickly(trace):
 
 def test_noise_is_judged():
     rng = Random("noise")
-    pieces = "red blue 7 3 12 19 = + - / ( ) , . : is the of for so largest than and % \n above answer ? -".split(" ")
+    pieces = re.findall(
+        r"\S+", "red blue 7 3 12 19 = + - / ( ) , . : is the of for so largest than and % above answer ? -"
+    )
+    pieces.append("\n")
     for _ in range(400):
         trace = " ".join(rng.choice(pieces) for _ in range(rng.randrange(60)))
         checked = check(trace, FACTS, SUM, "19")
@@ -581,10 +582,10 @@ def test_rewards():
     assert thinking(told, nothing) == pytest.approx(1.0)  # its own arithmetic and conclusion
 
 
-@pytest.mark.skipif(not CHARTQA.is_file(), reason="the real charts are not here")
-def test_free_text_raises_few_alarms():
+def test_free_text_raises_few_alarms(shared):
     """Traces that a large model wrote about real charts: what is not understood is no fault."""
-    rows = [json.loads(line) for line in CHARTQA.read_text(encoding="utf-8").splitlines()]
+    lines = (shared / "chartqa" / "items.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
     rows = [row for row in rows if row.get("hint") and row["kind"] == "augmented"]
     checked = [check(row["hint"], None, row["question"], row["answer"]) for row in rows]
     alarms = sum(bool(each.faults) for each in checked)

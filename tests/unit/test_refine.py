@@ -6,18 +6,17 @@ import json
 import re
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 from random import Random
 
 import pytest
 
-from toasterft import charts, refine as refining
+from toasterft import charts
+from toasterft import refine as refining
 from toasterft.checker import check
 from toasterft.data.example import Example
 from toasterft.errors import DataError
 from toasterft.refine import ENOUGH_VOTES, Refiner, Template, learn, refine, shape_of
 
-CHARTQA = Path("/work/shared/data/chartqa")
 STRUCTURED = Template(("goal", "needs", "facts", "step", "recheck", "conclusion"), headings=True)
 TEMPLATES = (
     Template(),
@@ -124,7 +123,9 @@ SERIES_ASKED = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("question", "answer", "expected"), SERIES_ASKED, ids=[each[0] for each in SERIES_ASKED])
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"), SERIES_ASKED, ids=[each[0] for each in SERIES_ASKED]
+)
 def test_series(question, answer, expected):
     trace = refine(SALES, question, answer, None, Template())
     assert trace is not None
@@ -150,7 +151,12 @@ def test_what_is_not_understood_is_left_alone(question, answer):
 
 
 def test_without_facts():
-    for facts in (None, [], [{"description": "a car"}], {"objects": [{"name": "car", "attributes": ["red"]}]}):
+    for facts in (
+        None,
+        [],
+        [{"description": "a car"}],
+        {"objects": [{"name": "car", "attributes": ["red"]}]},
+    ):
         assert refine(facts, "What is the value of red?", "7", "red = 7.", Template()) is None
 
 
@@ -159,7 +165,9 @@ def test_without_facts():
 
 def test_a_sound_calculation_is_kept():
     question = "How much do red and green come to?"
-    trace = refine(FACTS, question, "19", "First I look. red has 7 and green has 12. 12 + 7 = 19.", Template())
+    trace = refine(
+        FACTS, question, "19", "First I look. red has 7 and green has 12. 12 + 7 = 19.", Template()
+    )
     assert trace == "red = 7, green = 12. 12 + 7 = 19."
     # A question that no kind fits: the reference's own step, its numbers read off the rows that hold them.
     hard = "What would a child of red and green be called? Twice the product of both."
@@ -210,7 +218,9 @@ def test_learning_a_shape():
     structured = learn(template, [item.structured for item in core()])
     assert structured.headings
     assert structured.parts == STRUCTURED.parts
-    needed = learn(whole, [item.simplified for item in items("full", 55, 300) if item.kind in ("sum", "lookup")])
+    needed = learn(
+        whole, [item.simplified for item in items("full", 55, 300) if item.kind in ("sum", "lookup")]
+    )
     assert not needed.whole_table
     ending = ["red = 7, blue = 3. 7 - 3 = 4. So the answer is 4."] * ENOUGH_VOTES
     assert learn(template, ending).parts == ("facts", "step", "conclusion")
@@ -307,7 +317,9 @@ def test_the_refiner_counts_and_keeps(monkeypatch):
 
 def facts_of(table):
     """A ChartQA table (`Year: 2011 | 2013 & Favorable: 38 | 50`) as facts; cells without a number left out."""
-    (_, labels), *series = [(part.partition(": ")[0], part.partition(": ")[2].split(" | ")) for part in table.split(" & ")]
+    (_, labels), *series = [
+        (part.partition(": ")[0], part.partition(": ")[2].split(" | ")) for part in table.split(" & ")
+    ]
     facts = []
     for name, cells in series:
         for label, cell in zip(labels, cells):
@@ -324,15 +336,16 @@ def facts_of(table):
 def holds(trace, facts, gold):
     """The trace worked out again without the checker: by exact strings and Python's own arithmetic."""
     number = r"-?\d+(?:\.\d+)?"
-    said = trace.rstrip(".")
-    if not said.endswith(gold):
+    if not trace.rstrip(".").endswith(gold.rstrip(".")):
         return False
     names = {f"{fact.get('series', '')} {fact['label']}".strip(): fact["value"] for fact in facts}
     table = ", ".join(f"{name} = {value}" for name, value in names.items())
     read = [(name, value) for name, value in names.items() if f"{name} = {value}" in trace]
     if not read and table not in trace:
         return False
-    for left, right in re.findall(rf"(\(?{number}(?: [-+*/] {number})+\)?(?: / {number})?) = ({number})", trace):
+    for left, right in re.findall(
+        rf"(\(?{number}(?: [-+*/] {number})+\)?(?: / {number})?) = ({number})", trace
+    ):
         true = eval(re.sub(rf"({number})", r"Fraction('\1')", left), {"Fraction": Fraction})
         unit = Fraction(1, 10 ** len(right.partition(".")[2]))
         if abs(true - Fraction(right)) >= unit:
@@ -347,32 +360,30 @@ def holds(trace, facts, gold):
     return True
 
 
-def chartqa_tables():
-    for line in (CHARTQA / "items.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if row.get("table"):
-            yield row["question"], row["answer"], row["table"], row.get("hint")
-
-
-@pytest.mark.skipif(not CHARTQA.is_dir(), reason="the real charts are not here")
-def test_real_charts():
+def test_real_charts(shared):
+    """Of the real charts that carry a table: what is refined can be worked out again."""
     total = refined = sound = 0
-    for question, answer, table, hint in chartqa_tables():
-        facts = facts_of(table)
+    for line in (shared / "chartqa" / "items.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if not row.get("table"):
+            continue
+        facts = facts_of(row["table"])
         total += 1
-        trace = refine(facts, question, answer, hint, Template())
+        trace = refine(facts, row["question"], row["answer"], row.get("hint"), Template())
         if trace is not None:
             refined += 1
-            sound += holds(trace, facts, answer.strip())
+            sound += holds(trace, facts, row["answer"].strip())
     print(f"ChartQA: {refined} of {total} refined, {sound} of them worked out again")
     assert refined >= 0.15 * total
     assert sound >= 0.98 * refined
 
 
-@pytest.mark.skipif(not CHARTQA.is_dir(), reason="the real charts are not here")
-def test_real_questions_with_tables():
-    """The same on official training questions whose tables are mostly clean."""
-    lines = (CHARTQA / "train_human_text_only.jsonl").read_text(encoding="utf-8").splitlines()
+def test_real_questions_with_tables(shared):
+    """The same on official training questions, whose tables are mostly clean."""
+    file = shared / "chartqa" / "train_human_text_only.jsonl"
+    if not file.is_file():
+        pytest.skip("the questions with tables are not here")
+    lines = file.read_text(encoding="utf-8").splitlines()
     total = refined = sound = 0
     for line in lines[::15]:
         row = json.loads(line)

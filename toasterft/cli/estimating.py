@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from toasterft import catalog, job, places, recipe, show
+from toasterft import catalog, job, models, places, recipe, show
 from toasterft.cli.options import Data, Json, Limit, Model, Price, RunsDir, Words, split_words
 from toasterft.cli.training import CLIP_LOW, CLIP_LOW_HELP
 from toasterft.errors import BudgetError, UserError
@@ -21,6 +22,12 @@ estimate_app = typer.Typer(
 )
 app.add_typer(estimate_app, name="estimate")
 
+Simulate = Annotated[
+    bool,
+    typer.Option(
+        "--simulate", help="Replay the steps on torch's meta device and count live bytes (imports torch)."
+    ),
+]
 AnyGpu = Annotated[str | None, typer.Option("--gpu", help="GPU to plan for, or `all` to compare them.")]
 Budget = Annotated[
     float | None, typer.Option("--budget", min=0, help="Dollars: say what would fit, where the run does not.")
@@ -41,13 +48,23 @@ def command(method: str, about: str) -> None:
         usd: Budget = None,
         limit: Limit = None,
         runs_dir: RunsDir = None,
+        simulate: Simulate = False,
         json: Json = False,
     ) -> None:
         if clip_low and method != "grpo":
             raise UserError(f"--clip-low is a setting of grpo, not of {method}")
         preset = [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
         flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit}
-        _estimate(method, [*preset, *(words or [])], flags, usd, places.runs_dir(runs_dir), json=json)
+        replayed = _replay if simulate else None
+        _estimate(
+            method,
+            [*preset, *(words or [])],
+            flags,
+            usd,
+            places.runs_dir(runs_dir),
+            json=json,
+            replay=replayed,
+        )
 
 
 for _method, _schema in recipe.RECIPES.items():
@@ -86,6 +103,32 @@ def cot(
         show.taught(Path(data).stem, lessons, sizes.provenance, usd)
 
 
+def _replay(prepared: job.Job) -> dict[str, Any]:
+    """Each phase's peak replayed on the `meta` device, beside the closed form; heavy.
+
+    Raises:
+        UserError: an evaluation, which the replay does not cover.
+    """
+    planned = prepared.plan
+    if planned is None or not isinstance(planned.recipe, Trained):
+        raise UserError("--simulate replays training: sft, grpo, dyme", next_step="leave it out for eval")
+    from toasterft.methods import simulate
+
+    found = simulate.of_plan(planned, models.config_of(prepared.model))
+    closed = planned.phase_bytes(prepared.target.gpu)
+    extra = ("cuda_context", "allocator_slack", "cuda_and_slack")
+    return {
+        phase: {
+            "simulated_bytes": row["peak"],
+            "closed_form_bytes": sum(value for name, value in closed[phase].items() if name not in extra),
+            "items_bytes": {
+                name: value for name, value in row.items() if isinstance(value, int) and name != "peak"
+            },
+        }
+        for phase, row in found.items()
+    }
+
+
 def _estimate(
     method: str,
     words: list[str],
@@ -94,6 +137,7 @@ def _estimate(
     runs_dir: Path,
     *,
     json: bool,
+    replay: Callable[[job.Job], dict[str, Any]] | None = None,
 ) -> None:
     source, settings = split_words(words)
     wanted = recipe.load(method, source, settings, flags)
@@ -112,6 +156,7 @@ def _estimate(
     gpu = gpus[chosen.gpu]
     ways = ladder.rungs(planned, gpu)
     edges = [] if everywhere else job.edges(prepared)
+    simulated = replay(prepared) if replay is not None else None
     offers = None
     if usd is not None:
         if chosen.usd is None:
@@ -135,6 +180,7 @@ def _estimate(
                 "cheapest_fit": cheapest.gpu if cheapest else None,
                 "image_longest_edges": edges,
                 "ladder": [vars(rung) for rung in ways],
+                "simulated": simulated,
                 "budget": None
                 if offers is None
                 else {
@@ -153,6 +199,8 @@ def _estimate(
     else:
         show.estimated(chosen, gpu.vram_gb)
         show.edges(edges)
+    if simulated is not None:
+        show.simulated(simulated)
     show.rungs(ways, gpu.name)
     if offers is not None and usd is not None:
         show.within_budget(usd, chosen, offers)

@@ -15,7 +15,11 @@ from fractions import Fraction
 
 _SIGNS = str.maketrans({"×": "*", "·": "*", "∗": "*", "÷": "/", "−": "-", "–": "-", "—": "-"})
 # `x` between digits multiplies, TeX does so in two ways, and neither changes what a sum is.
-_TEX = ((r"\\times|\\cdot|(?<=\d)\s*[xX]\s*(?=\d)", "*"), (r"\\div", "/"), (r"\\[(),\[\]]|\\%|[$€£¥*_`]{2,}", ""))
+_TEX = (
+    (r"\\times|\\cdot|(?<=\d)\s*[xX]\s*(?=\d)", "*"),
+    (r"\\div", "/"),
+    (r"\\[(),\[\]]|\\%|[$€£¥*_`]{2,}", ""),
+)
 _MONEY = re.compile(r"[$€£¥]\s*(?=[\d.(])")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _EQUALS = re.compile(r"(=|≈|≅)")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import shutil
 import signal
 import time
 from collections import Counter
@@ -75,19 +76,25 @@ class Build:
     @property
     def kept(self) -> list[Outcome]:
         """The first `n` kept rows, in order, so that how fast answers came does not decide what is in."""
-        found = [self.outcomes[place] for place in sorted(self.outcomes) if self.outcomes[place].reason is None]
+        found = [
+            self.outcomes[place] for place in sorted(self.outcomes) if self.outcomes[place].reason is None
+        ]
         return found[: self.plan.n]
 
     @property
     def others(self) -> list[Outcome]:
-        return [self.outcomes[place] for place in sorted(self.outcomes) if self.outcomes[place].reason is not None]
+        return [
+            self.outcomes[place] for place in sorted(self.outcomes) if self.outcomes[place].reason is not None
+        ]
 
     @property
     def complete(self) -> bool:
         """Enough traces, or every row has had its say."""
         if len(self.kept) >= self.plan.n:
             return True
-        return len(self.outcomes) == len(self.plan.data) and all(one.settled for one in self.outcomes.values())
+        return len(self.outcomes) == len(self.plan.data) and all(
+            one.settled for one in self.outcomes.values()
+        )
 
 
 def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
@@ -100,6 +107,7 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
         RunFailed: the endpoint stopped answering, or nothing survived.
     """
     began = time.time()
+    fresh = not plan.folder.exists()
     card = _opened(plan)
     build = Build(plan)
     ledger = plan.folder / LEDGER
@@ -113,11 +121,19 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
         else:
             _write_all(build, report)
         report.done()
+        if isinstance(build.ended, EndpointRefused) and not purse.paid:
+            if fresh:
+                shutil.rmtree(plan.folder, ignore_errors=True)
+            raise build.ended
         card |= _summary(build, purse, expected, card, time.time() - began)
-        shelf.write(plan.folder, card, build.kept, build.others, held_out(plan.data_name, plan.seed, HELD_OUT_ROWS))
+        shelf.write(
+            plan.folder, card, build.kept, build.others, held_out(plan.data_name, plan.seed, HELD_OUT_ROWS)
+        )
     finally:
         report.done()
         purse.close()
+        if not plan.teachers:
+            ledger.unlink(missing_ok=True)
     _end(build, card)
     return card
 
@@ -167,7 +183,9 @@ async def _ask_all(build: Build, purse: Purse, report: Reporter) -> None:
                 usd=purse.spent_usd,
                 # Until a few are in, a projection would only jump about.
                 usd_end=_projected(purse.spent_usd, share) if kept >= 5 else None,
-                seconds_left=seconds / share * (1 - share) if kept >= 5 and purse.paid_usd > replayed else None,
+                seconds_left=seconds / share * (1 - share)
+                if kept >= 5 and purse.paid_usd > replayed
+                else None,
             )
             start()
         for endpoint in built.values():
@@ -286,7 +304,9 @@ def _opened(plan: Plan) -> dict[str, Any]:
             raise UserError(
                 f"{plan.name} was built another way",
                 where=str(folder),
-                details=[f"{key}: {card['build'].get(key)} there, {plan.identity[key]} asked for" for key in other],
+                details=[
+                    f"{key}: {card['build'].get(key)} there, {plan.identity[key]} asked for" for key in other
+                ],
                 next_step="choose another name, or ask for the same to go on with it",
             )
         return dict(card)
@@ -314,7 +334,7 @@ def _summary(
         "complete": build.complete,
         "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "prompt": plan.style.prompt if plan.teachers else None,
-        "prices": [_price(service) for service in dict.fromkeys((*plan.teachers, *plan.judges))],
+        "prices": [_price(one) for one in {one.name: one for one in (*plan.teachers, *plan.judges)}.values()],
         "counts": {
             "wanted": plan.n,
             "rows": len(plan.data),
@@ -323,7 +343,9 @@ def _summary(
             "kept_beyond_n": beyond,
             "rejected": sum(reasons.values()),
         },
-        "rejects": {str(reason): count for reason, count in sorted(reasons.items(), key=lambda item: -item[1])},
+        "rejects": {
+            str(reason): count for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+        },
         "mean_trace_tokens": sum(tokens) / len(tokens) if tokens else 0.0,
         "spent": {
             "usd": purse.paid_usd,
@@ -413,6 +435,8 @@ def folder_of(name: str, out: Path | None) -> Path:
         return out
     if not name or Path(name).name != name or name.startswith("."):
         raise UserError(
-            f"{name!r} is no name", why="it names a folder under the data folder", next_step="use --out for a path"
+            f"{name!r} is no name",
+            why="it names a folder under the data folder",
+            next_step="use --out for a path",
         )
     return places.data_dir() / name

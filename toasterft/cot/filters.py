@@ -101,8 +101,6 @@ def judge(completion: str, gold: str, style: Style) -> Verdict:
             return no("headings", missing)
     if not robust(answer, gold):
         return no("answer", f"{answer} is not {gold}")
-    if contrary := _contrary(reasoning, gold):
-        return no("answer", contrary)
     tokens, sentences = trace_tokens(reasoning), len(_SENTENCE.findall(reasoning))
     if tokens > style.max_trace_tokens:
         return no("length", f"{tokens} tokens of {style.max_trace_tokens}")
@@ -110,6 +108,8 @@ def judge(completion: str, gold: str, style: Style) -> Verdict:
         return no("length", f"{sentences} sentences")
     if leak := leaked(reasoning):
         return no("leak", leak)
+    if contrary := _contrary(reasoning, gold):
+        return no("answer", contrary)
     if wrong := arithmetic.wrong(reasoning):
         return no("arithmetic", wrong[0])
     if not english(reasoning):

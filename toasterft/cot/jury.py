@@ -106,7 +106,9 @@ async def _candidate(panel: Panel, generator: Endpoint, example: Example) -> Can
         return Candidate(name, verdict.reasoning, verdict.answer, verdict.reason, verdict.detail)
     stripped = strip.without(verdict.reasoning, example.answer)
     if not stripped:
-        return Candidate(name, verdict.reasoning, verdict.answer, "empty", "nothing was left without the answer")
+        return Candidate(
+            name, verdict.reasoning, verdict.answer, "empty", "nothing was left without the answer"
+        )
     judges = panel.judges_of(generator)
     votes = await asyncio.gather(*(_vote(panel, judge, example, stripped) for judge in judges))
     right = sum(vote.right is True for vote in votes)

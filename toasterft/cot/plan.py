@@ -87,7 +87,10 @@ def expect(plan: Plan) -> Expected:
         return Expected(0, None)
     sizes = survey.measure(plan.data.examples, Prompt(), None)
     trace = TRACE_TOKENS.get(plan.style.name, CUSTOM_TRACE_TOKENS)
-    parts = [_bill(sizes, plan.n, service, extra=0, written=trace + _answer_tokens(sizes)) for service in plan.teachers]
+    parts = [
+        _bill(sizes, plan.n, service, extra=0, written=trace + _answer_tokens(sizes))
+        for service in plan.teachers
+    ]
     requests = plan.n * len(plan.teachers)
     for writer in plan.teachers:
         for judge in plan.judges:
@@ -147,7 +150,9 @@ def _bill(sizes: Sizes, rows: int, service: Service, *, extra: float, written: f
     count = sum(sizes.rows.values())
     prompt = sum(times * row.prompt_tokens for row, times in sizes.rows.items()) / count
     images = sum(
-        times * service.price.tokens_of_image(*size) for row, times in sizes.rows.items() for size in row.images_px
+        times * service.price.tokens_of_image(*size)
+        for row, times in sizes.rows.items()
+        for size in row.images_px
     )
     return money.of_api(
         rows, money.INSTRUCTION_TOKENS + prompt + extra, images / count, written, service.price

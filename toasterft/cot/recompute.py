@@ -58,7 +58,9 @@ class _Reader:
         self.names: dict[str, list[Key]] = {}
         for label, series in self.table:
             self.names.setdefault(f"{series} {label}" if series else label, []).append((label, series))
-        self.labels = list(_labels(facts)) if isinstance(facts, str) else list(dict.fromkeys(k[0] for k in self.table))
+        self.labels = (
+            list(_labels(facts)) if isinstance(facts, str) else list(dict.fromkeys(k[0] for k in self.table))
+        )
         self.series = list(dict.fromkeys(series for _, series in self.table))
         self.stated: dict[Key, Fraction] = {}
         self.known: set[Fraction] = set()
@@ -109,7 +111,9 @@ class _Reader:
             # The whole chart read out: every reading, and no other.
             pairs = [part.rpartition(" = ") for part in answer.split(", ")]
             wanted = [(name, _number(value)) for name, _, value in pairs]
-            stated = [(f"{key[1]} {key[0]}" if key[1] else key[0], value) for key, value in self.stated.items()]
+            stated = [
+                (f"{key[1]} {key[0]}" if key[1] else key[0], value) for key, value in self.stated.items()
+            ]
             right = sorted(wanted, key=str) == sorted(stated, key=str) and len(self.stated) == len(self.table)
         else:
             right = said is not None and robust(str(said), answer)
@@ -133,7 +137,11 @@ class _Reader:
                 ulp = Fraction(1, 10 ** len(found[1].partition(".")[2]))
                 # A long decimal may be read off with two places or more, nothing else may be rounded.
                 near = ulp / 2 if ulp <= Fraction(1, 10) else Fraction(0)
-                keys = [key for key in self.names[name] if any(abs(own - value) <= near for own in self.table[key])]
+                keys = [
+                    key
+                    for key in self.names[name]
+                    if any(abs(own - value) <= near for own in self.table[key])
+                ]
                 if not keys:
                     self.faults.append(f"misread: {found[0]}")
                 else:
@@ -191,12 +199,18 @@ class _Reader:
             numbers.append(value)
             if sign == "/" and not value:
                 return False
-            total = {"+": total + value, "-": total - value, "*": total * value, "/": total / (value or 1)}[sign]
+            total = {"+": total + value, "-": total - value, "*": total * value, "/": total / (value or 1)}[
+                sign
+            ]
         divisor = rest[0] == "/" and len(numbers) == 2 and numbers[1] == self.terms
         scaled = len(numbers) == 2 and rest[0] in "*/" and numbers[1] in _SCALES
         sources = numbers[:1] if divisor or scaled else numbers
         said = Fraction(found["right"])
-        holds = total == said if found["equals"] == "=" else abs(total - said) <= max(abs(total) / 100, Fraction(1, 200))
+        holds = (
+            total == said
+            if found["equals"] == "="
+            else abs(total - said) <= max(abs(total) / 100, Fraction(1, 200))
+        )
         if rest[0] == "+":
             self.terms = len(numbers)
         right = holds and len({*rest[::2]}) == 1 and all(self._is_known(number) for number in sources)
@@ -205,7 +219,9 @@ class _Reader:
         return right
 
     def _is_known(self, number: Fraction) -> bool:
-        return any(abs(number - other) <= Fraction(1, 20000) or _rounded(other) == number for other in self.known)
+        return any(
+            abs(number - other) <= Fraction(1, 20000) or _rounded(other) == number for other in self.known
+        )
 
     def _order(self, found: re.Match[str]) -> bool:
         parts = found[0].split(" ")
@@ -269,7 +285,10 @@ class _Reader:
 
     def _middles(self, found: re.Match[str]) -> bool:
         half = len(self.ordered) // 2
-        return len(self.ordered) % 2 == 0 and self.ordered[half - 1 : half + 1] == [Fraction(found[1]), Fraction(found[2])]
+        return len(self.ordered) % 2 == 0 and self.ordered[half - 1 : half + 1] == [
+            Fraction(found[1]),
+            Fraction(found[2]),
+        ]
 
     def _mode(self, found: re.Match[str]) -> bool:
         value, times = Fraction(found[1]), int(found[2])

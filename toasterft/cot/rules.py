@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from toasterft.charts.phrases import HEADINGS, NEEDS
-from toasterft.cot import derive, tables
-from toasterft.cot.derive import Term
+from toasterft.cot import claims, derive, tables
 from toasterft.cot.tables import Table, shown
+from toasterft.cot.terms import NAMED, Term, rounds_to
 from toasterft.cot.words import Asked
 from toasterft.data.example import Example
 from toasterft.scoring import robust
@@ -68,7 +68,7 @@ def choose(table: Table, question: str, answer: str | None) -> Term | None:
         return _best((term for term in right if _score(term, asked) >= least), asked)
     several = _listed(answer)
     if several:
-        found = list(derive.lists(table, asked, several))
+        found = list(claims.lists(table, asked, several))
     else:
         wanted = _wanted(answer)
         ending = (_ending(term, answer, wanted) for term in derive.terms(table, asked, wanted))
@@ -88,10 +88,10 @@ def _seen(table: Table, asked: Asked, answer: str, found: Sequence[Term]) -> Ter
     seen = max(lone, key=lambda term: (term.fit, len(term.readings[0].label)), default=None)
     if seen is not None and len({term.readings[0].series for term in lone}) == 1:
         # Names that were read off in two pieces carry their value twice: the longer piece is taken.
-        if asked.surely <= {"largest", "smallest"} or seen.fit >= derive.NAMED:
+        if asked.surely <= {"largest", "smallest"} or seen.fit >= NAMED:
             return seen
     if asked.surely <= {"largest", "smallest"}:
-        return next(iter(derive.legends(table, asked, answer.strip())), None)
+        return next(iter(claims.legends(table, asked, answer.strip())), None)
     return None
 
 
@@ -127,7 +127,7 @@ def _ending(term: Term, answer: str, wanted: frozenset[Fraction]) -> Term | None
     """The way as one that ends in the answer, by its name or its number; None where neither is."""
     if term.picks and robust(term.picks, answer) and tables.number(answer) == tables.number(term.picks):
         return term
-    if not term.only_name and any(derive.rounds_to(term.value, goal) for goal in wanted):
+    if not term.only_name and any(rounds_to(term.value, goal) for goal in wanted):
         return replace(term, picks="")
     return None
 
@@ -147,7 +147,7 @@ def _plausible(term: Term, found: Sequence[Term], asked: Asked) -> bool:
     """Nothing the question surely asks for is left out, and the way is named or the only one of its kind."""
     if not _meant(term, asked):
         return False
-    if term.fit >= derive.NAMED:
+    if term.fit >= NAMED:
         return True
     alike = {
         # Zeros that may be gaps make no other way of it.
@@ -189,7 +189,7 @@ def _compared(table: Table, question: str, asked: Asked) -> list[Term]:
     """Comparisons of what stands before and after "greater than", or of one number with the question's."""
     if not _YES_NO_QUESTION.search(question):
         return []
-    out = [*derive.always(table, asked), *derive.existing(table, asked)]
+    out = [*claims.always(table, asked), *claims.existing(table, asked)]
     if out:
         return out
     for found in _BETWEEN.finditer(question):
@@ -223,7 +223,7 @@ def _side(table: Table, asked: Asked) -> list[Term]:
         return [Term(value, (), fit=0.5)]
     found = [term for term in derive.terms(table, asked) if _meant(term, asked)]
     ranked = sorted(found, key=lambda term: -_score(term, asked))[:2]
-    return [term for term in ranked if term.fit >= derive.NAMED or term.used]
+    return [term for term in ranked if term.fit >= NAMED or term.used]
 
 
 def _verdict(first: Term, second: Term, sign: str) -> Term | None:
@@ -255,8 +255,8 @@ def _told(table: Table, question: str, term: Term, answer: str | None) -> Writte
     if term.picks and not any(step.endswith(f"{term.picks}.") for step in steps):
         steps[-1] = f"{steps[-1].removesuffix('.')}, so {term.picks}."
     goal = tables.number(answer) if answer is not None and not term.picks else None
-    if goal is not None and not derive.rounds_to(term.value, goal):
-        scale = next(scale for scale in SCALES if derive.rounds_to(term.value, goal / scale))
+    if goal is not None and not rounds_to(term.value, goal):
+        scale = next(scale for scale in SCALES if rounds_to(term.value, goal / scale))
         by = f"/ {shown(1 / scale)}" if scale < 1 else f"* {shown(scale)}"
         steps.append(f"{shown(term.value)} {by} = {shown(goal, 4)}.")
     read = ", ".join(f"{cell.name} = {shown(cell.value)}" for cell in term.readings)

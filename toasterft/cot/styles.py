@@ -64,7 +64,9 @@ def load(name: str, *, blind: bool, max_trace_tokens: int | None = None) -> Styl
         ) from None
     blanks = set(_BLANK.findall(prompt))
     if "question" not in blanks:
-        raise UserError("the prompt never says {question}", where=str(path), next_step="put {question} into it")
+        raise UserError(
+            "the prompt never says {question}", where=str(path), next_step="put {question} into it"
+        )
     if blind and "answer" in blanks:
         raise UserError(
             "the prompt gives the {answer} away",

@@ -65,7 +65,8 @@ def _of_row(row: Teacher, address: Address, today: datetime.date) -> Service:
     place = next((place for place in _places() if row.name.startswith(place["names"])), None)
     if place is None and address.base_url is None:
         raise UserError(
-            f"it is not known where {row.name} is asked", next_step="say so: --base-url URL --api-key-env NAME"
+            f"it is not known where {row.name} is asked",
+            next_step="say so: --base-url URL --api-key-env NAME",
         )
     if row.gone is not None and today >= row.gone and "may be" not in row.status and address.base_url is None:
         raise UserError(

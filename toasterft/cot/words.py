@@ -43,7 +43,8 @@ _LOOSE = {name: _words(loose) for name, (_, loose) in OPERATIONS.items()}
 # "The same or better", "at least somewhat": shares that are added, where nothing else is asked for.
 _ADDED = re.compile(r"\b(?:and|or|at least|at most)\b", re.IGNORECASE)
 _COUNTED = re.compile(
-    r"\b(?:how many|number of|count|occurrences?)\b(?! (?:more|less|fewer|times|percent\w*|points?)\b)", re.IGNORECASE
+    r"\b(?:how many|number of|count|occurrences?)\b(?! (?:more|less|fewer|times|percent\w*|points?)\b)",
+    re.IGNORECASE,
 )
 # "Which city has more men?" asks for the largest; "more than" compares.
 _MORE = re.compile(

@@ -121,5 +121,7 @@ def quiet() -> None:
     """Progress bars and advice of the libraries would tear our own live line apart."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    # An embedded base is named by its name in the adapter and by its folder while loading.
+    warnings.filterwarnings("ignore", message="The PEFT config's `base_model_name_or_path` was renamed")
     # Said once per parameter on a CPU, where paging has no meaning.
     warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")

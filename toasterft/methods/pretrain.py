@@ -41,6 +41,8 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     Raises:
         UserError: `out` holds something and `resume` is not set, or the other way round.
     """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     record = _open(recipe, out, resume)
     weights = record.path
     if not resume:

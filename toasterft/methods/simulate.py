@@ -45,9 +45,10 @@ from trl.trainer.sft_trainer import _CHUNKED_LM_HEAD_CHUNK_SIZE, _chunk
 from toasterft.engines import Request, adapters, tree
 from toasterft.engines.families import family
 from toasterft.engines.loaded import Loaded
+from toasterft.estimate import Plan, work
 from toasterft.methods.logps import token_logps
 from toasterft.methods.training import NoInputGradients
-from toasterft.recipe import Lora
+from toasterft.recipe import Lora, Policy, Trained
 
 META = torch.device("meta")
 # transformers' SDPA, and no mask unless one is given in four dimensions: whether one is needed is read from its
@@ -660,3 +661,59 @@ def _encode(loaded: Loaded, pixels: torch.Tensor) -> torch.Tensor:
         out = loaded.inner.get_image_features(pixel_values=pixels.unsqueeze(0))
     features: torch.Tensor = out.pooler_output.flatten(0, 1)
     return features
+
+
+def of_plan(plan: Plan, config: Config) -> dict[str, dict[str, Any]]:
+    """Replay the largest moment of every phase of a training plan.
+
+    Args:
+        config: the model's config.json.
+
+    Returns:
+        Phase → the result of `peak`, `policy_peak`, `generate_peak` or `encode_peak`: without CUDA's context and
+        the allocator's slack.
+    """
+    recipe, survey = plan.recipe, plan.survey
+    assert isinstance(recipe, Trained)
+    todo = work.of(plan.shape, survey, recipe)
+    rank = None if recipe.lora is None else recipe.lora.r
+    shared: dict[str, Any] = {"load_in_4bit": recipe.load_in_4bit, "rank": rank}
+    longest, images = todo.longest, round(survey.feature_tokens * survey.images_per_row)
+    found: dict[str, dict[str, Any]] = {}
+    if work.caches(plan.shape, recipe):
+        found["encode"] = encode_peak(config, tiles=recipe.encode_batch_size)
+    training: dict[str, Any] = {
+        **shared,
+        "checkpointing": recipe.gradient_checkpointing,
+        "optim": recipe.optim,
+    }
+    if isinstance(recipe, Policy) and rank is not None:
+        found["train"] = policy_peak(
+            config,
+            groups=longest.prompts,
+            branches=longest.branches,
+            prompt_tokens=round(longest.prompt_tokens),
+            image_tokens=images,
+            completion_tokens=round(longest.completion_tokens),
+            **training,
+        )
+        found["rollout"] = generate_peak(
+            config,
+            prompts=max(1, recipe.rollout_batch_size // recipe.num_generations),
+            generations=recipe.num_generations,
+            prompt_tokens=round(longest.prompt_tokens),
+            image_tokens=images,
+            completion_tokens=recipe.max_completion_length,
+            top_p=recipe.top_p,
+            **shared,
+        )
+    else:
+        found["train"] = peak(
+            config,
+            batch=longest.prompts,
+            tokens=round(longest.prompt_tokens + longest.completion_tokens),
+            image_tokens=images,
+            completion_tokens=round(longest.completion_tokens),
+            **training,
+        )
+    return found

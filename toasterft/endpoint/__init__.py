@@ -1,0 +1,45 @@
+"""One client for every OpenAI-compatible endpoint: teachers, judges and refiners, with the bill held down.
+
+    Service    where a model is asked and what it costs
+    Request    what it is asked: text, pictures, settings
+    Purse      what has been spent over all processes of one job, and how far it may go
+    Endpoint   asks, asynchronously: at most so many at once, retried, remembered
+    Caller     the same for ordinary code, such as a training step; its event loop has a thread of its own
+
+Every answer is written to the purse's ledger, and synced to disk, before anybody sees it: a process that is
+killed loses at most the answers that were on their way. Answers are also kept in the cache folder, under
+(endpoint, model, messages, parameters), so that another job with the same question pays nothing.
+
+A request that fails raises an `EndpointError`, one per request, after its retries. Callers count these and
+go on without that answer; nothing here ends a run.
+"""
+
+from toasterft.endpoint.caller import Caller
+from toasterft.endpoint.client import Endpoint
+from toasterft.endpoint.purse import Purse
+from toasterft.endpoint.wire import (
+    MOST_IMAGE_TOKENS,
+    Answer,
+    EndpointError,
+    EndpointRefused,
+    Request,
+    Service,
+    SpendCapReached,
+    given,
+    with_price,
+)
+
+__all__ = [
+    "MOST_IMAGE_TOKENS",
+    "Answer",
+    "Caller",
+    "Endpoint",
+    "EndpointError",
+    "EndpointRefused",
+    "Purse",
+    "Request",
+    "Service",
+    "SpendCapReached",
+    "given",
+    "with_price",
+]
