@@ -80,7 +80,9 @@ _HEADING = re.compile(
     r"facts|transcription|steps?(?: \d+)?|conclusion|recheck|check|(?:final )?answer)\s*:)?\s*",
     re.IGNORECASE,
 )
-_ENDS = re.compile(r"(?<![A-Z]\.)(?<=[.;!])\s+|(?<=[A-Z]\.)\s+(?![a-z(])|(?<=\?)\s*")  # not in "U.S. dollars"
+_ENDS = re.compile(  # not in "U.S. dollars"
+    r"(?<![A-Z]\.)(?<=[.!])\s+|(?<=;)\s+(?!its?\b)|(?<=[A-Z]\.)\s+(?![a-z(])|(?<=\?)\s*"
+)
 _UNCHECKED = ("goal", "requirement", "requirements")  # what is asked and needed states nothing
 
 
@@ -426,7 +428,7 @@ def _name_pattern(name: str) -> str:
     if len(key) <= 3 and not written.islower():
         body = f"(?-i:{body})"  # the label May is no "may"
     year = re.fullmatch(r"(?:19|20)\d\d", key)
-    shy = key in _SHY or (re.fullmatch(r"[\d.,%-]+", key) and not year)
+    shy = key in _SHY or (re.fullmatch(r"-?[\d.,]+%?", key) and not year)
     after = r"(?=\s*[=:(])" if shy else r"(?![.,]\d|%)" if year else ""
     plural = "" if key[-1:].isdigit() else "s?"
     return rf"(?<![\w.])(?:{body}){plural}(?!\w)(?:\*+(?=\s*[=:(,]))?{after}"
@@ -592,7 +594,7 @@ _SMALLEST = r"(?:smallest|lowest|least|minimum|min|shortest|fewest)"
 _WORST = rf"(?:(?P<large>(?:the\s+)?(?:{_LARGEST}|(?<=the\s)most))|(?P<small>(?:the\s+)?{_SMALLEST}))\b"
 _EXTREME_NOUN = (
     rf"(?:\s+(?:{_MARK_NOUN}|one|number|share|percentage|amount|figure|rate|count|reading|"
-    r"of\s+(?:all|them|these)))*"
+    r"of\s+(?:all|them|these)|(?:on|in|of)\s+(?:the|this)\s+(?:line|chart|graph|table|bars|values)))*"
 )
 _EXTREME = re.compile(
     rf"(?<!second\s)(?<!third\s)(?<!second-)(?<!not\s)(?<!not\sthe\s)(?<!than\s)(?<!than\sthe\s)\b{_WORST}{_EXTREME_NOUN}"
@@ -679,6 +681,7 @@ class _Reader:
         self.has_facts = bool(self.table.values)
         self.asked = self.table.fold(cleaned(question))
         self.asks_trend = bool(_ASKS_TREND.search(question))
+        self.needed = needed_rows(table, question)
         self.seen: set[str] = set()
         self.credit: dict[int, float] = {}
         self.pairs_wrong = self.steps_right = self.steps_wrong = 0
@@ -725,11 +728,19 @@ class _Reader:
         if right:
             self.steps_right += 1
             self.results.append(result)
+            self._worked_with(said)
         else:
             self.steps_wrong += 1
             self.faults.append(f"wrong step: {said.strip()}")
         if result is not None:
             self.known.add(result)
+
+    def _worked_with(self, said: str) -> None:
+        """Half the credit for a needed row whose value, without its name, stands in a right step."""
+        for value in map(number, re.findall(NUM, said)):
+            for row in self.needed:
+                if self._reads(row, value):
+                    self.credit[row] = max(self.credit.get(row, 0.0), 0.5)
 
     def _wrong_reading(self, said: str) -> None:
         said = said.strip(" ,:")
@@ -767,8 +778,19 @@ class _Reader:
         if sure and not elsewhere and (mention.label or len(rows) == 1):
             self._wrong_reading(text)
             self.known.add(said.value)  # what follows from it is not a second fault
-        elif sure and elsewhere and len(rows) < len(mention.rows):
+        elif sure and elsewhere and len(rows) < len(mention.rows) and self._told_apart(mention, at, folded):
             self._wrong_reading(text)
+
+    def _told_apart(self, mention: Mention, at: int, folded: Folded) -> bool:
+        """Whether the sentence leaves no doubt which series (or label) goes with a name: one before it, or only one."""
+        others = [
+            found
+            for found in re.finditer(NAME, folded.text)
+            if (folded[found[0]].label is None) != (mention.label is None)
+        ]
+        return (
+            any(found.start() < at for found in others) or len({folded[each[0]].rows for each in others}) == 1
+        )
 
     def _reads(self, row: int, said: Number) -> bool:
         value = self.table.rows[row].value
@@ -1129,6 +1151,10 @@ class _Reader:
             )
             said = folded.plain(text[start : found.end()])
             self._step(right, said, number(values[0]).value if values else None)
+            if right and names and values:
+                at = [folded[name].rows for name in names]
+                held = [row for rows in at for row in rows if self._reads(row, number(values[0]))]
+                self.credit |= {row: 1.0 for row in held if len(held) == 1}
             self.last = said
             pieces += [text[end:start], _USED]
             end = found.end()
@@ -1413,7 +1439,7 @@ def check(trace: str, facts: list[dict[str, Any]] | None, question: str, answer:
         faults.append(f"the conclusion is {conclusion.said!r}, not {answer!r}")
     elif conclusion.agrees and (loose := _loose(conclusion.said, reader, answer)):
         faults.append(f"the conclusion {loose} follows from no fact or step")
-    coverage = _coverage(reader, question, answer) if reader.table.rows else None
+    coverage = _coverage(reader, answer) if reader.table.rows else None
     return _scored(reader, coverage, answer, conclusion.agrees, tuple(faults))
 
 
@@ -1455,9 +1481,9 @@ def _scored(
     return Checked(score / (1 + len(faults) / FAULTS_TO_HALVE), coverage, arithmetic, agrees, faults)
 
 
-def _coverage(reader: _Reader, question: str, answer: str) -> float:
+def _coverage(reader: _Reader, answer: str) -> float:
     """Share of the needed rows that were read, times the share of readings that are right."""
-    needed = needed_rows(reader.table, question)
+    needed = reader.needed
     labels = {reader.table.rows[row].label for row in needed}
     # "The red line" names no series: reading any one of them through may be all that is needed.
     vague = not _gold_pairs(answer) and not any(mention.series for mention in reader.asked.mentions)

@@ -154,7 +154,7 @@ class Trained(Recipe):
     """Also train the vision tower; turns the feature cache off."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass."""
-    learning_rate: float = Field(1e-4, gt=0.0)
+    learning_rate: float = Field(3e-4, gt=0.0)
     """Peak learning rate."""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     """Learning-rate schedule."""

@@ -462,7 +462,7 @@ def _extreme(asked: _Asked) -> Iterator[Plan]:
     if found is None or found["many"] or found["after"]:
         return
     kind, pick, sign = ("lowest", min, "<") if found["small"] else ("highest", max, ">")
-    named = [rows for rows in asked.named() if len(rows) > 1]  # "which is larger, the Laos or the Peru one"
+    named = [rows for rows in asked.named() if len(rows) > 1]  # "which is larger, the red or the blue one"
     for rows in [*asked.scopes(), *named]:
         if len(rows) < 2:
             continue

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,12 +245,14 @@ def test_no_answer_is_lost_in_chaos(seed, homes):
 
 
 def test_ordinary_code_asks_while_it_does_other_things():
-    with Teacher(lambda number, _: "500" if number % 5 == 4 else "good", seconds=0.05) as teacher:
-        with Caller(opened(teacher, tries=1, give_up_after=100)) as caller:
-            wanted = requests(10)
-            pending = [caller.start(request) for request in wanted[:5]]
-            found = caller.answers(wanted)
-            assert sum(future.exception() is None for future in pending) >= 3
+    with (
+        Teacher(lambda number, _: "500" if number % 5 == 4 else "good", seconds=0.05) as teacher,
+        Caller(opened(teacher, tries=1, give_up_after=100)) as caller,
+    ):
+        wanted = requests(10)
+        pending = [caller.start(request) for request in wanted[:5]]
+        found = caller.answers(wanted)
+        assert sum(future.exception() is None for future in pending) >= 3
     assert sum(isinstance(answer, Answer) for answer in found) >= 7
     assert all(isinstance(answer, (Answer, EndpointError)) for answer in found)
 
@@ -319,6 +322,36 @@ def test_bad_answers_are_left_out_with_their_reason(how, reason, run_cli, charts
     assert [row["reason"] for row in rows] == [reason] * 4
 
 
+def test_a_picture_that_vanishes_costs_its_row_and_nothing_else(run_cli, charts_folder, tmp_path):
+    folder = tmp_path / "fading"
+    shutil.copytree(charts_folder, folder)
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+
+    def behave(number, body):
+        if number == 0:
+            other = next(row for row in rows if row["question"] not in fake_teacher.prompt_of(body))
+            (folder / other["image"]).unlink()
+        return "good"
+
+    with Teacher(behave) as teacher:
+        done = run_cli(*words(teacher, folder, concurrency=1))
+    card = done.json()
+    assert card["rejects"] == {"picture": 1}
+    assert card["complete"]
+    assert sum(teacher.billed.values()) == card["counts"]["kept"] == len(rows) - 1
+
+
+def test_a_damaged_picture_is_named_before_anything_is_sent(run_cli, charts_folder, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(charts_folder, folder)
+    first = json.loads((folder / "train.jsonl").read_text().splitlines()[0])["image"]
+    (folder / first).write_bytes(b"no picture")
+    with Teacher() as teacher:
+        done = run_cli(*words(teacher, folder))
+    assert (done.code, teacher.asked) == (2, [])
+    assert first in done.err
+
+
 def test_a_second_try_is_another_request(run_cli, charts_folder):
     with Teacher(lambda number, _: "leaky" if number % 2 == 0 else "good") as teacher:
         card = run_cli(*words(teacher, charts_folder, n=4, tries=2, concurrency=1)).json()
@@ -364,7 +397,6 @@ def test_a_wrong_key_leaves_nothing_behind(run_cli, charts_folder, homes, monkey
 def test_an_endpoint_that_dies_stops_the_build_and_the_same_command_goes_on(
     run_cli, charts_folder, monkeypatch
 ):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.setattr(
         Endpoint.__init__,
         "__kwdefaults__",

@@ -63,7 +63,8 @@ def test_a_wrong_stage_is_refused_with_its_number(tmp_path):
     file.write_text("method: train\nstages:\n  - {method: sft}\n  - {method: grpo, learning_rat: 1}\n")
     with pytest.raises(RecipeError) as caught:
         recipe.load("train", str(file))
-    assert "stage 2" in str(caught.value) and "learning_rate" in str(caught.value)
+    assert "stage 2" in str(caught.value)
+    assert "learning_rate" in str(caught.value)
 
 
 def test_budget_shares_add_up():

@@ -398,6 +398,220 @@ def test_readings_off_an_axis():
     assert check("firm = 1999.", founded, "When was firm founded?", "1998").faults
 
 
+# Free text about tables of several sorts, written by hand: (facts, question, gold answer, trace).
+
+
+def table(names, **series):
+    """Rows of one series (`values`) or of several."""
+    return [
+        {"label": name, **({} if key == "values" else {"series": key}), "value": value}
+        for key, values in series.items()
+        for name, value in zip(names, values)
+    ]
+
+
+COUNTRIES = table(("Spain", "Italy", "Japan", "Peru", "Chile"), values=(42, 37, 58, 12, 25))
+CHANNELS = table(("2018", "2019", "2020"), Online=(120, 150, 210), Shop=(300, 280, 240))
+ANSWERS = table(
+    ("Very satisfied", "Somewhat satisfied", "Not satisfied", "Don't know"), values=(34.5, 41.2, 18.3, 6.0)
+)
+YEARS = table(("2015", "2016", "2017", "2018", "2019"), values=(3.2, 3.9, 4.4, 4.1, 5.0))
+AGES = table(("18-29", "30-49", "50+"), Men=(64, 52, 38), Women=(71, 55, 30))
+CITIES = table(("Tokyo", "Delhi", "Shanghai"), values=(37400068, 28514000, 25582138))
+SOUND = (
+    (COUNTRIES, "Which country has the highest value?", "Japan",
+     "Scanning the chart, Spain is at 42, Italy at 37, Japan at 58, Peru at 12 and Chile at 25. The "
+     "largest of these is 58. This corresponds to Japan."),
+    (COUNTRIES, "Which country has the highest value?", "Japan",
+     "Let me compare the bars. Japan stands out with 58, followed by Spain (42) and Italy (37). Chile "
+     "has 25, and Peru is lowest with 12. Hence Japan has the highest value."),
+    (COUNTRIES, "How many countries are above 30?", "3",
+     "Spain (42), Italy (37), and Japan (58) exceed 30, while Chile (25) and Peru (12) do not. So "
+     "there are 3 countries above 30."),
+    (COUNTRIES, "How many countries are above 30?", "3",
+     "I go through each bar: Spain 42 > 30, Italy 37 > 30, Japan 58 > 30, Peru 12 < 30, Chile 25 < 30. "
+     "Three countries are above 30. The answer is 3."),
+    (COUNTRIES, "What is the average of Spain, Italy and Chile?", "34.67",
+     "Spain: 42. Italy: 37. Chile: 25. The sum is 42 + 37 + 25 = 104. Dividing by 3 gives 104 / 3 = "
+     "34.67. So the average is approximately 34.67."),
+    (COUNTRIES, "What is the total of all countries?", "174",
+     "Adding all the values: 42 + 37 + 58 + 12 + 25 = 174."),
+    (COUNTRIES, "What is the total of all countries?", "174",
+     "Start with Spain at 42. Add Italy's 37 to get 79. Adding Japan's 58 gives 137. Adding Peru's 12 "
+     "gives 149, and adding Chile's 25 gives 174. The total is 174."),
+    (COUNTRIES, "How much more does Japan have than Spain?", "16",
+     "Japan: 58\nSpain: 42\nDifference: 58 - 42 = 16\nAnswer: 16"),
+    (COUNTRIES, "What percent of the total is Japan?", "33.3",
+     "The total is 42 + 37 + 58 + 12 + 25 = 174. Japan is 58. 58 / 174 = 0.333 = 33.3%. So the answer "
+     "is 33.3."),
+    (COUNTRIES, "How many bars are there?", "5",
+     "The bars are Spain, Italy, Japan, Peru and Chile. That makes five bars. The answer is 5."),
+    (CHANNELS, "In which year was the gap between Shop and Online smallest?", "2020",
+     "2018: Shop 300, Online 120, gap 300 - 120 = 180. 2019: Shop 280, Online 150, gap 280 - 150 = "
+     "130. 2020: Shop 240, Online 210, gap 240 - 210 = 30. The smallest gap is 30, in 2020. So 2020."),
+    (CHANNELS, "Is Online rising?", "Yes",
+     "Online goes from 120 in 2018 to 150 in 2019 and then to 210 in 2020, so it keeps rising. Yes."),
+    (CHANNELS, "What is the total in 2019?", "430",
+     "For 2019, the Shop value is 280 and the Online value is 150. Together, 280 + 150 = 430. The "
+     "total in 2019 is 430."),
+    (CHANNELS, "What is the average Online value?", "160",
+     "The Online values are 120, 150 and 210. Their sum is 480 and 480 / 3 = 160. The average is 160."),
+    (CHANNELS, "What is the percentage decrease of Shop from 2018 to 2020?", "20",
+     "Shop fell from 300 to 240, a decrease of 60. (300 - 240) / 300 * 100 = 20%. The answer is 20."),
+    (ANSWERS, "What share is satisfied?", "75.7",
+     "Very satisfied is 34.5% and somewhat satisfied is 41.2%. 34.5% + 41.2% = 75.7%. So 75.7% are "
+     "satisfied."),
+    (ANSWERS, "What is the value of Don't know?", "6",
+     "The smallest slice is \"Don't know\" at 6%. The answer is 6."),
+    (ANSWERS, "Is the sum of Not satisfied and Don't know below 30?", "Yes",
+     "18.3 + 6 = 24.3, and 24.3 < 30. So yes."),
+    (ANSWERS, "What is the median?", "26.4",
+     "Sorted, the values are 6.0, 18.3, 34.5, 41.2. The median is (18.3 + 34.5) / 2 = 26.4."),
+    (COUNTRIES, "What is the range?", "46",
+     "The maximum is 58 for Japan and the minimum is 12 for Peru. Range = 58 - 12 = 46. The answer is "
+     "46."),
+    (COUNTRIES, "Which countries are below 40?", "[Italy, Peru, Chile]",
+     "Countries below 40: Italy (37), Peru (12), Chile (25). The answer is Italy, Peru, Chile."),
+    (CHANNELS, "How many values are above 200?", "4",
+     "The values above 200 are Shop 2018 (300), Shop 2019 (280), Shop 2020 (240) and Online 2020 "
+     "(210). So there are 4 values above 200."),
+    (COUNTRIES, "Which is the largest?", "Japan",
+     "Observation: Spain 42, Italy 37, Japan 58, Peru 12, Chile 25.\nReasoning: 58 is greater than "
+     "every other value.\nConclusion: Japan is the largest."),
+    (YEARS, "What was the value in 2017?", "4.4",
+     "Find 2017 along the bottom. The line there is at 4.4, so the value in 2017 was 4.4."),
+    (YEARS, "Which year had the peak?", "2019",
+     "The line climbs from 3.2 in 2015 to 5.0 in 2019. Its peak of 5.0 comes in 2019. Answer: 2019"),
+    (YEARS, "By how much did it change between 2018 and 2019?", "0.9",
+     "2018 → 4.1 and 2019 → 5.0. The change is 5.0 − 4.1 = 0.9."),
+    (YEARS, "Is the trend rising, falling or neither?", "neither",
+     "Going year by year, 3.2 < 3.9 < 4.4, but 4.4 > 4.1, and then 4.1 < 5.0. The line therefore goes "
+     "up and down. So neither."),
+    (YEARS, "What is the mean of 2015 and 2016?", "3.55",
+     "(3.2 + 3.9) / 2 = 7.1 / 2 = 3.55. The mean of 2015 and 2016 is 3.55."),
+    (YEARS, "How many years are above 4?", "3",
+     "Years over 4: 2017 (4.4), 2018 (4.1), 2019 (5.0). That makes 3. So 3."),
+    (YEARS, "How many years are above 4?", "3",
+     "2015 is 3.2 and 2016 is 3.9, which are below 4. The other three, 2017, 2018 and 2019, are above "
+     "4. So the answer is 3."),
+    (YEARS, "What is the ratio of 2019 to 2015?", "1.56",
+     "5.0 divided by 3.2 equals 1.5625, which rounds to 1.56. Answer: 1.56."),
+    (YEARS, "What is the lowest value?", "3.2",
+     "The lowest point on the line is 3.2, in 2015. The answer is 3.2."),
+    (AGES, "What is the gap between men and women aged 18-29?", "7",
+     "Among 18-29 year olds, Women are at 71 and Men at 64. The gap is 71 - 64 = 7."),
+    (AGES, "In which age group are Men above Women?", "50+",
+     "18-29: Men 64 < Women 71. 30-49: Men 52 < Women 55. 50+: Men 38 > Women 30. Only in 50+ are men "
+     "ahead. The answer is 50+."),
+    (AGES, "What is the value for Women 30-49?", "55",
+     "I look at the bar for Women in the 30-49 group; it reads 55. So 55."),
+    (AGES, "What is the sum of Men in all groups?", "154",
+     "Men: 64 (18-29), 52 (30-49), 38 (50+). 64 + 52 = 116; 116 + 38 = 154. The sum is 154."),
+    (AGES, "Which group has the lowest value for Women?", "50+",
+     "For Women the values are 71, 55 and 30. 30 is the minimum, and it belongs to the 50+ group. So "
+     "50+."),
+    (AGES, "Which gender has the larger value for 50+?", "Men",
+     "For 50+, Men have 38 whereas Women have 30. As 38 is larger than 30, the answer is Men."),
+    (AGES, "What is the average for Women?", "52",
+     "Average for Women = (71 + 55 + 30) / 3 = 156 / 3 = 52."),
+    (AGES, "How many times larger is Men 18-29 than Men 50+?", "1.68",
+     "Men 18-29 is 64 and Men 50+ is 38. 64 / 38 ≈ 1.68."),
+    (CITIES, "What is the population of Tokyo?", "37400068",
+     "Tokyo has roughly 37.4 million people; the label says 37,400,068. The answer is 37400068."),
+    (CITIES, "How many more people live in Tokyo than in Delhi?", "8886068",
+     "37,400,068 − 28,514,000 = 8,886,068. So Tokyo has 8,886,068 more people than Delhi."),
+    (CITIES, "Which is the biggest city?", "Tokyo",
+     "Comparing: Tokyo (37.4 million) > Delhi (28.5 million) > Shanghai (25.6 million). Thus, the "
+     "biggest city is Tokyo."),
+    (CITIES, "What is the total of Delhi and Shanghai?", "54096138",
+     "Delhi: 28514000; Shanghai: 25582138; total: 28514000 + 25582138 = 54096138"),
+    (YEARS, "What is the difference between the largest and the smallest value?", "1.8",
+     "Largest: 5.0 (2019). Smallest: 3.2 (2015). Subtract: 5.0 - 3.2 = 1.8."),
+    (YEARS, "Did the value fall in 2018?", "Yes",
+     "It was 4.4 in 2017 and 4.1 in 2018. Because 4.1 < 4.4, it fell. Yes."),
+    (AGES, "Is Men 30-49 less than Women 30-49?", "Yes",
+     "52 is smaller than 55, i.e. Men 30-49 is smaller than Women 30-49, so yes."),
+    (YEARS, "Which year comes right after the 4.4?", "2018",
+     "The value 4.4 belongs to 2017, and the following year on the axis is 2018. So 2018."),
+)  # fmt: skip
+UNSOUND = (
+    (COUNTRIES, "What is the difference between Japan and Peru?", "46",
+     "Japan's bar shows a value of 58, whereas Peru's bar shows only 14. 58 − 14 = 44. Therefore, the "
+     "difference is 44."),
+    (COUNTRIES, "Which country has the highest value?", "Japan",
+     "Spain is at 42, Italy at 37, Japan at 38, Peru at 12 and Chile at 25. Spain is the highest. So "
+     "Spain."),
+    (COUNTRIES, "How many countries are above 30?", "3",
+     "Spain (42), Italy (37), Japan (58) and Chile (35) exceed 30. So there are 4 countries above 30."),
+    (COUNTRIES, "How many countries are above 30?", "3",
+     "Two countries are above 30. The answer is 2."),
+    (COUNTRIES, "What is the total of all countries?", "174",
+     "Adding all the values: 42 + 37 + 58 + 12 + 25 = 184."),
+    (COUNTRIES, "Is Spain higher than Italy?", "Yes",
+     "Spain has 42 and Italy has 37; 42 is less than 37. No."),
+    (CHANNELS, "What was Shop in 2019?", "280",
+     "Looking at the Shop line, the point for 2019 is at 240. Therefore the answer is 240."),
+    (CHANNELS, "What was Shop in 2019?", "280",
+     "In 2019 Shop was 150. So 150."),
+    (CHANNELS, "Which year has the highest Shop value?", "2018",
+     "The highest Shop value is 280, which occurs in 2019. So the answer is 2019."),
+    (CHANNELS, "How much did Online grow from 2018 to 2020?", "90",
+     "In 2018, Online was 120. By 2020, Online had reached 220. The growth is 220 - 120 = 100."),
+    (ANSWERS, "What share is satisfied?", "75.7",
+     "Very satisfied is 34.5% and somewhat satisfied is 41.2%. 34.5% + 41.2% = 76.7%. So 76.7% are "
+     "satisfied."),
+    (ANSWERS, "Which answer was given most often?", "Somewhat satisfied",
+     "The largest slice is Very satisfied with 34.5 percent."),
+    (COUNTRIES, "What is the ratio of Japan to Chile?", "2.32",
+     "Japan is 58 and Chile is 25, so the ratio is 58/25 = 2.5."),
+    (COUNTRIES, "What is the average of Spain, Italy and Chile?", "34.67",
+     "The average of Spain, Italy and Chile is 36."),
+    (COUNTRIES, "How many bars are there?", "5",
+     "There are 6 bars. The answer is 6."),
+    (COUNTRIES, "What is the value of Peru?", "12",
+     "Brazil is 12. So 12."),
+    (YEARS, "What was the value in 2017?", "4.4",
+     "Find 2017 along the bottom. The line there is at 4.1, so the value in 2017 was 4.1."),
+    (YEARS, "Which year had the peak?", "2019",
+     "Its peak of 4.4 comes in 2017. Answer: 2017"),
+    (YEARS, "Is the trend rising, falling or neither?", "neither",
+     "3.2 < 3.9 < 4.4 < 4.1 < 5.0, so rising."),
+    (YEARS, "What is the mean of 2015 and 2016?", "3.55",
+     "(3.2 + 3.9) / 2 = 3.75. The mean of 2015 and 2016 is 3.75."),
+    (YEARS, "How many years are above 4?", "3",
+     "Years over 4: 2016, 2017, 2018, 2019. So 4."),
+    (AGES, "What is the gap between men and women aged 18-29?", "7",
+     "Women are at 71 and Men at 52. The gap is 71 - 52 = 19."),
+    (AGES, "What is the value for Women 30-49?", "55",
+     "The bar for Women in the 30-49 group reads 52. So 52."),
+    (AGES, "Which gender has the larger value for 50+?", "Men",
+     "For 50+, Men have 38 whereas Women have 40. As 40 is larger than 38, the answer is Women."),
+    (CITIES, "How many more people live in Tokyo than in Delhi?", "8886068",
+     "37,400,068 − 28,514,000 = 9,886,068. So 9,886,068."),
+    (CITIES, "Which is the biggest city?", "Tokyo",
+     "Delhi is the biggest city with 28.5 million. So Delhi."),
+    (YEARS, "What is the lowest value?", "3.2",
+     "The lowest point on the line is 3.9, in 2016. The answer is 3.9."),
+    (YEARS, "What is the ratio of 2019 to 2015?", "1.56",
+     "5.0 divided by 3.2 equals 1.65. Answer: 1.65."),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "question", "answer", "trace"), SOUND, ids=range(len(SOUND)))
+def test_sound_free_text(facts, question, answer, trace):
+    checked = check(trace, facts, question, answer)
+    assert checked.faults == ()
+    assert checked.conclusion == 1.0 or answer.startswith("[")
+    assert checked.score > 0.15  # more than for the answer alone
+
+
+@pytest.mark.parametrize(("facts", "question", "answer", "trace"), UNSOUND, ids=range(len(UNSOUND)))
+def test_unsound_free_text(facts, question, answer, trace):
+    checked = check(trace, facts, question, answer)
+    assert checked.faults
+    assert checked.score <= 0.6
+
+
 # ------------------------------------------------------------------------------------ what it is worth
 
 SUM = "What is the sum of red and green?"

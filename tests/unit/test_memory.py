@@ -225,13 +225,10 @@ def test_generation() -> None:
         "activations": 200 * (2 * 4 * 32 + 2 * 2 * 32 + 4 * 8 + 4 * 2 * 8) + 2 * 100**2,
         "logits": 0,
     }
-    # Without flash attention, one unpadded prompt: two float32 matrices for each of 2 heads.
-    unfused = generate(prompts=1, prompt_tokens=100, completion_tokens=1, flash=False)
-    assert unfused["activations"] == max(
-        100 * (2 * 4 * 32 + 2 * 2 * 32 + 4 * 8 + 4 * 2 * 8) + 2 * 4 * 2 * 100**2,
-        # Keys of 8 rows, with values and in all heads, in float32.
-        8 * 101 * 4 * (3 * 8 + 2 * 4),
-    )
+    # Without flash attention, one unpadded prompt: scores of 2 heads before and after the causal mask, and the mask, in
+    # float32; and per position 16 x 8 + 8 x 4 + 4 x 2 x 8 bytes of queries, keys, values and the stream.
+    unfused = generate(rows=1, prompt_tokens=100, completion_tokens=1, flash=False)
+    assert unfused["activations"] == 100**2 * (2 * 4 * 2 + 4) + 100 * 224
     # With short sequences it is the scores: 16-bit logits, a float32 copy, and what top-p sorts.
     sampled = generate(prompts=1, prompt_tokens=4, completion_tokens=4, top_p=0.9)
     assert (sampled["activations"], sampled["logits"]) == (0, 8 * 100 * (2 + 26))

@@ -31,7 +31,7 @@ FACTS = [
 ]  # fmt: skip
 SALES = [
     {"label": str(year), "series": name, "value": value}
-    for name, values in (("Favorable", (38, 50, 49)), ("Unfavorable", (54, 35, 36)))
+    for name, values in (("Cats", (31, 46, 44)), ("Dogs", (58, 27, 29)))
     for year, value in zip((2011, 2013, 2015), values)
 ]
 
@@ -105,21 +105,21 @@ def test_wordings(question, answer, expected):
 
 
 SERIES_ASKED = (
-    ("What is the Favorable value in 2013?", "50", "Favorable 2013 = 50. Favorable 2013 is 50."),
-    ("When did the unfavorable view peak? Name the year with the highest value.", "2011", None),
-    ("In which year the favorable rating was the lowest?", "2011",
-     "Favorable 2011 = 38, Favorable 2013 = 50, Favorable 2015 = 49. The smallest is 38, so 2011."),
-    ("What is the difference between Favorable and Unfavorable in 2015?", "13",
-     "Favorable 2015 = 49, Unfavorable 2015 = 36. 49 - 36 = 13."),
-    ("What is the sum of Favorable in 2011 and 2015?", "87",
-     "Favorable 2011 = 38, Favorable 2015 = 49. 38 + 49 = 87."),
-    ("In which year was the value 54?", "2011", "Unfavorable 2011 = 54. Unfavorable 2011 is 54, so 2011."),
-    ("What's the highest value of the green line?", "50",
-     "Favorable 2011 = 38, Favorable 2013 = 50, Favorable 2015 = 49. The largest is 50, so 50."),
-    ("Which group was higher in 2013, Favorable or Unfavorable? The highest one?", "Favorable", None),
-    ("How many years are above 37 for Favorable?", "3",
-     "Favorable 2011 = 38, Favorable 2013 = 50, Favorable 2015 = 49. "
-     "Above 37: Favorable 2011, Favorable 2013, Favorable 2015. So 3."),
+    ("What is the Cats value in 2013?", "46", "Cats 2013 = 46. Cats 2013 is 46."),
+    ("When did the dogs peak? Name the year with the highest value.", "2011", None),
+    ("In which year the cats were the lowest?", "2011",
+     "Cats 2011 = 31, Cats 2013 = 46, Cats 2015 = 44. The smallest is 31, so 2011."),
+    ("What is the difference between Cats and Dogs in 2015?", "15",
+     "Cats 2015 = 44, Dogs 2015 = 29. 44 - 29 = 15."),
+    ("What is the sum of Cats in 2011 and 2015?", "75",
+     "Cats 2011 = 31, Cats 2015 = 44. 31 + 44 = 75."),
+    ("In which year was the value 58?", "2011", "Dogs 2011 = 58. Dogs 2011 is 58, so 2011."),
+    ("What's the highest value of the green line?", "46",
+     "Cats 2011 = 31, Cats 2013 = 46, Cats 2015 = 44. The largest is 46, so 46."),
+    ("Which group was higher in 2013, Cats or Dogs? The highest one?", "Cats", None),
+    ("How many years are above 30 for Cats?", "3",
+     "Cats 2011 = 31, Cats 2013 = 46, Cats 2015 = 44. "
+     "Above 30: Cats 2011, Cats 2013, Cats 2015. So 3."),
 )  # fmt: skip
 
 
@@ -316,7 +316,7 @@ def test_the_refiner_counts_and_keeps(monkeypatch):
 
 
 def facts_of(table):
-    """A ChartQA table (`Year: 2011 | 2013 & Favorable: 38 | 50`) as facts; cells without a number left out."""
+    """A ChartQA table (`Year: 2011 | 2013 & Cats: 31 | 46`) as facts; cells without a number left out."""
     (_, labels), *series = [
         (part.partition(": ")[0], part.partition(": ")[2].split(" | ")) for part in table.split(" & ")
     ]

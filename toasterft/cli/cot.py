@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from toasterft import show
 from toasterft.cli.options import Json, Quiet, Yes
 from toasterft.errors import UserError
+
+if TYPE_CHECKING:
+    from toasterft.cot.plan import Expected, Plan
+    from toasterft.endpoint import Service
 
 app = typer.Typer()
 cot_app = typer.Typer(
@@ -86,18 +90,21 @@ def build(
     from toasterft.data import sources
 
     writers = _names(generators) or ([teacher] if teacher else [])
-    if generators and teacher or not writers:
+    if (generators and teacher) or not writers:
         raise UserError(
             "give either --teacher or --generators",
             next_step="--teacher rules   needs no network; --teacher NAME --budget USD asks an API",
         )
+    if judges and not generators:
+        raise UserError("--judges go with --generators", next_step="--generators A,B --judges C")
     by_rules = writers == [teachers.RULES]
     address = teachers.Address(base_url, model_id, price_in, price_out, api_key_env)
     today = datetime.date.today()
     services = () if by_rules else tuple(teachers.find(one, address, today) for one in writers)
     bench = tuple(teachers.find(one, address, today) for one in _names(judges))
     panel = (bench or services) if generators else ()
-    _check_panel(services, panel, generators=generators, judges=judges, blind=blind)
+    if generators:
+        _check_panel(services, panel, blind=blind)
     data = sources.load(source, split=split)
     limit = max_trace_tokens or (RULES_TRACE_TOKENS if by_rules else None)
     planned = planning.Plan(
@@ -125,19 +132,8 @@ def _names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
-def _check_panel(
-    services: tuple[Any, ...],
-    panel: tuple[Any, ...],
-    *,
-    generators: str | None,
-    judges: str | None,
-    blind: bool,
-) -> None:
+def _check_panel(services: tuple[Service, ...], panel: tuple[Service, ...], *, blind: bool) -> None:
     """Self-supervised construction needs somebody else to judge, and writers that see the answer."""
-    if judges and not generators:
-        raise UserError("--judges go with --generators", next_step="--generators A,B --judges C")
-    if not generators:
-        return
     if blind:
         raise UserError(
             "--generators see the answer; --blind has no meaning there", next_step="leave --blind out"
@@ -151,11 +147,11 @@ def _check_panel(
             )
 
 
-def _as_json(expected: Any) -> dict[str, Any]:
+def _as_json(expected: Expected) -> dict[str, Any]:
     return {"requests": expected.requests, "usd": vars(expected.usd) if expected.usd else None}
 
 
-def _show_plan(planned: Any, expected: Any, today: datetime.date) -> None:
+def _show_plan(planned: Plan, expected: Expected, today: datetime.date) -> None:
     show.line(f"cot build  {planned.name}", "bold cyan")
     what = f"{planned.n:,} {planned.style.name} traces from {len(planned.data):,} rows of {planned.data.name}"
     rows = [("for", what), ("style", f"up to {planned.style.max_trace_tokens} tokens a trace")]
@@ -182,7 +178,7 @@ def _show_plan(planned: Any, expected: Any, today: datetime.date) -> None:
     show.pairs(rows)
 
 
-def _show_card(planned: Any, card: dict[str, Any]) -> None:
+def _show_card(planned: Plan, card: dict[str, Any]) -> None:
     counts, spent = card["counts"], card["spent"]
     usd = f" for {show.dollars(spent['usd'])}" if planned.teachers else ""
     show.line(f"wrote {planned.folder}: {counts['kept']:,} traces{usd}", "bold green")

@@ -36,10 +36,13 @@ from toasterft.endpoint import (
     EndpointRefused,
     Purse,
     Request,
+    Service,
     SpendCapReached,
+    api_key,
 )
 from toasterft.errors import CapReached, DataError, Interrupted, RunFailed, ToasterError, UserError
 from toasterft.progress import Reporter
+from toasterft.scoring import robust
 
 LEDGER = "answers.ledger"
 # Rows of each held-out split that go along; `eval_limit` of a training is 200 by default.
@@ -106,7 +109,10 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
         Interrupted: Ctrl-C or SIGTERM, likewise.
         RunFailed: the endpoint stopped answering, or nothing survived.
     """
+    for service in (*plan.teachers, *plan.judges):
+        api_key(service)  # before anything is written
     began = time.time()
+    apart = held_out(plan.data_name, plan.seed, HELD_OUT_ROWS)
     fresh = not plan.folder.exists()
     card = _opened(plan)
     build = Build(plan)
@@ -126,9 +132,7 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
                 shutil.rmtree(plan.folder, ignore_errors=True)
             raise build.ended
         card |= _summary(build, purse, expected, card, time.time() - began)
-        shelf.write(
-            plan.folder, card, build.kept, build.others, held_out(plan.data_name, plan.seed, HELD_OUT_ROWS)
-        )
+        shelf.write(plan.folder, card, build.kept, build.others, apart)
     finally:
         report.done()
         purse.close()
@@ -144,19 +148,21 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
 async def _ask_all(build: Build, purse: Purse, report: Reporter) -> None:
     """Keep `concurrency` rows on their way until there are enough, the rows end, or something stops it."""
     plan = build.plan
-    built: dict[str, Endpoint] = {}
+    built: dict[tuple[str, str], Endpoint] = {}
 
-    def opened(names: tuple[Any, ...]) -> tuple[Endpoint, ...]:
-        for service in names:
-            if service.name not in built:
-                built[service.name] = Endpoint(service, purse, concurrency=plan.concurrency)
-        return tuple(built[service.name] for service in names)
+    def opened(services: tuple[Service, ...]) -> tuple[Endpoint, ...]:
+        """One endpoint per model, whether it writes, judges, or both."""
+        keys = [(service.base_url, service.model_id) for service in services]
+        for key, service in zip(keys, services):
+            if key not in built:
+                built[key] = Endpoint(service, purse, concurrency=plan.concurrency)
+        return tuple(built[key] for key in keys)
 
     writers, judges = opened(plan.teachers), opened(plan.judges)
     panel = jury.Panel(writers, judges, plan.style, plan.temperature, plan.max_tokens) if judges else None
     rows = iter(enumerate(shuffled(plan.data, plan.seed)))
     began, replayed = time.monotonic(), purse.paid_usd
-    waiting: dict[asyncio.Task[Outcome], int] = {}
+    waiting: dict[asyncio.Task[Outcome], tuple[int, Example]] = {}
 
     def start() -> None:
         while build.ended is None and len(waiting) < plan.concurrency:
@@ -167,14 +173,14 @@ async def _ask_all(build: Build, purse: Purse, report: Reporter) -> None:
                 return
             example = plan.data.examples[row]
             work = _judged(panel, example) if panel else _asked(writers[0], plan, example)
-            waiting[asyncio.ensure_future(work)] = place
+            waiting[asyncio.ensure_future(work)] = (place, example)
 
     with _stopping(build):
         start()
         while waiting:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                _settle(build, waiting.pop(task), task)
+                _settle(build, *waiting.pop(task), task)
             kept, seconds = len(build.kept), time.monotonic() - began
             share = kept / plan.n
             report.advance(
@@ -197,13 +203,15 @@ def _projected(usd: float, share: float) -> float:
     return usd / share if share else usd
 
 
-def _settle(build: Build, place: int, task: asyncio.Task[Outcome]) -> None:
+def _settle(build: Build, place: int, example: Example, task: asyncio.Task[Outcome]) -> None:
     """Book one row, or the reason for which no further ones are started."""
     try:
         outcome = task.result()
     except (EndpointRefused, SpendCapReached) as problem:
         build.ended = build.ended or problem
         return
+    except DataError as problem:
+        outcome = Outcome(example, "picture", detail=problem.what)
     build.outcomes[place] = outcome
     if outcome.reason == "endpoint" and outcome.detail == "down":
         build.ended = build.ended or RunFailed(
@@ -276,7 +284,7 @@ def _by_rule(plan: Plan, example: Example) -> Outcome:
         return Outcome(example, reason, "rules")
     trace = written.structured if plan.style.headings else written.simplified
     tokens = filters.trace_tokens(trace)
-    if plan.blind and not filters.robust(written.answer, example.answer):
+    if plan.blind and not robust(written.answer, example.answer):
         return Outcome(example, "answer", "rules", trace, f"{written.answer} is not {example.answer}")
     if tokens > plan.style.max_trace_tokens:
         detail = f"{tokens} tokens of {plan.style.max_trace_tokens}"
@@ -362,7 +370,7 @@ def _summary(
     }
 
 
-def _price(service: Any) -> dict[str, Any]:
+def _price(service: Service) -> dict[str, Any]:
     price = service.price
     return {
         "teacher": service.name,

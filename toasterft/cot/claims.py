@@ -145,15 +145,14 @@ def _gaps(table: Table, asked: Asked, rows: Sequence[tuple[str, Cell | None, Cel
 
 def always(table: Table, asked: Asked) -> Iterator[Term]:
     """ "Is A always above B": two series compared label by label; both ways where neither is named first."""
-    if not re.search(r"\balways\b", asked.text, re.IGNORECASE):
+    if len(table.series) < 2 or not re.search(r"\balways\b", asked.text, re.IGNORECASE):
         return
     text = asked.text.lower()
     ranked = sorted(table.series, key=lambda series: -asked.mention(series))[:2]
     named_first = sorted(ranked, key=lambda series: text.find(series.lower()))
-    orders = [named_first] if all(series.lower() in text for series in ranked) else [ranked, ranked[::-1]]
-    for order in orders:
-        if len(order) == 2:
-            yield from _throughout(table, order[0], order[1], below=BELOW.search(text) is not None)
+    both_named = all(series.lower() in text for series in ranked)
+    for first, second in [named_first] if both_named else permutations(ranked):
+        yield from _throughout(table, first, second, below=BELOW.search(text) is not None)
 
 
 def _throughout(table: Table, first: str, second: str, *, below: bool) -> Iterator[Term]:
@@ -167,6 +166,8 @@ def _throughout(table: Table, first: str, second: str, *, below: bool) -> Iterat
 def rivals(table: Table, asked: Asked) -> Iterator[Term]:
     """ "Do more people A or B": the series that is larger at every label."""
     if not re.search(r"\bmore\b.*\bor\b", asked.text, re.IGNORECASE):
+        return
+    if len(table.series) < 2:
         return
     for first, second in permutations(sorted(table.series, key=lambda series: -asked.mention(series))[:2]):
         full = _both(table, first, second)

@@ -35,6 +35,7 @@ from toasterft.cot.words import Asked
 
 # Without the answer only pairs of the best named points are tried.
 BLIND_POINTS = 12
+FULLY_NAMED = 0.95
 RANKS = ("", "second ", "third ", "fourth ", "fifth ")
 
 # --- points: one number each -----------------------------------------------------------------
@@ -101,8 +102,8 @@ def middles(found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
         if "median" in asked.operations:
             half, used = len(values) // 2, frozenset({"median"})
             if len(values) % 2:
-                steps = (order, f"The middle is {shown(values[half])}.")
-                yield Term(values[half], scope.cells, steps, back, scope.fit, used)
+                middle = f"The middle is {shown(values[half])}."
+                yield Term(values[half], scope.cells, (order, middle), back, scope.fit, used)
             else:
                 low, high = values[half - 1], values[half]
                 total, steps = averaged((low, high))
@@ -111,8 +112,8 @@ def middles(found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
         if "mode" in asked.operations:
             (value, times), *others = Counter(values).most_common(2)
             if times > 1 and (not others or others[0][1] < times):
-                steps = (order, f"{shown(value)} occurs {times} times, more often than any other.")
-                yield Term(value, scope.cells, steps, back, scope.fit, frozenset({"mode"}))
+                most = f"{shown(value)} occurs {times} times, more often than any other."
+                yield Term(value, scope.cells, (order, most), back, scope.fit, frozenset({"mode"}))
 
 
 # --- sets: several numbers made into one -----------------------------------------------------
@@ -122,7 +123,9 @@ def groups(table: Table, found: Sequence[Scope], asked: Asked) -> Iterator[Term]
     """Sets of cells that an operation may run over; their `value` means nothing yet."""
     none = Fraction(0)
     for scope in found:
-        yield Term(none, scope.cells, fit=scope.fit)
+        # Of two sets that fit alike, the one whose members are named as well.
+        said = sum(asked.mention(scope.tell(cell)) for cell in scope.cells) / len(scope.cells)
+        yield Term(none, scope.cells, fit=scope.fit + 0.2 * said)
         for word in ("largest", "smallest"):
             if asked.amount and word in asked.operations and asked.amount <= len(scope.cells):
                 yield _some(scope, asked.amount, word)
@@ -256,6 +259,10 @@ def pairs(points: Sequence[Term], asked: Asked, wanted: frozenset[Fraction] | No
         return
     if wanted is None:
         points = sorted(points, key=lambda term: -term.fit)[:BLIND_POINTS]
+    exactly = [term for term in points if not term.used and term.fit >= FULLY_NAMED]
+    if len(exactly) == 2:
+        # Two cells that the question names in full are the two it means.
+        points = [term for term in points if term.used or term in exactly]
     by_value: dict[Fraction, list[Term]] = {}
     for term in points:
         by_value.setdefault(term.value, []).append(term)

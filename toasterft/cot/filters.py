@@ -4,7 +4,7 @@ Reasons, in the order in which they are looked for:
 
     tags        no `<think>…</think><answer>…</answer>`, or nothing in one of them
     headings    a structured trace without its six headings in order
-    answer      the answer, or what the trace itself calls the answer, is not the gold one
+    answer      the answer is not the gold one; last of all, what the trace itself calls the answer is not
     length      longer than the style allows
     leak        it speaks of an answer that was given, or of the instructions
     arithmetic  a calculation in it does not hold
@@ -26,39 +26,42 @@ from toasterft.recipe import Prompt
 from toasterft.scoring import robust
 
 Reason = Literal["tags", "headings", "answer", "length", "leak", "arithmetic", "language"]
-REASONS: tuple[Reason, ...] = ("tags", "headings", "answer", "length", "leak", "arithmetic", "language")
 TAGS = Prompt()  # the tags that prompts ask for are the recipe's own defaults
 
-_ANSWER = r"(?:answer|solution|result)"
 _SAID = r"(?:provided|given|supplied|stated|specified)"
+_IS = r"(?:is|was|has been|being|I(?:'m| am| was)?)"
 _SHOWN = r"(?:chart|graph|figure|image|picture|plot|table|legend|diagram|axis|data|title|bars?|above)"
+_BY = r"(?:according to|based on|consistent with|match(?:es|ing)?|given|aligns? with|agrees? with)"
+_TRUE = r"(?:correct|gold|ground[- ]truth|expected|reference|known|target|desired|intended)"
 # Held against 603 published ChartQA traces, so that what only the chart gives ("the value given on the axis",
 # "the provided chart") passes.
 LEAKS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"\b{_SAID}\s+(?:correct\s+|final\s+|gold\s+)?(?:answer|solution)\b",
-        rf"\b(?:answer|solution)\s+(?:that\s+)?(?:is|was|has been|being|I(?:'m| am| was)?)?\s*{_SAID}\b(?!\s+(?:in|by|on|at|as)\s+(?:the\s+)?{_SHOWN})",
+        rf"\b(?:answer|solution)\s+(?:that\s+)?{_IS}?\s*{_SAID}\b(?!\s+(?:in|by|on|at|as)\s+(?:the\s+)?{_SHOWN})",
         rf"\bas\s+{_SAID}\b(?!\s+(?:in|by|on|at|above|under|below)\b)",
-        rf"\b(?:according to|based on|consistent with|given|from|match(?:es|ing)?|with|per)\s+the\s+(?:\w+\s+)?{_ANSWER}\s+(?:given|provided|above|key)\b",
-        r"\b(?:according to|based on|consistent with|match(?:es|ing)?|given|aligns? with|agrees? with)\s+the\s+(?:\w+\s+)?answer\b",
-        r"\bthe\s+(?:correct|gold|ground[- ]truth|expected|reference|known|target|desired|intended)\s+(?:\w+\s+)?answer\b",
+        rf"\b(?:{_BY}|from|with|per)\s+the\s+(?:\w+\s+)?(?:solution|result)\s+(?:given|provided|above|key)\b",
+        rf"\b{_BY}\s+the\s+(?:\w+\s+)?answer\b",
+        rf"\bthe\s+{_TRUE}\s+(?:\w+\s+)?answer\b",
         r"\banswer\s+key\b|\bground[- ]truth\b",
-        r"\b(?:we|I)\s+(?:are|were|am|was|have been)\s+(?:told|given|provided|asked to (?:justify|explain))\b(?!\s+with\b)",
+        r"\b(?:we|I)\s+(?:are|were|am|was|have been)\s+(?:told|given|provided)\b(?!\s+with\b)",
+        r"\basked to (?:justify|explain)\b",
         r"\b(?:since|because|knowing(?: that)?)\s+the\s+(?:\w+\s+)?answer\s+(?:is|must|should|has)\b",
         r"\bthe\s+(?:prompt|instructions?|user|task)\s+(?:says?|states?|gives?|gave|provides?|provided|specif\w+)\b",
         r"\bas an AI\b|\blanguage model\b",
     )
 )
 _STATED = re.compile(
-    r"\b(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|would be|=)\s*(?!(?:based|found|shown|derived|obtained|read)\b)(?P<answer>[^\n]+?)\s*(?:[.;!](?=\s|$)|$)",
+    r"\b(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|would be|=)\s*"
+    r"(?!(?:based|found|shown|derived|obtained|read)\b)(?P<answer>[^\n]+?)\s*(?:[.;!](?=\s|$)|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _HEADING_MARKS = re.compile(r"^[\s*#>-]*(?P<name>[A-Z][A-Za-z ]+?)[\s*]*:[\s*]*", re.MULTILINE)
 # Words that hardly any English sentence of some length goes without, and other languages do.
-_SMALL_WORDS = frozenset(
-    "the is of and in to are so that for from with which this by it was than has have while there both its be "
-    "their not most more less at as into would between".split()
+_SMALL_WORDS = re.compile(
+    "the|is|of|and|in|to|are|so|that|for|from|with|which|this|by|it|was|than|has|have|while|there|"
+    "both|its|be|their|not|most|more|less|at|as|into|would|between"
 )
 _LEAST_LATIN, _LEAST_SMALL_WORDS, _WORDS_TO_TELL = 0.9, 0.05, 12
 _SENTENCE = re.compile(r"[.!?](?=\s+[A-Z\d<]|\s*$)")
@@ -130,7 +133,7 @@ def english(text: str) -> bool:
     words = re.findall(r"[a-z']+", text.lower())
     if len(words) < _WORDS_TO_TELL:
         return True
-    return sum(word in _SMALL_WORDS for word in words) / len(words) >= _LEAST_SMALL_WORDS
+    return sum(bool(_SMALL_WORDS.fullmatch(word)) for word in words) / len(words) >= _LEAST_SMALL_WORDS
 
 
 def tidy_headings(text: str, headings: tuple[str, ...]) -> str:

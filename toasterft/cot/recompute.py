@@ -105,8 +105,8 @@ class _Reader:
             short = (abs(said) - abs(goal)) * 10**decimals  # rounded, or cut off
             right = -1 <= 2 * short < 2 and said * goal >= 0 if decimals else said == goal
         elif answer.startswith("[") and not isinstance(said, str):
-            wanted = [_number(part) for part in answer.strip("[]").split(",")]
-            right = wanted == list(self.stated.values())[-len(wanted) :]
+            numbers = [_number(part) for part in answer.strip("[]").split(",")]
+            right = numbers == list(self.stated.values())[-len(numbers) :]
         elif " = " in answer:
             # The whole chart read out: every reading, and no other.
             pairs = [part.rpartition(" = ") for part in answer.split(", ")]

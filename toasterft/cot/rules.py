@@ -86,11 +86,12 @@ def _seen(table: Table, asked: Asked, answer: str, found: Sequence[Term]) -> Ter
     lone = [term for term in found if len(term.readings) == 1 and not term.used and not term.only_name]
     # "The median income in 2014" is read off at 2014, whatever the curve is called.
     seen = max(lone, key=lambda term: (term.fit, len(term.readings[0].label)), default=None)
-    if seen is not None and len({term.readings[0].series for term in lone}) == 1:
-        # Names that were read off in two pieces carry their value twice: the longer piece is taken.
-        if asked.surely <= {"largest", "smallest"} or seen.fit >= NAMED:
-            return seen
-    if asked.surely <= {"largest", "smallest"}:
+    only_the_picture = asked.surely <= {"largest", "smallest"}
+    # Names that were read off in two pieces carry their value twice: the longer piece is taken.
+    of_one_series = len({term.readings[0].series for term in lone}) == 1
+    if seen is not None and of_one_series and (only_the_picture or seen.fit >= NAMED):
+        return seen
+    if only_the_picture:
         return next(iter(claims.legends(table, asked, answer.strip())), None)
     return None
 
@@ -163,11 +164,7 @@ def _meant(term: Term, asked: Asked) -> bool:
     if asked.surely - term.used:
         return False
     perhaps = term.used & CALCULATIONS - asked.surely
-    return (
-        not perhaps
-        or term.picks in YES_NO
-        or (len(perhaps) == 1 and (term.fit >= WELL_NAMED or not term.free))
-    )
+    return not perhaps or term.only_name or (len(perhaps) == 1 and (term.fit >= WELL_NAMED or not term.free))
 
 
 # --- yes and no ------------------------------------------------------------------------------
@@ -178,6 +175,7 @@ _EQUAL = r"equals?(?: to)?|same|similar|exactly"
 _YES_NO_QUESTION = re.compile(
     r"(?:^|[,.]|\band\b)\W*(?:is|are|was|were|do|does|did|has|have|can|will)\b", re.IGNORECASE
 )
+_ONLY_ASKS = re.compile(r"\W*(?:is|are|was|were|do|does|did)\W+(?:there\W*)?", re.IGNORECASE)
 _AMOUNT = re.compile(r"\b(?!(?:19|20)\d\d\b)\d[\d.,]*%?")
 _BETWEEN = re.compile(
     rf"\b(?:(?P<greater>{_GREATER})|(?P<smaller>{_SMALLER})|(?P<equal>{_EQUAL}))\b(?:\s+(?:than|then|to|as))?",
@@ -193,10 +191,7 @@ def _compared(table: Table, question: str, asked: Asked) -> list[Term]:
     if out:
         return out
     for found in _BETWEEN.finditer(question):
-        left, right = (
-            replace(asked, text=text, _known={})
-            for text in (question[: found.start()], question[found.end() :])
-        )
+        left, right = (replace(asked, text=text, _known={}) for text in _halves(question, found))
         sign = next(name for name in ("greater", "smaller", "equal") if found[name])
         out += [
             verdict
@@ -213,6 +208,20 @@ def _compared(table: Table, question: str, asked: Asked) -> list[Term]:
             if (verdict := _verdict(first, number, "equal")) is not None
         ]
     return out
+
+
+def _halves(question: str, found: re.Match[str]) -> tuple[str, str]:
+    """What is compared with what: the text before and after the comparing word, as a rule."""
+    before, after = question[: found.start()], question[found.end() :]
+    than = re.search(r"\btha?[en]\b", after, re.IGNORECASE)
+    if than and _ONLY_ASKS.fullmatch(before):
+        # "Are there more A than B"
+        return after[: than.start()], after[than.end() :]
+    if found["equal"] and not re.search(r"\w", after):
+        # "Are A and B equal"
+        first, _, second = before.partition(" and ")
+        return first, second
+    return before, after
 
 
 def _side(table: Table, asked: Asked) -> list[Term]:

@@ -43,11 +43,6 @@ def without(rationale: str, answer: str) -> str:
     return text if len(_WORD.findall(text.replace(BLANK, ""))) >= LEAST_WORDS else ""
 
 
-def holds(text: str, answer: str) -> bool:
-    """Whether the answer, or a near-literal restatement, still stands in a text."""
-    return _blanked(text, answer) != text
-
-
 def _blanked(sentence: str, answer: str) -> str:
     answer = answer.strip()
     sentence = _literal(answer).sub(BLANK, sentence)

@@ -17,17 +17,7 @@ MOST_READINGS = 26  # a longer list is no trace for a small model
 
 ABOVE = re.compile(r"\b(?:above|over|more|greater|higher|larger|exceeds?|at least)\b", re.IGNORECASE)
 BELOW = re.compile(r"\b(?:below|under|less|fewer|smaller|lower)\b", re.IGNORECASE)
-SIDES:
-                if words is None or words.search(asked.text):
-                    yield _counted(scope, limit, side, test, used)
-
-
-# "How many have the same value", "how many of the lines cross": not all of them are meant.
-_SAME = re.compile(r"\b(?:same|equal|times|more|less|than|occur\w*|cross\w*)\b", re.IGNORECASE)
-_MEET = re.compile(r"\b(?:same|equal|merge\w*|cross\w*|meet|met|closest)\b", re.IGNORECASE)
-_STANDS_FOR = re.compile(
-    r"\b(?:represent\w*|denot\w*|indicat\w*|stands?|shown?|shows|says?|mean|present|colou?r)\b", re.IGNORECASE
-)
+# What "above", "below" and no such word make of a number in the question.
 SIDES: tuple[tuple[re.Pattern[str] | None, str, Callable[[Fraction, Fraction], bool]], ...] = (
     (ABOVE, "Above", lambda value, limit: value > limit),
     (BELOW, "Below", lambda value, limit: value < limit),

@@ -58,19 +58,26 @@ ORDINALS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5}
 AMOUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "2": 2, "3": 3, "4": 4}
 _NUMBERS = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-]|\.\d)")
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
-_EMPTY = frozenset(
-    "a an and are as at be by did do does for from had has have how in is it many much of on or that the their "
-    "there they this to was were what what's which who whose will with".split()
+_EMPTY = re.compile(
+    "a|an|and|are|as|at|be|by|did|do|does|for|from|had|has|have|how|in|is|it|many|much|of|on|or|that|"
+    "the|their|there|they|this|to|was|were|what|what's|which|who|whose|will|with"
 )
 _END = re.compile(r"\b(?:(rightmost|latest|last|most recent)|leftmost|earliest|first)\b", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)\d\d")
 SAME_WORD = 0.84  # similarity of two spellings; the names in ChartQA's tables were read off pictures
 
 
+LONG_ENOUGH = 6  # letters of a name that are not found in other words by chance
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
 def tokens(text: str) -> list[str]:
     """Lower-case words that carry meaning; all words where none does."""
     words = _WORD.findall(text.lower())
-    return [word for word in words if word not in _EMPTY] or words
+    return [word for word in words if not _EMPTY.fullmatch(word)] or words
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,10 @@ class Asked:
     @cached_property
     def words(self) -> list[str]:
         return tokens(self.text)
+
+    @cached_property
+    def letters(self) -> str:
+        return _squeezed(self.text)
 
     @cached_property
     def operations(self) -> frozenset[str]:
@@ -149,6 +160,10 @@ class Asked:
             wanted = tokens(name)
             said = sum(len(word) for word in wanted if self._says(word))
             total = sum(map(len, wanted))
+            # "Re publican": names that were read off in pieces.
+            letters = _squeezed(name)
+            if len(letters) >= LONG_ENOUGH and letters in self.letters:
+                said = total
             exact = 0.05 if name.lower() in self.text.lower() else 0.0
             self._known[name] = said / total + exact if total else 0.0
         return self._known[name]

@@ -25,6 +25,7 @@ from toasterft.endpoint.wire import (
     Request,
     Service,
     SpendCapReached,
+    api_key,
     given,
     with_price,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Request",
     "Service",
     "SpendCapReached",
+    "api_key",
     "given",
     "with_price",
 ]

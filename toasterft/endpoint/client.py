@@ -6,7 +6,6 @@ import asyncio
 import email.utils
 import json
 import math
-import os
 import random
 import re
 import time
@@ -17,7 +16,15 @@ from typing import Any
 from toasterft import places
 from toasterft.data.survey import CHARACTERS_PER_TOKEN
 from toasterft.endpoint.purse import Purse
-from toasterft.endpoint.wire import Answer, EndpointError, EndpointRefused, FailureKind, Request, Service
+from toasterft.endpoint.wire import (
+    Answer,
+    EndpointError,
+    EndpointRefused,
+    FailureKind,
+    Request,
+    Service,
+    api_key,
+)
 from toasterft.errors import UserError
 
 # A server that asks for more patience than this is not waited for.
@@ -82,8 +89,7 @@ class Endpoint:
         self.first_wait_seconds = first_wait_seconds
         self.failures: dict[str, int] = {}
         """Requests that failed for good, by kind."""
-        self.answered = self.remembered = 0
-        self._key = _api_key(service)
+        self._key = api_key(service)
         self._cache = places.cache_dir() / "answers" if cache else None
         self._slots = asyncio.Semaphore(concurrency)
         self._flying: dict[str, asyncio.Task[Answer]] = {}
@@ -107,7 +113,6 @@ class Endpoint:
         key = request.key(self.service)
         known = self._known(key)
         if known is not None:
-            self.remembered += 1
             return known
         if key not in self._flying:
             task = asyncio.ensure_future(self._fetch(key, request))
@@ -160,7 +165,6 @@ class Endpoint:
                     raise self._error(failed) from None
                 await asyncio.sleep(wait)
             else:
-                self.answered += 1
                 self._failed_in_a_row = 0
                 self._remember(key, answer)
                 return answer
@@ -334,21 +338,6 @@ class Endpoint:
         if self._key:
             text = text.replace(self._key, "***")
         return re.sub(r"\b(?:sk-|AIza|key-|hf_)[\w*.-]{4,}|(?<=Bearer )\S+", "***", text)[:300]
-
-
-def _api_key(service: Service) -> str | None:
-    if service.api_key_env is None:
-        return None
-    key = os.environ.get(service.api_key_env, "").strip()
-    if not key:
-        raise EndpointRefused(
-            f"no key for {service.name}",
-            kind="refused",
-            where=service.api_key_env,
-            why="this environment variable is not set",
-            next_step=f"export {service.api_key_env}=…, or name another variable with --api-key-env",
-        )
-    return key
 
 
 def _said(error: Any) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -156,6 +157,26 @@ def data_url(image: ImageRef) -> str:
         image.open().save(buffer, format="PNG")
         data, mime = buffer.getvalue(), "image/png"
     return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+def api_key(service: Service) -> str | None:
+    """The key in the environment; None for a service that wants none.
+
+    Raises:
+        EndpointRefused: the variable is not set.
+    """
+    if service.api_key_env is None:
+        return None
+    key = os.environ.get(service.api_key_env, "").strip()
+    if not key:
+        raise EndpointRefused(
+            f"no key for {service.name}",
+            kind="refused",
+            where=service.api_key_env,
+            why="this environment variable is not set",
+            next_step=f"export {service.api_key_env}=…, or name another variable with --api-key-env",
+        )
+    return key
 
 
 def given(

@@ -507,6 +507,10 @@ def _optimizers(loaded: Loaded, learned: list[torch.nn.Parameter], optim: str) -
     """What transformers' Trainer makes of `optim`; pages cannot be had on `meta`."""
     if optim == "adamw_torch":
         return [torch.optim.AdamW(learned, foreach=True)]
+    # Overrides are kept by id() and outlive their parameters: a new one may have inherited an old one's.
+    overrides = bitsandbytes.optim.GlobalOptimManager.get_instance().pid2config
+    for weight in learned:
+        overrides.pop(id(weight), None)
     # transformers keeps 32-bit states for embeddings.
     embedded = {
         id(weight)
