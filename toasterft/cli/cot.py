@@ -160,7 +160,7 @@ def _show_plan(planned: Plan, expected: Expected, today: datetime.date) -> None:
     for role, services in (("teacher", planned.teachers), ("judge", planned.judges)):
         for service in services:
             price = service.price
-            flag = price.flag(today)
+            flag = None if price.status == "given" else price.flag(today)
             rows.append(
                 (
                     role,

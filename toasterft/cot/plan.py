@@ -88,14 +88,14 @@ def expect(plan: Plan) -> Expected:
     sizes = survey.measure(plan.data.examples, Prompt(), None)
     trace = TRACE_TOKENS.get(plan.style.name, CUSTOM_TRACE_TOKENS)
     parts = [
-        _bill(sizes, plan.n, service, extra=0, written=trace + _answer_tokens(sizes))
+        _bill(plan, sizes, service, extra=0, written=trace + _answer_tokens(sizes))
         for service in plan.teachers
     ]
     requests = plan.n * len(plan.teachers)
     for writer in plan.teachers:
         for judge in plan.judges:
             if judge.model_id != writer.model_id:
-                parts.append(_bill(sizes, plan.n, judge, extra=trace, written=VERDICT_TOKENS / 2))
+                parts.append(_bill(plan, sizes, judge, extra=trace, written=VERDICT_TOKENS / 2))
                 requests += plan.n
     return Expected(requests, Spread.sum(parts))
 
@@ -146,7 +146,13 @@ def _who(service: Service) -> dict[str, str]:
     return {"name": service.name, "endpoint": service.base_url, "model_id": service.model_id}
 
 
-def _bill(sizes: Sizes, rows: int, service: Service, *, extra: float, written: float) -> Spread:
+def _bill(plan: Plan, sizes: Sizes, service: Service, *, extra: float, written: float) -> Spread:
+    """Dollars of one request per trace wanted, and of those that are asked again.
+
+    Args:
+        extra: text tokens beside question and instructions.
+        written: output tokens that are kept; thinking comes on top, and `max_tokens` ends both.
+    """
     count = sum(sizes.rows.values())
     prompt = sum(times * row.prompt_tokens for row, times in sizes.rows.items()) / count
     images = sum(
@@ -154,8 +160,16 @@ def _bill(sizes: Sizes, rows: int, service: Service, *, extra: float, written: f
         for row, times in sizes.rows.items()
         for size in row.images_px
     )
-    return money.of_api(
-        rows, money.INSTRUCTION_TOKENS + prompt + extra, images / count, written, service.price
+    read = money.INSTRUCTION_TOKENS + prompt + extra + images / count
+
+    def usd(thinking: float, requests: float) -> float:
+        return plan.n * requests * service.usd(read, min(plan.max_tokens, written + thinking))
+
+    thinking, requests = money.THINKING_TOKENS, money.REQUESTS_PER_ROW
+    return Spread(
+        usd(thinking.low, requests.low),
+        usd(thinking.likely, requests.likely),
+        usd(thinking.high, requests.high),
     )
 
 

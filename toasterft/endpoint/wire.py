@@ -215,6 +215,7 @@ def with_price(service: Service, input_usd: float | None, output_usd: float | No
         input_usd_per_mtok=service.price.input_usd_per_mtok if input_usd is None else input_usd,
         output_usd_per_mtok=service.price.output_usd_per_mtok if output_usd is None else output_usd,
         source="given on the command line",
+        status="given",
         as_of=None,
         later=None,
     )

@@ -507,10 +507,9 @@ def _optimizers(loaded: Loaded, learned: list[torch.nn.Parameter], optim: str) -
     """What transformers' Trainer makes of `optim`; pages cannot be had on `meta`."""
     if optim == "adamw_torch":
         return [torch.optim.AdamW(learned, foreach=True)]
-    # Overrides are kept by id() and outlive their parameters: a new one may have inherited an old one's.
-    overrides = bitsandbytes.optim.GlobalOptimManager.get_instance().pid2config
-    for weight in learned:
-        overrides.pop(id(weight), None)
+    # Overrides are kept by a parameter's place in its optimizer, for the whole process: without this the next
+    # optimizer would inherit those of the last (bitsandbytes 0.50.2, `GlobalOptimManager.index2config`).
+    bitsandbytes.optim.GlobalOptimManager.get_instance().initialize()
     # transformers keeps 32-bit states for embeddings.
     embedded = {
         id(weight)
