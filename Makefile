@@ -1,5 +1,7 @@
 # Everything a newcomer needs: `make demo`, then `make test`. Both set themselves up.
 PYTHON ?= python3
+# Threads that spin while they wait slow everything else on a shared machine down, several times over.
+export OMP_WAIT_POLICY ?= passive
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
