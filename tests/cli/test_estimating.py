@@ -276,4 +276,6 @@ def test_a_plan_is_replayed_on_the_meta_device(run_cli, tiny_model, charts_folde
     assert set(found) == {"encode", "train", "rollout"}
     for phase in ("train", "rollout"):
         assert found[phase]["closed_form_bytes"] == pytest.approx(found[phase]["simulated_bytes"], rel=0.25)
-    assert run_cli("estimate", "eval", "--model", tiny_model(), "--data", charts_folder, "--simulate").code == 2
+    assert (
+        run_cli("estimate", "eval", "--model", tiny_model(), "--data", charts_folder, "--simulate").code == 2
+    )
