@@ -114,7 +114,9 @@ def told(found: Outcome) -> dict[str, Any]:
     base = {row["id"]: row for row in found.base.samples()}
     rows = found.scores[last].samples()
     # Right to the letter: a number within the scorer's 5 % would be a poor thing to show.
-    gained = [row for row in rows if row["answer"] == row["gold"] and not base[row["id"]]["correct"]["robust"]]
+    gained = [
+        row for row in rows if row["answer"] == row["gold"] and not base[row["id"]]["correct"]["robust"]
+    ]
     row = next((row for row in gained if row["kind"] in ("difference", "sum")), (gained or rows)[0])
     return {
         **row,
