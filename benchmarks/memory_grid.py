@@ -1,6 +1,6 @@
 """The closed form of `estimate/memory.py` beside the replay of `methods/simulate.py`: deviations over a grid.
 
-    OMP_NUM_THREADS=1 python benchmarks/memory_grid.py --rows /tmp/memory_grid.jsonl --seconds 60
+    OMP_NUM_THREADS=1 python benchmarks/memory_grid.py --rows memory_grid.jsonl --seconds 60
 
 324 micro-steps of three full-size models on the `meta` device, and a few each of full tuning, 16-bit LoRA, policy
 updates, generation and encoding: about 15 minutes on one CPU core. `--rows` keeps finished ones, and `--seconds` stops
