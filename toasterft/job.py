@@ -83,6 +83,13 @@ def prepare_training(recipe: Trained, runs_dir: Path, *, out: Path | None = None
     counted = plan.survey
     if plan.drops_too_many:
         raise too_many_dropped(counted.over_max_length, counted.rows, counted.longest_tokens, recipe)
+    return _planned(recipe, model, target, plan, runs_dir, out)
+
+
+def _planned(
+    recipe: Trained | Eval, model: ModelRef, target: Target, plan: Plan, runs_dir: Path, out: Path | None
+) -> Job:
+    """A job with its plan held against its target."""
     return Job(
         recipe=recipe,
         model=model,
@@ -90,7 +97,7 @@ def prepare_training(recipe: Trained, runs_dir: Path, *, out: Path | None = None
         target=target,
         runs_dir=runs_dir,
         data_name=Path(recipe.data).stem,
-        survey=counted,
+        survey=plan.survey,
         plan=plan,
         estimate=plan.on(target.gpu, price=recipe.price, today=datetime.date.today()),
         usd_per_hour=_meter_price(recipe, target),
@@ -117,18 +124,7 @@ def prepare_evaluation(recipe: Eval, runs_dir: Path) -> Job:
         data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
         sizes = survey.measure(data.examples, recipe.prompt or Prompt(), _counter(model))
     plan = Plan(replace(model.shape, geometry=_geometry(recipe, model)), recipe, sizes, swappable=False)
-    return Job(
-        recipe=recipe,
-        model=model,
-        engine=choose_engine(recipe.engine, model),
-        target=target,
-        runs_dir=runs_dir,
-        data_name=Path(recipe.data).stem,
-        survey=plan.survey,
-        plan=plan,
-        estimate=plan.on(target.gpu, price=recipe.price, today=datetime.date.today()),
-        usd_per_hour=_meter_price(recipe, target),
-    )
+    return _planned(recipe, model, target, plan, runs_dir, None)
 
 
 def measure(data: str) -> Sizes:

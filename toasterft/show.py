@@ -189,22 +189,7 @@ def plan(job: Job, edges: list[dict[str, Any]]) -> None:
                 style="yellow",
             )
         )
-    if edges:
-        table(
-            ["longest edge", ">tiles", ">tokens/row", ">longest", ">memory", ">time", ">dollars"],
-            [
-                [
-                    f"{row['image_longest_edge']} px",
-                    f"{row['tiles']:.1f}",
-                    f"{row['row_tokens']:.0f}",
-                    f"{row['longest_tokens']:,}",
-                    size(row["peak_bytes"]),
-                    duration(row["seconds"]),
-                    dollars(row["usd"]),
-                ]
-                for row in edges
-            ],
-        )
+    other_sizes(edges)
     out.print(
         Text("rough closed-form plan; unverified on CUDA. Sizes: ", style="dim")
         + Text(survey.provenance, style="dim")
@@ -391,7 +376,7 @@ def _units(row: Estimate) -> str:
     return f"or {units.likely:.1f} ({units.low:.1f}–{units.high:.1f}) compute units on a paid plan"
 
 
-def edges(rows: Sequence[dict[str, Any]]) -> None:
+def other_sizes(rows: Sequence[dict[str, Any]]) -> None:
     """The same run at other image sizes."""
     if rows:
         table(

@@ -198,7 +198,7 @@ def _estimate(
         show.compared(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
     else:
         show.estimated(chosen, gpu.vram_gb)
-        show.edges(edges)
+        show.other_sizes(edges)
     if simulated is not None:
         show.simulated(simulated)
     show.rungs(ways, gpu.name)
