@@ -41,3 +41,21 @@ def test_sft_eval_and_ask_read_all_their_fields(read, tiny_model, charts_folder,
     # `ask` has one question: nothing to limit, and nothing to encode in bulk but itself.
     unread["Ask"] -= {"limit"}
     assert not any(unread.values()), unread
+
+
+def test_policy_methods_read_all_their_fields(read, tiny_model, charts_folder, run_cli, quick):
+    for method in ("grpo", "dyme"):
+        done = run_cli(
+            method, "--model", tiny_model(), "--data", charts_folder, "--json", *quick, "num_generations=4",
+            "num_iterations=2", "until=reward >= 100",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+    for name in ("Grpo", "Dyme"):
+        unread = set(getattr(recipe, name).model_fields) - read.get(name, set())
+        assert not unread, (name, unread)
+
+
+def test_pretraining_reads_all_its_fields(read, run_cli, tmp_path):
+    small = ("max_steps=1", "per_device_train_batch_size=2", "warmup_steps=0", "seeing=0")
+    assert run_cli("charts", "pretrain", *small, "--out", tmp_path / "tiny", "--quiet").code == 0
+    assert not set(recipe.Pretrain.model_fields) - read["Pretrain"]

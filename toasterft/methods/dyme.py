@@ -55,7 +55,7 @@ class DymeTrainer(PolicyTrainer):
                 soft_power=self.dyme.soft_power,
             )
             outcomes.append(decision.outcome)
-            if not decision.explores or not self.dyme.explore:
+            if not self.dyme.explore or not decision.explores:
                 group.advantage = torch.zeros_like(group.advantage)
             if decision.target_row is not None and self.dyme.memorise:
                 self._memorise(group, decision.target_row, decision.target_weight)
