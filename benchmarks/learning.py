@@ -241,7 +241,7 @@ def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown(study: str, result: dict[str, Any]) -> str:
     lines = [
         f"# learning: {study}", "",
-        f"toast-tiny, {result['seeds']} seeds, {result['questions']} questions each;",
+        f"toast-tiny, {result['seeds']} seed(s), at most {result['questions']} questions each;",
         f"`python benchmarks/learning.py {study}`.", "",
         "| cell | split | accuracy (95 %) | per seed | form kept | tokens | seconds |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
