@@ -75,7 +75,8 @@ class Bench:
         if not (folder / "card.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             charts.write_dataset(
-                folder, n=200 if held_out else self.charts, splits=(0, 0, 1) if held_out else (0.8, 0.1, 0.1), seed=self.seed + (10_000 if held_out else 0),
+                folder, n=200 if held_out else self.charts,
+                splits=(0, 0, 1) if held_out else (0.8, 0.1, 0.1), seed=self.seed + (10_000 if held_out else 0),
                 difficulty=difficulty, style=style, kinds=REASONING, per_chart=3,
             )  # fmt: skip
         return folder
