@@ -215,3 +215,10 @@ def test_damaged_images_are_named(tmp_path):
         with pytest.raises(DataError, match=says) as caught:
             ImageRef(name, tmp_path / name).open()
         assert name in str(caught.value)
+
+
+def test_an_empty_split_is_no_split(tmp_path):
+    (tmp_path / "train.jsonl").write_text(json.dumps({"question": "q", "answer": "a"}) + "\n")
+    (tmp_path / "validation.jsonl").write_text("")
+    assert not sources.has_split(str(tmp_path), "evaluate")
+    assert len(sources.load(str(tmp_path), purpose="train").examples) == 1

@@ -142,7 +142,9 @@ def _open_path(path: Path) -> dict[str, Reader]:
     }
     named = {split: file for split, file in files.items() if split in SPLITS}
     if named:
-        return {split: _reader(file) for split, file in named.items()}
+        # A split with nothing in it (a few charts have no tenth) is no split.
+        filled = {split: file for split, file in named.items() if file.stat().st_size} or named
+        return {split: _reader(file) for split, file in filled.items()}
     for stem in (*MAIN_FILES, path.name):
         if stem in files:
             return _by_row_split(files[stem])
