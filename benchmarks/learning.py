@@ -2,6 +2,7 @@
 
     python benchmarks/learning.py traces             # simplified or structured, 3k or 7k, --step or not
     python benchmarks/learning.py rates              # learning rate × {QLoRA, 16-bit LoRA, full}
+    python benchmarks/learning.py policy-rates       # learning rate of GRPO from an SFT checkpoint; a tuning seed
     python benchmarks/learning.py grpo               # GRPO from an SFT checkpoint and from the raw base
     python benchmarks/learning.py methods            # SFT, GRPO, two-stage with and without KL, DyME
 
@@ -13,6 +14,7 @@ and `.md`: accuracy (robust scorer) pooled over seeds with Wilson 95 % intervals
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import time
@@ -81,22 +83,32 @@ class Bench:
             )  # fmt: skip
         return folder
 
+    def trained(self, stages: tuple[Stage, ...], model: str, seed: int) -> tuple[str, float]:
+        """The run of the last of some stages, and its seconds; cells that begin alike share what they share."""
+        key = hashlib.sha256(repr((stages, self.seed, self.charts)).encode()).hexdigest()[:12]
+        out, stage = self.work / "stages" / f"{stages[-1].method}-{key}-{seed}", stages[-1]
+        done = out / "seconds.json"
+        if not done.exists():
+            shutil.rmtree(out, ignore_errors=True)
+            flags = {"model": model, "data": str(self.data(stage.data)), "seed": seed, "limit": stage.limit}
+            wanted = recipe.load(stage.method, None, [*COMMON, *stage.settings], flags)
+            began = time.monotonic()
+            run.launch(job.prepare_training(wanted, out.parent, out=out), Silent())
+            done.write_text(json.dumps(time.monotonic() - began))
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        return str(out), float(json.loads(done.read_text()))
+
     def cell(self, cell: Cell, seed: int) -> dict[str, Any]:
         """Train and evaluate, or read what an earlier call measured."""
         folder = self.work / "cells" / f"{cell.name}-{seed}"
         done = folder / "result.json"
         if done.exists():
             return dict(json.loads(done.read_text()))
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         model, seconds = "toast-tiny", 0.0
-        for number, stage in enumerate(cell.stages):
-            flags = {"model": model, "data": str(self.data(stage.data)), "seed": seed, "limit": stage.limit}
-            wanted = recipe.load(stage.method, None, [*COMMON, *stage.settings], flags)
-            began = time.monotonic()
-            made = run.launch(job.prepare_training(wanted, folder, out=folder / f"stage{number}"), Silent())
-            seconds += time.monotonic() - began
-            model = str(made.path)
+        for number in range(len(cell.stages)):
+            model, took = self.trained(cell.stages[: number + 1], model, seed)
+            seconds += took
+        folder.mkdir(parents=True, exist_ok=True)
         scores = {}
         for split in cell.splits:
             for step in cell.steps:
@@ -111,7 +123,6 @@ class Bench:
                 wanted = recipe.load("eval", None, words, flags)
                 found = run.launch(job.prepare_use(wanted, folder, data_name=split), Silent())
                 scores[f"{split}{'+step' if step else ''}"] = found.record["eval"]
-        shutil.rmtree(folder / "stage0" / "checkpoints", ignore_errors=True)
         result = {"cell": cell.name, "seed": seed, "train_seconds": round(seconds, 1), "scores": scores}
         done.write_text(json.dumps(result, indent=1))
         return result
@@ -139,7 +150,7 @@ def rates() -> list[Cell]:
 
 
 def grpo() -> list[Cell]:
-    sft = Stage("sft", (*SFT, "max_steps=60"))
+    sft = Stage("sft", (*SFT, "max_steps=218"))
     policy = Stage("grpo", (*POLICY, "learning_rate=3e-4", "max_steps=120"))
     clip_low = Stage(
         "grpo", (*POLICY, "learning_rate=3e-4", "max_steps=120", "num_iterations=2", "epsilon_high=0.1")
@@ -148,6 +159,18 @@ def grpo() -> list[Cell]:
         Cell("base", ()), Cell("sft", (sft,)), Cell("sft+grpo", (sft, policy)),
         Cell("sft+cliplow", (sft, clip_low)), Cell("grpo", (policy,)),
     ]  # fmt: skip
+
+
+def policy_rates() -> list[Cell]:
+    """What GRPO from an SFT checkpoint can use, on tuning seeds: learning rate, and group size at equal samples."""
+    sft = Stage("sft", (*SFT, "max_steps=218"))
+    cells = [Cell("sft", (sft,))]
+    for rate in ("1e-4", "3e-4", "1e-3", "3e-3"):
+        cells.append(
+            Cell(f"grpo-{rate}", (sft, Stage("grpo", (*POLICY, f"learning_rate={rate}", "max_steps=60"))))
+        )
+    wide = Stage("grpo", (*POLICY, "num_generations=16", "learning_rate=1e-3", "max_steps=60"))
+    return [*cells, Cell("grpo-1e-3-G16", (sft, wide))]
 
 
 def methods() -> list[Cell]:
@@ -168,7 +191,7 @@ def methods() -> list[Cell]:
     return [Cell(name, stages, splits=splits) for name, stages in kinds.items()]
 
 
-STUDIES = {"traces": traces, "rates": rates, "grpo": grpo, "methods": methods}
+STUDIES = {"traces": traces, "rates": rates, "grpo": grpo, "policy-rates": policy_rates, "methods": methods}
 
 
 def main() -> None:
@@ -177,6 +200,7 @@ def main() -> None:
     )
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="tuning takes other seeds than the result")
     parser.add_argument("--work", type=Path, help="where cells are kept between calls")
     parser.add_argument("--data-seed", type=int, default=1)
     parser.add_argument("--charts", type=int, default=3000)
@@ -188,7 +212,8 @@ def main() -> None:
     for cell in STUDIES[given.study]():
         if given.only and cell.name not in given.only:
             continue
-        for seed in range(1 if not cell.stages else given.seeds):
+        first = given.first_seed
+        for seed in range(first, first + (1 if not cell.stages else given.seeds)):
             rows.append(bench.cell(cell, seed))
             told = {
                 name: round(100 * each["scores"]["robust"]["value"], 1)

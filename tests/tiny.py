@@ -74,7 +74,9 @@ def save(model: torch.nn.Module, folder: Path, eos: int, pad: int) -> Path:
     return folder
 
 
-def smolvlm_like(folder: Path, model_type: str, layers: int = 2) -> Path:
+def smolvlm_like(
+    folder: Path, model_type: str, layers: int = 2, text_sizes: dict[str, int] | None = None
+) -> Path:
     special = [
         "<|endoftext|>",
         "<|im_start|>",
@@ -89,7 +91,7 @@ def smolvlm_like(folder: Path, model_type: str, layers: int = 2) -> Path:
     vision = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2)
     vision |= dict(image_size=TILE, patch_size=8)
     text = dict(TEXT, model_type="llama", vocab_size=512, pad_token_id=pad, tie_word_embeddings=False)
-    text |= dict(num_hidden_layers=layers, max_position_embeddings=2048)
+    text |= dict(num_hidden_layers=layers, max_position_embeddings=2048) | (text_sizes or {})
     name = "Idefics3" if model_type == "idefics3" else "SmolVLM"
     config = getattr(transformers, f"{name}Config")(
         text_config=text,

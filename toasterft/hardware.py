@@ -10,6 +10,12 @@ from dataclasses import dataclass
 
 from toasterft import catalog
 
+CPU = "cpu"
+# Float32 rate of a core and bandwidth of all, where nothing was measured. Assumed: AVX2 at 2.5 GHz reaching half its
+# peak; two channels of DDR4. One core of two EPYC machines gave 55 and 95 GFLOP/s in 1,024 x 1,024 products, 2026-11-21.
+CPU_GFLOPS_PER_CORE = 40.0
+CPU_BANDWIDTH_GB_S = 20.0
+
 
 @dataclass(frozen=True)
 class Present:
@@ -43,6 +49,23 @@ def gpu() -> Present | None:
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
+
+
+@functools.cache
+def cpu() -> catalog.Gpu:
+    """This machine's processor and memory in a GPU's terms, for `--gpu cpu`."""
+    import psutil
+
+    cores = psutil.cpu_count(logical=False) or 1
+    return catalog.Gpu(
+        name=CPU,
+        vram_gb=psutil.virtual_memory().total / 1e9,
+        bf16=True,  # slow or not, every CPU computes in it
+        compute_capability=0.0,
+        half_tflops=cores * CPU_GFLOPS_PER_CORE / 1e3,
+        bandwidth_gb_s=CPU_BANDWIDTH_GB_S,
+        source=f"{cores} cores, speed assumed; `toasterft estimate … --measure` measures it",
+    )
 
 
 def has_unsloth() -> bool:

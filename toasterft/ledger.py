@@ -238,6 +238,18 @@ def predicted_and_measured(record: dict[str, Any]) -> dict[str, Any] | None:
         "peak_bytes": {"predicted": planned["vram_bytes"]["peak"], "measured": measured["peak_memory_bytes"]},
         "seconds": {"predicted": planned["seconds"], "measured": measured["seconds"]},
         "usd": {"predicted": planned["usd"], "measured": measured["usd"]},
+        "phases": {
+            name: {
+                "seconds": {"predicted": planned["phase_seconds"][name], "measured": found["seconds"]},
+                "peak_bytes": {
+                    "predicted": planned["phase_bytes"].get(name, {}).get("peak"),
+                    "measured": found["peak_bytes"],
+                },
+            }
+            for name, found in (measured.get("phases") or {}).items()
+            # A resumed run's phases are those of its last process alone.
+            if name in planned["phase_seconds"] and not record.get("resumed_at")
+        },
     }
 
 

@@ -37,8 +37,18 @@ def start(*words, env=None):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "more"), [("sft", ()), ("grpo", POLICY)])
-def test_a_killed_run_resumes_bit_for_bit(method, more, tiny_model, charts_folder, run_cli, homes, tmp_path):
+def many(*values):
+    return pytest.param(*values, marks=pytest.mark.soak)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("method", "more", "kills"),
+    [("sft", (), 3), ("grpo", POLICY, 3), many("sft", (), 50), many("grpo", POLICY, 50)],
+)
+def test_a_killed_run_resumes_bit_for_bit(
+    method, more, kills, tiny_model, charts_folder, run_cli, homes, tmp_path
+):
     """Killed at random moments, moved to another folder, and still the losses of an undisturbed run."""
     whole = run_cli(
         method,
@@ -70,7 +80,7 @@ def test_a_killed_run_resumes_bit_for_bit(method, more, tiny_model, charts_folde
         *EXACT,
         *more,
     )
-    for _ in range(2):
+    for _ in range(kills):
         process = start(*words)
         wanted = rng.randint(1, STEPS - 2)
         while (
@@ -78,6 +88,7 @@ def test_a_killed_run_resumes_bit_for_bit(method, more, tiny_model, charts_folde
             and len(losses(folder) if (folder / "metrics.jsonl").exists() else ()) < wanted
         ):
             time.sleep(0.02)
+        # Now and then while it is still loading, or long after the step.
         time.sleep(rng.random() * 0.3)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -71,7 +71,7 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     if finished:
         model.to(torch.bfloat16).save_pretrained(weights)
         plots.loss(record.metrics(), weights / "loss.png")
-    training.close(record, meter, "done" if finished else "interrupted", None)
+    training.close(record, watch, "done" if finished else "interrupted", None)
     return record
 
 

@@ -30,7 +30,7 @@ from toasterft.meter import Meter
 from toasterft.methods import answering, opening
 from toasterft.methods.inputs import IGNORE
 from toasterft.methods.opening import Opened
-from toasterft.methods.watch import MAX_NON_FINITE, Watch, peak_memory_bytes
+from toasterft.methods.watch import MAX_NON_FINITE, Watch
 from toasterft.progress import Reporter
 from toasterft.recipe import Trained, dump
 
@@ -83,7 +83,7 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
             ending["notes"] = opened.loaded.notes
             train = keep_short(data.examples, opened, job, report)
             ending["train_count"] = len(train)
-            encode(opened, [*train, *evaluation], report, meter)
+            encode(opened, [*train, *evaluation], watch)
             report.sample(shown_sample(opened, train[0]))
             course = Course(job, recipe, opened, record, train, evaluation, watch, report)
             trainer = make_trainer(course)
@@ -103,13 +103,13 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
             meter.close()
             record.discard()
         else:
-            close(record, meter, "failed", "refused")
+            close(record, watch, "failed", "refused")
         raise
     except CapReached as reached:
-        close(record, meter, "capped", meter.cap, **ending)
+        close(record, watch, "capped", meter.cap, **ending)
         raise _capped(record, meter, reached.what) from None
     except torch.OutOfMemoryError:
-        close(record, meter, "failed", "out of memory", **ending)
+        close(record, watch, "failed", "out of memory", **ending)
         raise OutOfMemory(
             "out of GPU memory",
             where=str(record.path),
@@ -117,22 +117,22 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
             next_step=f"toasterft {recipe.method} --resume {record.path} --fit exact",
         ) from None
     except BaseException as error:
-        close(record, meter, "failed", f"{type(error).__name__}: {error}"[:500], **ending)
+        close(record, watch, "failed", f"{type(error).__name__}: {error}"[:500], **ending)
         raise
     finally:
         report.done()
     if watch.signal_number is not None:
         name = signal.Signals(watch.signal_number).name
-        close(record, meter, "interrupted", name, **ending)
+        close(record, watch, "interrupted", name, **ending)
         raise Interrupted(
             f"stopped by {name}; checkpoint and adapter are in {record.path}",
             exit_code=128 + watch.signal_number,
             next_step=f"toasterft {recipe.method} --resume {record.path}",
         )
     if watch.capped:
-        close(record, meter, "capped", meter.cap, **ending)
+        close(record, watch, "capped", meter.cap, **ending)
         raise _capped(record, meter, f"at step {trainer.state.global_step} of {trainer.state.max_steps}")
-    close(record, meter, "done", None, **ending)
+    close(record, watch, "done", None, **ending)
     return record
 
 
@@ -273,7 +273,7 @@ def keep_short(examples: list[Example], opened: Opened, job: Job, report: Report
     return kept
 
 
-def encode(opened: Opened, examples: list[Example], report: Reporter, meter: Meter) -> None:
+def encode(opened: Opened, examples: list[Example], watch: Watch) -> None:
     """Every image through the tower once; afterwards the tower may leave the GPU.
 
     Raises:
@@ -281,12 +281,16 @@ def encode(opened: Opened, examples: list[Example], report: Reporter, meter: Met
     """
     if opened.eyes is None:
         return
+    report = watch.report
     images = [image for example in examples for image in example.images]
     report.phase("encoding", len({image.sha256 for image in images}))
+    watch.phases.turn()
+    watch.phases.enter("encode")
 
     def progress(done: int, total: int) -> None:
-        report.advance(done, total, memory_bytes=peak_memory_bytes())
-        if meter.reached():
+        watch.phases.turn()
+        report.advance(done, total, memory_bytes=watch.phases.peak_bytes)
+        if watch.meter.reached():
             raise CapReached(f"after encoding {done} of {total} images")
 
     opened.eyes.encode_all(images, progress)
@@ -457,6 +461,8 @@ def evaluate(course: Course) -> dict[str, Any] | None:
     if not course.evaluation:
         return None
     course.report.phase("evaluating", len(course.evaluation))
+    course.watch.phases.turn()
+    course.watch.phases.enter("evaluate")
     given: list[answering.Answer] = []
     for answer in answering.answers(
         course.opened,
@@ -474,13 +480,15 @@ def evaluate(course: Course) -> dict[str, Any] | None:
     return answering.summary(given)
 
 
-def close(record: Run, meter: Meter, status: str, reason: str | None, **more: Any) -> None:
+def close(record: Run, watch: Watch, status: str, reason: str | None, **more: Any) -> None:
     """The figures the estimate is held against."""
+    meter, phases = watch.meter, watch.phases
     meter.close()
     measured = {
         "seconds": round(meter.seconds, 2),
         "usd": meter.usd,
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": phases.peak_bytes,
+        "phases": phases.as_json(),
     }
     record.update(status=status, stop_reason=reason, measured=measured, **more)
     record.unlock()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import statistics
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,9 +30,9 @@ SAVING_SECONDS = 2.0
 
 
 def peak_memory_bytes() -> int:
-    """Peak of the GPU's allocated memory, or of this process's resident memory without one."""
+    """Peak since the last `restart_peak` of what the GPU's allocator holds, or of this process's resident memory."""
     if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+        return int(torch.cuda.max_memory_reserved())
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: a child process inherits its parent's peak there.
@@ -38,6 +40,72 @@ def peak_memory_bytes() -> int:
         return int(line.split()[1]) * 1024
     # macOS counts in bytes, the other systems in KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def restart_peak() -> None:
+    """Let `peak_memory_bytes` begin anew, where the system can (CUDA, Linux)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+
+
+class Phases:
+    """Seconds and peak memory of this process by phase, under the estimate's names: start, encode, rollout,
+    train, evaluate.
+
+    Work comes in turns (an image, an optimizer step). The median of a phase's turns leaves out the first ones, in
+    which kernels are built and memory is asked for.
+
+    Args:
+        began_seconds: what has passed before; it counts as `start`.
+    """
+
+    def __init__(self, began_seconds: float = 0.0) -> None:
+        self._began = time.monotonic() - began_seconds
+        self._name = "start"
+        self._turn: dict[str, float] = {}
+        self._turns: dict[str, list[float]] = {}
+        self._peaks: dict[str, int] = {}
+
+    def enter(self, name: str) -> None:
+        """The phase under way ends, or pauses; another begins, or goes on."""
+        if name != self._name:
+            self._note()
+            restart_peak()
+            self._name = name
+
+    def turn(self) -> None:
+        """One piece of work is done: what each phase took of it is its time of this turn."""
+        self._note()
+        for name, seconds in self._turn.items():
+            self._turns.setdefault(name, []).append(seconds)
+        self._turn = {}
+
+    @property
+    def peak_bytes(self) -> int:
+        """Over all phases so far."""
+        self._note()
+        return max(self._peaks.values())
+
+    def as_json(self) -> dict[str, dict[str, float]]:
+        self.turn()
+        return {
+            name: {
+                "seconds": round(sum(times), 3),
+                "turns": len(times),
+                "median_seconds": round(statistics.median(times), 4),
+                "peak_bytes": self._peaks[name],
+            }
+            for name, times in self._turns.items()
+        }
+
+    def _note(self) -> None:
+        now = time.monotonic()
+        self._turn[self._name] = self._turn.get(self._name, 0.0) + now - self._began
+        self._began = now
+        self._peaks[self._name] = max(self._peaks.get(self._name, 0), peak_memory_bytes())
 
 
 class Watch(TrainerCallback):
@@ -53,6 +121,7 @@ class Watch(TrainerCallback):
         self.run = run
         self.report = report
         self.meter = meter
+        self.phases = Phases(meter.session_seconds)
         self.signal_number: int | None = None
         self.capped = False
         self.failed: str | None = None
@@ -89,6 +158,8 @@ class Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began_training = time.monotonic()
+        self.phases.turn()
+        self.phases.enter("train")
         self._first_step = state.global_step
         self.report.phase("training", state.max_steps)
 
@@ -97,6 +168,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._steps.append(time.monotonic() - self._step_began)
+        self.phases.turn()
         self.report.advance(state.global_step, state.max_steps, **self._facts(state))
         if state.global_step < state.max_steps:
             self.stopping_for_the_cap()
@@ -129,7 +201,7 @@ class Watch(TrainerCallback):
             "loss": self._last_loss,
             "seconds_elapsed": round(self.meter.seconds, 2),
             "seconds_left": None if left is None else round(left, 2),
-            "memory_bytes": peak_memory_bytes(),
+            "memory_bytes": self.phases.peak_bytes,
             "usd": self.meter.usd,
             "usd_end": None if left is None else self.meter.usd_after(left),
         }

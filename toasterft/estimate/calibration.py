@@ -1,0 +1,69 @@
+"""What a machine was measured to do, beside what the formulas say of it: kept per machine, used by later estimates.
+
+`toasterft estimate … --measure` writes one file per machine, under the cache folder, with one entry per method and
+model. An entry holds, for each phase, measured over predicted seconds and bytes of the same small run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toasterft import places
+
+FOLDER = "calibrations"
+# The likely value of a measured phase may be off by this factor either way. Assumed: another data set of the same
+# lengths, another day on the same machine.
+RANGE = 1.25
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ratios of one small run on one machine.
+
+    Attributes:
+        machine: the GPU's name, or `cpu`.
+        seconds, bytes: measured over predicted, by phase.
+        measured: the figures themselves, by phase: predicted and measured seconds and bytes.
+    """
+
+    machine: str
+    method: str
+    model: str
+    date: str
+    seconds: Mapping[str, float]
+    bytes: Mapping[str, float]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As an estimate cites it."""
+        return f"{self.method} of {self.model} on {self.machine}, {self.date}"
+
+    def save(self) -> Path:
+        """Replace the entry of the same method and model."""
+        path = _path(self.machine)
+        rows = [row for row in _rows(path) if (row["method"], row["model"]) != (self.method, self.model)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        places.write_json(path, [*rows, asdict(self)])
+        return path
+
+
+def find(machine: str, method: str, model: str) -> Calibration | None:
+    """The entry of this method and model, else the newest of this method on the machine, else None."""
+    rows = [row for row in _rows(_path(machine)) if row["method"] == method]
+    same = [row for row in rows if row["model"] == model]
+    return Calibration(**(same or rows)[-1]) if rows else None
+
+
+def _path(machine: str) -> Path:
+    return places.cache_dir() / FOLDER / (re.sub(r"[^A-Za-z0-9]+", "-", machine).strip("-").lower() + ".json")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    found = places.read_json(path)
+    return list(found) if found else []
