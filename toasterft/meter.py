@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class Meter:
     ) -> None:
         self.usd_per_hour, self.budget_usd, self.max_seconds = usd_per_hour, budget_usd, max_seconds
         self.before_seconds = self.before_usd = 0.0
+        self.teachers_usd: Callable[[], float] = lambda: 0.0
+        """What models behind an API have cost this run so far, all its processes together."""
         self._began = process_began()
         self._folder: Path | None = None
         self._stop = threading.Event()
@@ -61,7 +64,9 @@ class Meter:
         self._folder = folder
         spent = places.read_json(folder / SPEND_FILE) or {}
         self.before_seconds = float(spent.get("seconds", 0.0))
-        self.before_usd = float(spent.get("usd") or 0.0)
+        # Whoever asks a teacher has the exact bill of earlier processes, and says it from then on.
+        if spent.get("usd") is not None:
+            self.before_usd = float(spent["usd"]) - float(spent.get("teachers_usd", 0.0))
         self._write()
         self._thread = threading.Thread(target=self._beat, name="toasterft-meter", daemon=True)
         self._thread.start()
@@ -86,14 +91,15 @@ class Meter:
 
     @property
     def usd(self) -> float | None:
-        """Dollars of the run; each process at its own price."""
+        """Dollars of the run, each process at its own price, and what teachers cost."""
         return self.usd_after(0.0)
 
     def usd_after(self, more_seconds: float) -> float | None:
         """Dollars once `more_seconds` have passed; None without a price."""
         if self.usd_per_hour is None:
             return None
-        return self.before_usd + (self.session_seconds + more_seconds) / 3600 * self.usd_per_hour
+        hours = (self.session_seconds + more_seconds) / 3600
+        return self.before_usd + hours * self.usd_per_hour + self.teachers_usd()
 
     @property
     def seconds_left(self) -> float | None:
@@ -127,6 +133,8 @@ class Meter:
     def _write(self) -> None:
         assert self._folder is not None
         spent: dict[str, Any] = {"seconds": round(self.seconds, 2), "usd": self.usd}
+        if teachers_usd := self.teachers_usd():
+            spent["teachers_usd"] = teachers_usd
         try:
             places.write_json(self._folder / SPEND_FILE, spent)
         except Exception:  # a full disk ends the run where it writes results, not here

@@ -1,7 +1,7 @@
 """What a completion earns: plain functions `(completion, example) -> float`, and a table of them.
 
 Weights are the recipe's (`rewards: {accuracy: 1.0, format: 0.5}`); a name with a colon is a user's own
-function, `my.module:fn`.
+function, `my.module:fn`. One that takes its time is a `Slow` one.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import importlib
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from toasterft import checker, scoring
 from toasterft.data.example import Example
@@ -46,9 +47,22 @@ class Completion:
 Reward = Callable[[Completion, Example], float]
 
 
+@runtime_checkable
+class Slow(Protocol):
+    """A reward that waits for somebody else, such as a judge behind an API.
+
+    `start` is called for every completion of a step before the first of them is asked for, so that all are
+    on their way at once while others are still being sampled.
+    """
+
+    def start(self, completion: Completion, example: Example) -> None: ...
+
+    def __call__(self, completion: Completion, example: Example) -> float: ...
+
+
 def accuracy(completion: Completion, example: Example) -> float:
-    """1 where the `robust` scorer finds the answer right."""
-    return float(scoring.SCORERS["robust"](completion.parsed.answer, example.answer))
+    """1 where the evaluation's headline scorer, that of the example's task, finds the answer right."""
+    return float(scoring.right(completion.parsed.answer, example))
 
 
 def formatted(completion: Completion, example: Example) -> float:
@@ -71,6 +85,8 @@ REWARDS: dict[str, Reward] = {
     "thinking": checker.thinking,
     "thinking_lemma": checker.thinking_lemma,
 }
+# Belongs to a run, which names the model that judges: `judge` of a dyme recipe.
+JUDGED = "thinking_judge"
 
 
 def load(name: str) -> Reward:
@@ -81,11 +97,13 @@ def load(name: str) -> Reward:
     """
     if name in REWARDS:
         return REWARDS[name]
+    if name == JUDGED:
+        raise RecipeError(f"{JUDGED} needs a judge", why="only dyme asks one", next_step="judge=NAME")
     module, colon, function = name.partition(":")
     if not colon:
         raise RecipeError(
             f"no reward is called {name!r}{did_you_mean(name, list(REWARDS))}",
-            why=f"there are {', '.join(REWARDS)}; your own is named like my.module:fn",
+            why=f"there are {', '.join([*REWARDS, JUDGED])}; your own is named like my.module:fn",
         )
     here = str(Path.cwd())
     if here not in sys.path:
@@ -101,17 +119,27 @@ def load(name: str) -> Reward:
 class Rewards:
     """The rewards of a recipe with their weights, and a count of those that raised.
 
+    Args:
+        own: functions that only this run has, by name.
+
     Raises:
         RunFailed: from `__call__`, when more than 5 % of the calls raise.
     """
 
     weights: dict[str, float]
+    own: Mapping[str, Reward] = field(default_factory=dict)
     functions: dict[str, Reward] = field(init=False)
     calls: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.functions = {name: load(name) for name in self.weights}
+        self.functions = {name: self.own.get(name) or load(name) for name in self.weights}
+
+    def start(self, completion: Completion, example: Example) -> None:
+        """Let slow rewards begin; to be called once for each call."""
+        for function in self.functions.values():
+            if isinstance(function, Slow):
+                function.start(completion, example)
 
     def __call__(self, completion: Completion, example: Example) -> dict[str, float]:
         """Each reward by name, unweighted; NaN where its function raised."""

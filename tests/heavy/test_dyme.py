@@ -11,12 +11,13 @@ import torch
 from tests.heavy.test_policy import opened_with, ragged
 from toasterft import recipe
 from toasterft.data.example import Example
+from toasterft.data.prompt import Parsed
 from toasterft.job import Job
 from toasterft.ledger import Run
 from toasterft.meter import Meter
 from toasterft.methods.dyme import DymeTrainer
 from toasterft.methods.policy import PolicyTrainer
-from toasterft.methods.rollout import Group, read
+from toasterft.methods.rollout import Group, Rollout, read
 from toasterft.methods.training import Course
 from toasterft.methods.watch import Watch
 from toasterft.progress import Silent
@@ -35,9 +36,9 @@ def trainer_of(kind, opened, examples, tmp_path, **settings):
         "num_generations": 4,
         "max_steps": 1,
     }
-    words |= {"dtype": "float32", "rewards": {"accuracy": 1.0}, "refine": False} | settings
+    words |= {"dtype": "float32", "rewards": {"accuracy": 1.0}, "refiner": "none"} | settings
     if method == "grpo":
-        words.pop("refine")
+        words.pop("refiner")
     wanted = recipe.RECIPES[method].model_validate({"method": method, **words})
     record = Run(tmp_path, {})
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
@@ -162,6 +163,10 @@ def test_dyme_from_the_command_line(tiny_model, charts_folder, run_cli, homes):
     assert row["switch/memorise"] == 1
     assert row["switch/explore"] == 0
     assert row["switch/target_length"] > 6
+    # An untrained model finds every token about as likely as any other of its 512.
+    assert 4 < row["switch/sft_loss"] < 9
+    for part in ("coverage", "arithmetic", "conclusion", "faults"):
+        assert row[f"thinking/{part}"] == 0
     assert (folder / "switch.png").exists()
     # What is logged about samples is about samples, not about the traces that replaced them.
     assert row["completions/mean_length"] <= 6
@@ -174,3 +179,100 @@ def test_examples_without_a_trace_memorise_the_answer(tiny_model, examples, tmp_
     groups = groups_of(opened, bare, [NONE] * 3)
     trainer.advantage(groups)
     assert groups[0].ids[0] == opened.chat.ids(opened.chat.completion(bare[0]))
+
+
+# --- ablations -------------------------------------------------------------------------------
+
+
+def advantages_of(trainer, opened, examples, correct, rewards=None, step=0, steps=10):
+    groups = groups_of(opened, examples, correct)
+    for group, totals in zip(groups, rewards or []):
+        group.total = torch.tensor(totals)
+    trainer.state.global_step, trainer.state.max_steps = step, steps
+    trainer.advantage(groups)
+    return groups
+
+
+def test_a_reward_threshold_decides_instead_of_accuracy(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, switch_threshold=0.5)
+    groups = advantages_of(
+        trainer, opened, examples, [SOME, NONE, NONE], [[0.5, 0.2, 0.1, 0.5], [0.9, 0.1, 0.1, 0.1], [0.8] * 4]
+    )
+    # Right, but with a reward of one half: memorised all the same; wrong with a high reward: explored, solved.
+    assert groups[0].advantage.tolist() == [1, 0, 0, 0]
+    assert groups[1].advantage[0] > 0 > groups[1].advantage[1]
+    assert groups[2].advantage.tolist() == [0, 0, 0, 0]
+
+
+def test_an_annealed_reference_stands_in_every_group(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, anneal=True, sft_weight=2.0)
+    target = opened.chat.ids(opened.chat.completion(examples[1]))
+    for step, weight in ((0, 2.0), (5, 1.0)):
+        groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL], step=step)
+        assert [float(group.advantage[3]) for group in groups] == pytest.approx([weight] * 3)
+        assert groups[1].ids[3] == target
+        assert groups[1].advantage[0] > 0 > groups[1].advantage[1]
+    last = advantages_of(trainer, opened, examples, [NONE, SOME, ALL], step=10)
+    assert last[1].ids[3] != target
+    assert not last[0].advantage.any()
+
+
+def test_memorising_ends_where_the_budget_does(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, memorise_until=0.3)
+    for step, memorises in ((0, 1), (2, 1), (3, 0), (9, 0)):
+        groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL], step=step)
+        assert groups[0].advantage.tolist() == [memorises, 0, 0, 0]
+        assert groups[1].advantage.any()
+
+
+def test_without_exploring_only_references_teach(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, explore=False)
+    groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL])
+    assert [group.advantage.tolist() for group in groups] == [[1, 0, 0, 0], [0] * 4, [0] * 4]
+
+
+def test_what_became_of_references_is_counted(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    facts = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}]
+    given = [
+        Example("a", "What is the value of red?", "7", (), "red is 7.", facts=facts),
+        Example("b", "What would you say?", "nice", (), "red = 8. So nice.", facts=facts),
+        examples[2],
+    ]
+    trainer = trainer_of(DymeTrainer, opened, given, tmp_path, refiner="local")
+    groups = advantages_of(trainer, opened, given, [NONE] * 3)
+    assert "red = 7. red is 7." in groups[0].completions[0].text
+    third = pytest.approx(1 / 3)
+    assert {name: trainer._seen[f"refiner/{name}"] for name in ("refined", "dropped", "kept", "failed")} == {
+        "refined": [third], "dropped": [third], "kept": [third], "failed": [0.0],
+    }  # fmt: skip
+    plain = trainer_of(DymeTrainer, opened, given, tmp_path, refiner="none")
+    groups = advantages_of(plain, opened, given, [NONE] * 3)
+    assert "red = 7. red is 7." not in groups[0].completions[0].text
+    assert "refiner/refined" not in plain._seen
+
+
+def test_the_reasoning_is_shown_by_part(tiny_model, examples, tmp_path):
+    opened = opened_with(tiny_model())
+    facts = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}]
+    given = [
+        Example("a", "How much higher is red than blue?", "4", (), "So 4.", facts=facts),
+        examples[1],  # without facts there is nothing to hold a trace against
+    ]
+    trainer = trainer_of(DymeTrainer, opened, given, tmp_path)
+    groups = groups_of(opened, given, [SOME, SOME])
+    for completion, trace in zip(
+        groups[0].completions, ["red = 7, blue = 3. 7 - 3 = 4.", "red = 8. So 5.", "", ""]
+    ):
+        object.__setattr__(completion, "parsed", Parsed(trace, "4", True))
+    trainer._tell(Rollout(groups, 1.0, 10))
+    shown = {
+        name: sum(trainer._seen[f"thinking/{name}"])
+        for name in ("coverage", "arithmetic", "conclusion", "faults")
+    }
+    assert len(trainer._seen["thinking/coverage"]) == 4
+    assert shown == {"coverage": 1.0, "arithmetic": 1.0, "conclusion": 1.0, "faults": 2}

@@ -1,15 +1,12 @@
 """Builds a data set of traces: asks, filters, and writes a folder that `--data NAME` finds.
 
-    <data folder>/NAME/
-        train.jsonl        kept rows, with `reasoning`; the pictures they show lie in images/
-        validation.jsonl   test.jsonl      held-out rows of the source, unchanged
-        rejects.jsonl      rows without a trace, and why
-        hard.jsonl         self-supervised only: rows on which no rationale survived, with every vote
-        card.json          teacher, prompt, prices, counts, hashes; `complete: false` while it is being built
-        answers.ledger     every paid answer, written before it was used
-
-A build keeps nothing but that ledger while it runs. What came of the answers follows from them, so a process
-that was killed starts again from the top, is answered from the ledger, and pays only for what is missing.
+<data folder>/NAME/
+    train.jsonl        kept rows, with `reasoning`; the pictures they show lie in images/
+    validation.jsonl   test.jsonl      held-out rows of the source, unchanged
+    rejects.jsonl      rows without a trace, and why
+    hard.jsonl         self-supervised only: rows on which no rationale survived, with every vote
+    card.json          teacher, prompt, prices, counts, hashes; `complete: false` while it is being built
+    answers.ledger     every paid answer, written before it was used
 """
 
 from __future__ import annotations
@@ -17,17 +14,14 @@ from __future__ import annotations
 import asyncio
 import datetime
 import shutil
-import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from toasterft import places
-from toasterft.cot import filters, jury, recompute, rules, shelf
+from toasterft.cot import asking, filters, jury, recompute, rules, shelf
+from toasterft.cot.asking import LEDGER
 from toasterft.cot.plan import Expected, Plan, held_out, shuffled
 from toasterft.data.example import Example
 from toasterft.endpoint import (
@@ -40,11 +34,10 @@ from toasterft.endpoint import (
     SpendCapReached,
     api_key,
 )
-from toasterft.errors import CapReached, DataError, Interrupted, RunFailed, ToasterError, UserError
+from toasterft.errors import RunFailed, ToasterError
 from toasterft.progress import Reporter
-from toasterft.scoring import robust
+from toasterft.scoring import right
 
-LEDGER = "answers.ledger"
 # Rows of each held-out split that go along; `eval_limit` of a training is 200 by default.
 HELD_OUT_ROWS = 500
 
@@ -114,7 +107,7 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
     began = time.time()
     apart = held_out(plan.data_name, plan.seed, HELD_OUT_ROWS)
     fresh = not plan.folder.exists()
-    card = _opened(plan)
+    card = asking.opened(plan.folder, plan.name, plan.data.task, plan.identity)
     build = Build(plan)
     ledger = plan.folder / LEDGER
     purse = Purse(ledger, plan.budget_usd)
@@ -146,7 +139,7 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
 
 
 async def _ask_all(build: Build, purse: Purse, report: Reporter) -> None:
-    """Keep `concurrency` rows on their way until there are enough, the rows end, or something stops it."""
+    """Ask until there are enough traces, the rows end, or something stops it."""
     plan = build.plan
     built: dict[tuple[str, str], Endpoint] = {}
 
@@ -160,40 +153,30 @@ async def _ask_all(build: Build, purse: Purse, report: Reporter) -> None:
 
     writers, judges = opened(plan.teachers), opened(plan.judges)
     panel = jury.Panel(writers, judges, plan.style, plan.temperature, plan.max_tokens) if judges else None
-    rows = iter(enumerate(shuffled(plan.data, plan.seed)))
+    rows = ((place, plan.data.examples[row]) for place, row in enumerate(shuffled(plan.data, plan.seed)))
     began, replayed = time.monotonic(), purse.paid_usd
-    waiting: dict[asyncio.Task[Outcome], tuple[int, Example]] = {}
 
-    def start() -> None:
-        while build.ended is None and len(waiting) < plan.concurrency:
-            if len(build.kept) + len(waiting) >= plan.n:
-                return
-            place, row = next(rows, (None, None))
-            if place is None or row is None:
-                return
-            example = plan.data.examples[row]
-            work = _judged(panel, example) if panel else _asked(writers[0], plan, example)
-            waiting[asyncio.ensure_future(work)] = (place, example)
+    def ask(example: Example) -> Coroutine[Any, Any, Outcome]:
+        return _judged(panel, example) if panel else _asked(writers[0], plan, example)
 
-    with _stopping(build):
-        start()
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                _settle(build, *waiting.pop(task), task)
-            kept, seconds = len(build.kept), time.monotonic() - began
-            share = kept / plan.n
-            report.advance(
-                kept,
-                plan.n,
-                usd=purse.spent_usd,
-                # Until a few are in, a projection would only jump about.
-                usd_end=_projected(purse.spent_usd, share) if kept >= 5 else None,
-                seconds_left=seconds / share * (1 - share)
-                if kept >= 5 and purse.paid_usd > replayed
-                else None,
-            )
-            start()
+    def settle(place: int, example: Example, task: asyncio.Task[Outcome]) -> None:
+        _settle(build, place, example, task)
+        kept, seconds = len(build.kept), time.monotonic() - began
+        share = kept / plan.n
+        report.advance(
+            kept,
+            plan.n,
+            usd=purse.spent_usd,
+            # Until a few are in, a projection would only jump about.
+            usd_end=_projected(purse.spent_usd, share) if kept >= 5 else None,
+            seconds_left=seconds / share * (1 - share) if kept >= 5 and purse.paid_usd > replayed else None,
+        )
+
+    def more(waiting: int) -> bool:
+        return len(build.kept) + waiting < plan.n
+
+    with asking.stopping(build):
+        await asking.keep_asking(build, rows, ask, settle, concurrency=plan.concurrency, more=more)
         for endpoint in built.values():
             await endpoint.settle()
             await endpoint.close()
@@ -205,20 +188,12 @@ def _projected(usd: float, share: float) -> float:
 
 def _settle(build: Build, place: int, example: Example, task: asyncio.Task[Outcome]) -> None:
     """Book one row, or the reason for which no further ones are started."""
-    try:
-        outcome = task.result()
-    except (EndpointRefused, SpendCapReached) as problem:
-        build.ended = build.ended or problem
+    outcome = asking.result_of(build, task, lambda problem: Outcome(example, "picture", detail=problem.what))
+    if outcome is None:
         return
-    except DataError as problem:
-        outcome = Outcome(example, "picture", detail=problem.what)
     build.outcomes[place] = outcome
     if outcome.reason == "endpoint" and outcome.detail == "down":
-        build.ended = build.ended or RunFailed(
-            f"{outcome.teacher} stopped answering",
-            why="several requests in a row failed after all their tries",
-            next_step="the same command goes on from here; what was paid for is kept",
-        )
+        asking.stopped_answering(build, outcome.teacher)
 
 
 async def _asked(writer: Endpoint, plan: Plan, example: Example) -> Outcome:
@@ -239,7 +214,7 @@ async def _asked(writer: Endpoint, plan: Plan, example: Example) -> Outcome:
             raise
         except EndpointError as problem:
             return Outcome(example, "endpoint", name, detail=problem.kind, tries=attempt + 1)
-        verdict = filters.judge(said, example.answer, plan.style)
+        verdict = filters.judge(said, example, plan.style)
         if verdict.kept:
             return Outcome(example, None, name, verdict.reasoning, tries=attempt + 1)
     assert verdict is not None
@@ -267,7 +242,7 @@ def _why_hard(found: tuple[jury.Candidate, ...]) -> str:
 
 def _write_all(build: Build, report: Reporter) -> None:
     plan = build.plan
-    with _stopping(build):
+    with asking.stopping(build):
         for place, row in enumerate(shuffled(plan.data, plan.seed)):
             kept = len(build.outcomes) and len(build.kept)
             if build.ended is not None or kept >= plan.n:
@@ -284,7 +259,7 @@ def _by_rule(plan: Plan, example: Example) -> Outcome:
         return Outcome(example, reason, "rules")
     trace = written.structured if plan.style.headings else written.simplified
     tokens = filters.trace_tokens(trace)
-    if plan.blind and not robust(written.answer, example.answer):
+    if plan.blind and not right(written.answer, example):
         return Outcome(example, "answer", "rules", trace, f"{written.answer} is not {example.answer}")
     if tokens > plan.style.max_trace_tokens:
         detail = f"{tokens} tokens of {plan.style.max_trace_tokens}"
@@ -296,38 +271,6 @@ def _by_rule(plan: Plan, example: Example) -> Outcome:
 
 
 # --- beginning and end -----------------------------------------------------------------------
-
-
-def _opened(plan: Plan) -> dict[str, Any]:
-    """The card of a new folder, or of the one to go on in.
-
-    Raises:
-        UserError: the folder holds another build, or something else.
-    """
-    folder = plan.folder
-    card = places.read_json(folder / shelf.CARD) if folder.is_dir() else None
-    if card is not None and isinstance(card.get("build"), dict):
-        other = [key for key, value in plan.identity.items() if card["build"].get(key) != value]
-        if other:
-            raise UserError(
-                f"{plan.name} was built another way",
-                where=str(folder),
-                details=[
-                    f"{key}: {card['build'].get(key)} there, {plan.identity[key]} asked for" for key in other
-                ],
-                next_step="choose another name, or ask for the same to go on with it",
-            )
-        return dict(card)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(
-            "this exists already, and is no data set that was built here",
-            where=str(folder),
-            next_step="choose another name or --out, or remove it first",
-        )
-    card = {"name": plan.name, "task": plan.data.task, "complete": False, "build": plan.identity}
-    folder.mkdir(parents=True, exist_ok=True)
-    places.write_json(folder / shelf.CARD, card)
-    return card
 
 
 def _summary(
@@ -342,7 +285,10 @@ def _summary(
         "complete": build.complete,
         "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "prompt": plan.style.prompt if plan.teachers else None,
-        "prices": [_price(one) for one in {one.name: one for one in (*plan.teachers, *plan.judges)}.values()],
+        "prices": [
+            asking.price_row(one)
+            for one in {one.name: one for one in (*plan.teachers, *plan.judges)}.values()
+        ],
         "counts": {
             "wanted": plan.n,
             "rows": len(plan.data),
@@ -355,51 +301,16 @@ def _summary(
             str(reason): count for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
         },
         "mean_trace_tokens": sum(tokens) / len(tokens) if tokens else 0.0,
-        "spent": {
-            "usd": purse.paid_usd,
-            "uncertain_usd": purse.uncertain_usd,
-            "budget_usd": plan.budget_usd,
-            "expected_usd": vars(expected.usd) if expected.usd else None,
-            "answers": purse.paid,
-            "input_tokens": purse.input_tokens,
-            "output_tokens": purse.output_tokens,
-            "thinking_tokens": purse.thinking_tokens,
-            "by_teacher": purse.by_service,
-        },
+        "spent": asking.bill(purse, plan.budget_usd, expected.usd),
         "seconds": round(float(card.get("seconds", 0.0)) + seconds, 2),
-    }
-
-
-def _price(service: Service) -> dict[str, Any]:
-    price = service.price
-    return {
-        "teacher": service.name,
-        "input_usd_per_mtok": price.input_usd_per_mtok,
-        "output_usd_per_mtok": price.output_usd_per_mtok,
-        "as_of": str(price.as_of) if price.as_of else None,
-        "source": price.source,
     }
 
 
 def _end(build: Build, card: dict[str, Any]) -> None:
     """Raise what stopped the build, once everything is written."""
     plan, counts = build.plan, card["counts"]
-    ended = build.ended
-    if isinstance(ended, SpendCapReached):
-        raise CapReached(
-            f"stopped at the budget with {counts['kept']:,} of {plan.n:,} traces",
-            where=str(plan.folder),
-            why=ended.why,
-            next_step="train on what there is, or go on: the same command with a larger --budget",
-        )
-    if isinstance(ended, Interrupted):
-        raise Interrupted(
-            f"stopped with {counts['kept']:,} of {plan.n:,} traces",
-            exit_code=ended.exit_code,
-            next_step="the same command goes on from here; what was paid for is kept",
-        )
-    if ended is not None:
-        raise ended
+    done = f"{counts['kept']:,} of {plan.n:,} traces"
+    asking.end(build.ended, done, plan.folder, use="train on what there is")
     if not counts["kept"]:
         reasons = [f"{count:,} {reason}" for reason, count in card["rejects"].items()]
         raise RunFailed(
@@ -409,42 +320,3 @@ def _end(build: Build, card: dict[str, Any]) -> None:
             next_step=f"look at {plan.folder / shelf.REJECTS}"
             + ("" if plan.teachers else "; the rules need rows with a table (`facts` or `table`)"),
         )
-
-
-@contextmanager
-def _stopping(build: Build) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM lets requests on their way come in; the second ends at once."""
-
-    def stop(number: int, _: Any) -> None:
-        if build.ended is not None:
-            raise KeyboardInterrupt
-        build.ended = Interrupted("stopping", exit_code=128 + number)
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = [signal.signal(number, stop) for number in signals]
-    except ValueError:  # not the main thread: whoever started it listens
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before):
-            signal.signal(number, handler)
-
-
-def folder_of(name: str, out: Path | None) -> Path:
-    """Where a data set of this name is built.
-
-    Raises:
-        UserError: the name is a path, which `--data NAME` could not find.
-    """
-    if out is not None:
-        return out
-    if not name or Path(name).name != name or name.startswith("."):
-        raise UserError(
-            f"{name!r} is no name",
-            why="it names a folder under the data folder",
-            next_step="use --out for a path",
-        )
-    return places.data_dir() / name

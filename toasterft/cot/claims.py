@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, pairwise, permutations
 
-from toasterft.cot.tables import Cell, Table, shown
+from toasterft.charts.tables import Cell, Table, shown
 from toasterft.cot.terms import BELOW, MOST_READINGS, SIDES, Scope, Term, chain, named, order, scopes
 from toasterft.cot.words import Asked
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from toasterft.charts.tables import Cell, Table, shown
 from toasterft.cot import claims
-from toasterft.cot.tables import Cell, Table, shown
 from toasterft.cot.terms import (
     MOST_READINGS,
     SIDES,

@@ -4,7 +4,7 @@ Reasons, in the order in which they are looked for:
 
     tags        no `<think>…</think><answer>…</answer>`, or nothing in one of them
     headings    a structured trace without its six headings in order
-    answer      the answer is not the gold one; last of all, what the trace itself calls the answer is not
+    answer      the answer is not right by its task's scorer, nor what the trace itself calls the answer
     length      longer than the style allows
     leak        it speaks of an answer that was given, or of the instructions
     arithmetic  a calculation in it does not hold
@@ -18,12 +18,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from toasterft.cot import arithmetic
+from toasterft import checker
 from toasterft.cot.styles import Style
+from toasterft.data.example import Example
 from toasterft.data.prompt import parse
 from toasterft.data.survey import CHARACTERS_PER_TOKEN
 from toasterft.recipe import Prompt
-from toasterft.scoring import robust
+from toasterft.scoring import right, robust
 
 Reason = Literal["tags", "headings", "answer", "length", "leak", "arithmetic", "language"]
 TAGS = Prompt()  # the tags that prompts ask for are the recipe's own defaults
@@ -53,8 +54,8 @@ LEAKS = tuple(
     )
 )
 _STATED = re.compile(
-    r"\b(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|would be|=)\s*"
-    r"(?!(?:based|found|shown|derived|obtained|read)\b)(?P<answer>[^\n]+?)\s*(?:[.;!](?=\s|$)|$)",
+    r"\b(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|would be|=)"
+    r"(?!\s*(?:based|found|shown|derived|obtained|read)\b)\s*(?P<answer>[^\n]+?)\s*(?:[.;!](?=\s|$)|$)",
     re.IGNORECASE | re.MULTILINE,
 )
 _HEADING_MARKS = re.compile(r"^[\s*#>-]*(?P<name>[A-Z][A-Za-z ]+?)[\s*]*:[\s*]*", re.MULTILINE)
@@ -88,8 +89,8 @@ def trace_tokens(text: str) -> int:
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
 
 
-def judge(completion: str, gold: str, style: Style) -> Verdict:
-    """Whether a teacher's answer is a trace to learn from."""
+def judge(completion: str, example: Example, style: Style) -> Verdict:
+    """Whether a teacher's answer to `example` is a trace to learn from."""
     parsed = parse(_unwrapped(completion), TAGS)
     reasoning, answer = (parsed.reasoning or "").strip(), parsed.answer
 
@@ -102,8 +103,8 @@ def judge(completion: str, gold: str, style: Style) -> Verdict:
         reasoning = tidy_headings(reasoning, style.headings)
         if missing := _missing_headings(reasoning, style.headings):
             return no("headings", missing)
-    if not robust(answer, gold):
-        return no("answer", f"{answer} is not {gold}")
+    if not right(answer, example):
+        return no("answer", f"{answer} is not {example.answer}")
     tokens, sentences = trace_tokens(reasoning), len(_SENTENCE.findall(reasoning))
     if tokens > style.max_trace_tokens:
         return no("length", f"{tokens} tokens of {style.max_trace_tokens}")
@@ -111,9 +112,9 @@ def judge(completion: str, gold: str, style: Style) -> Verdict:
         return no("length", f"{sentences} sentences")
     if leak := leaked(reasoning):
         return no("leak", leak)
-    if contrary := _contrary(reasoning, gold):
-        return no("answer", contrary)
-    if wrong := arithmetic.wrong(reasoning):
+    if other := contrary(reasoning, example.answer, example):
+        return no("answer", other)
+    if wrong := checker.wrong_steps(reasoning):
         return no("arithmetic", wrong[0])
     if not english(reasoning):
         return no("language")
@@ -152,12 +153,16 @@ def _missing_headings(text: str, headings: tuple[str, ...]) -> str:
     return "" if found == list(headings) else f"found {', '.join(found) or 'none'}"
 
 
-def _contrary(reasoning: str, gold: str) -> str:
-    """What the trace itself calls the answer, where that is another one than the gold."""
-    return next((found[0] for found in _STATED.finditer(reasoning) if not _holds(found["answer"], gold)), "")
+def contrary(reasoning: str, gold: str, example: Example | None = None) -> str:
+    """What the trace itself calls the answer, where that is another one than the gold; nor right for the example."""
+    for found in _STATED.finditer(reasoning):
+        said = found["answer"]
+        if not holds(said, gold) and (example is None or not right(said, example)):
+            return found[0]
+    return ""
 
 
-def _holds(said: str, gold: str) -> bool:
+def holds(said: str, gold: str) -> bool:
     """Whether a statement is the gold or contains it as a whole: "the answer is 37.1 million" for 37.1."""
     if robust(said.strip(" *\"'."), gold):
         return True

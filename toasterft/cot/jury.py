@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from toasterft import scoring
 from toasterft.cot import filters, strip
 from toasterft.cot.filters import TAGS
 from toasterft.cot.styles import Style
 from toasterft.data.example import Example
 from toasterft.data.prompt import parse
 from toasterft.endpoint import Endpoint, EndpointError, EndpointRefused, Request, SpendCapReached
-from toasterft.scoring import robust
 
 # A judge's answer: the tags and a few words. Thinking comes on top, as the caller allows.
 VERDICT_TOKENS = 64
@@ -101,10 +101,12 @@ async def _candidate(panel: Panel, generator: Endpoint, example: Example) -> Can
         raise
     except EndpointError as problem:
         return Candidate(name, "", "", "endpoint", problem.kind)
-    verdict = filters.judge(said.text, example.answer, panel.style)
+    verdict = filters.judge(said.text, example, panel.style)
     if verdict.reason is not None:
         return Candidate(name, verdict.reasoning, verdict.answer, verdict.reason, verdict.detail)
     stripped = strip.without(verdict.reasoning, example.answer)
+    if option := scoring.judge(example.answer, example).picked:  # a letter's words give it away too
+        stripped = strip.without(stripped, option)
     if not stripped:
         return Candidate(
             name, verdict.reasoning, verdict.answer, "empty", "nothing was left without the answer"
@@ -138,7 +140,7 @@ async def _vote(panel: Panel, judge: Endpoint, example: Example, stripped: str) 
     except EndpointError as problem:
         return Vote(judge.service.name, problem.kind, None)
     answer = parse(said.text, TAGS).answer
-    return Vote(judge.service.name, answer[:200], robust(answer, example.answer))
+    return Vote(judge.service.name, answer[:200], scoring.right(answer, example))
 
 
 def survivor(found: Sequence[Candidate]) -> Candidate | None:

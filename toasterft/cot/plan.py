@@ -6,11 +6,12 @@ import hashlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from toasterft.cot.asking import who
 from toasterft.cot.jury import VERDICT_TOKENS
 from toasterft.cot.styles import Style
-from toasterft.data import sources, survey
+from toasterft.data import sources, survey, tables
 from toasterft.data.sources import Dataset
 from toasterft.data.survey import Sizes
 from toasterft.endpoint import Service
@@ -67,8 +68,8 @@ class Plan:
             "tries": self.tries,
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
-            "teachers": [_who(service) for service in self.teachers] or ["rules"],
-            "judges": [_who(service) for service in self.judges],
+            "teachers": [who(service) for service in self.teachers] or ["rules"],
+            "judges": [who(service) for service in self.judges],
         }
 
 
@@ -100,8 +101,24 @@ def expect(plan: Plan) -> Expected:
     return Expected(requests, Spread.sum(parts))
 
 
-def hold_against(plan: Plan, expected: Expected, *, yes: bool) -> None:
-    """
+class Priced(Protocol):
+    """A job that asks for `n` things within a budget."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def budget_usd(self) -> float | None: ...
+
+
+def hold_against(
+    plan: Priced, expected: Expected, *, yes: bool, things: str = "traces", fewer: str = "--n"
+) -> None:
+    """Refuse a job whose likely bill exceeds its budget.
+
+    Args:
+        fewer: the flag that asks for fewer of the things.
+
     Raises:
         BudgetError: the likely bill exceeds the budget, and nobody said yes; or there is a bill and no budget.
     """
@@ -115,10 +132,11 @@ def hold_against(plan: Plan, expected: Expected, *, yes: bool) -> None:
         )
     if expected.usd.likely > plan.budget_usd and not yes:
         affordable = int(plan.n * plan.budget_usd / expected.usd.likely)
+        fits = f"{fewer} {affordable} fits, " if affordable else ""
         raise BudgetError(
-            f"{plan.n:,} traces would take ${expected.usd.likely:.2f} "
+            f"{plan.n:,} {things} would take ${expected.usd.likely:.2f} "
             f"(${expected.usd.low:.2f} to ${expected.usd.high:.2f}), the budget is ${plan.budget_usd:g}",
-            next_step=f"--n {affordable} fits, --budget {expected.usd.likely * 1.2:.2f} allows it, "
+            next_step=f"{fits}--budget {expected.usd.likely * 1.2:.2f} allows it, "
             "--yes starts anyway and stops at the budget",
         )
 
@@ -130,20 +148,20 @@ def shuffled(data: Dataset, seed: int) -> list[int]:
     return order
 
 
-def held_out(name: str, seed: int, most: int) -> dict[str, Dataset]:
-    """The validation and test rows that go with the traces, unchanged, so that a training can be measured."""
+def held_out(name: str, seed: int, most: int | None) -> dict[str, Dataset]:
+    """The validation and test rows that go with the traces, unchanged, so that a training can be measured.
+
+    Args:
+        most: rows of each split; None for all.
+    """
     found: dict[str, Dataset] = {}
     if sources.has_split(name, "validate"):
         purposes: tuple[sources.Purpose, ...] = ("validate", "evaluate")
         for purpose in purposes:
             data = sources.load(name, purpose=purpose, limit=most, seed=seed)
-            split = next((own for own, names in sources.SPLITS.items() if data.split in names), "validation")
+            split = next((own for own, names in tables.SPLITS.items() if data.split in names), "validation")
             found.setdefault(split, data)
     return found
-
-
-def _who(service: Service) -> dict[str, str]:
-    return {"name": service.name, "endpoint": service.base_url, "model_id": service.model_id}
 
 
 def _bill(plan: Plan, sizes: Sizes, service: Service, *, extra: float, written: float) -> Spread:

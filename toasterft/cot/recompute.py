@@ -2,7 +2,7 @@
 
 Written apart from `derive` and `rules`, so that what one gets wrong the other does not repeat: it reads the
 table itself, knows only the sentences, and holds each against what was read or worked out before. A sentence
-it does not understand counts as a fault.
+it does not understand counts as a fault: that is what `checker`, made for anybody's words, must forgive.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from toasterft.charts import tables
 from toasterft.charts.phrases import HEADINGS, NEEDS
-from toasterft.cot import claims, derive, tables
-from toasterft.cot.tables import Table, shown
+from toasterft.charts.tables import Table, shown
+from toasterft.cot import claims, derive
 from toasterft.cot.terms import NAMED, Term, rounds_to
 from toasterft.cot.words import Asked
 from toasterft.data.example import Example

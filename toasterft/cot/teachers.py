@@ -13,6 +13,7 @@ from toasterft import catalog, endpoint
 from toasterft.catalog import Teacher
 from toasterft.endpoint import Service
 from toasterft.errors import UserError, did_you_mean
+from toasterft.recipe import LOCAL_REFINERS, Dyme
 
 RULES = "rules"
 HERE = Path(__file__).parent
@@ -59,6 +60,16 @@ def find(name: str, address: Address, today: datetime.date) -> Service:
     if address.api_key_env is not None:
         service = replace(service, api_key_env=address.api_key_env)
     return endpoint.with_price(service, address.input_usd_per_mtok, address.output_usd_per_mtok)
+
+
+def of_run(recipe: Dyme, today: datetime.date) -> dict[str, Service]:
+    """The models that a DyME run asks while it trains, by role: `judge` and `refiner`, where it names them.
+
+    Raises:
+        UserError: as `find`.
+    """
+    named = {"judge": recipe.judge, "refiner": None if recipe.refiner in LOCAL_REFINERS else recipe.refiner}
+    return {role: find(name, Address(), today) for role, name in named.items() if name is not None}
 
 
 def _of_row(row: Teacher, address: Address, today: datetime.date) -> Service:

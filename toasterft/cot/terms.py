@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from toasterft.cot.tables import Cell, Table, shown
+from toasterft.charts.tables import Cell, Table, shown
 from toasterft.cot.words import Asked
 
 # A pair or a set that the question does not name must at least be the only one that fits.

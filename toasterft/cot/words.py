@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
-from toasterft.cot.tables import number
+from toasterft.charts.tables import number
 
 # Words that ask for an operation: those that can mean nothing else, and those that may.
 OPERATIONS: dict[str, tuple[str, str]] = {

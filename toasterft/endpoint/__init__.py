@@ -5,6 +5,7 @@
     Purse      what has been spent over all processes of one job, and how far it may go
     Endpoint   asks, asynchronously: at most so many at once, retried, remembered
     Caller     the same for ordinary code, such as a training step; its event loop has a thread of its own
+    Aside      a Caller that never raises and waits only so long, for opinions that work can do without
 
 Every answer is written to the purse's ledger, and synced to disk, before anybody sees it: a process that is
 killed loses at most the answers that were on their way. Answers are also kept in the cache folder, under
@@ -14,6 +15,7 @@ A request that fails raises an `EndpointError`, one per request, after its retri
 go on without that answer; nothing here ends a run.
 """
 
+from toasterft.endpoint.aside import Aside
 from toasterft.endpoint.caller import Caller
 from toasterft.endpoint.client import Endpoint
 from toasterft.endpoint.purse import Purse
@@ -33,6 +35,7 @@ from toasterft.endpoint.wire import (
 __all__ = [
     "MOST_IMAGE_TOKENS",
     "Answer",
+    "Aside",
     "Caller",
     "Endpoint",
     "EndpointError",

@@ -19,11 +19,18 @@ class Caller:
     >>> with Caller(endpoint) as teacher:
     ...     pending = [teacher.start(request) for request in requests]  # returns at once
     ...     found = teacher.answers(requests)                           # waits
+
+    Args:
+        beside: another caller, whose event loop this one uses; needed where both pay from one purse. It is
+            to be closed after this one.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, beside: Caller | None = None) -> None:
         self.endpoint = endpoint
-        self._loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop = beside._loop if beside else asyncio.new_event_loop()
+        if beside is not None:
+            return
         self._thread = threading.Thread(target=self._loop.run_forever, name="toasterft-endpoint", daemon=True)
         self._thread.start()
 
@@ -58,6 +65,8 @@ class Caller:
         if self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        if self._thread is None:
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -7,100 +7,177 @@ trace, averaged over its tokens. No second forward pass and no second loss.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from accelerate.utils import gather_object
 
-from toasterft import places, switch
+from toasterft import checker, places, switch
 from toasterft.data.example import Example
 from toasterft.engines import Engine
 from toasterft.job import Job
 from toasterft.ledger import Run
 from toasterft.methods import training
+from toasterft.methods.aides import Aides
 from toasterft.methods.policy import PolicyTrainer
-from toasterft.methods.rollout import Group, read
+from toasterft.methods.rollout import Group, Rollout, read
 from toasterft.methods.training import Course
 from toasterft.progress import Reporter
 from toasterft.recipe import Dyme
-from toasterft.refine import Refiner, Template
+from toasterft.refine import OUTCOMES, Refiner, Template
+from toasterft.rewards import JUDGED, Rewards
 
 TEMPLATE_FILE = "template.json"
 # A trace this good may change the template that refined traces follow.
 GOOD_THINKING = 0.9
+# Rewards that say how good a trace is, the most telling first.
+THINKING = (JUDGED, "thinking", "thinking_lemma")
 
 
 def run(job: Job, engine: Engine, report: Reporter) -> Run:
     """Memorise where every sample is wrong, explore where some are right, leave alone what is solved."""
-    return training.run(job, engine, report, DymeTrainer)
+    assert isinstance(job.recipe, Dyme)
+    aides = Aides(job.recipe, job.budget_usd)
+    try:
+        return training.run(job, engine, report, lambda course: DymeTrainer(course, aides))
+    finally:
+        aides.close()
 
 
 class DymeTrainer(PolicyTrainer):
     """PolicyTrainer whose advantages go through `switch.choose`."""
 
-    def __init__(self, course: Course) -> None:
-        super().__init__(course)
+    def __init__(self, course: Course, aides: Aides | None = None) -> None:
         assert isinstance(course.recipe, Dyme)
         self.dyme = course.recipe
-        self.refiner = Refiner(Template()) if self.dyme.refine else None
+        self.aides = aides or Aides(course.recipe, course.watch.meter.budget_usd)
+        self.aides.open(course.record.path, course.watch.meter)
+        super().__init__(course)
+        self.refiner = self._refiner(Template())
+
+    def make_rewards(self) -> Rewards:
+        judge = self.aides.judge
+        return Rewards(dict(self.dyme.rewards), {JUDGED: judge} if judge is not None else {})
+
+    def _refiner(self, template: Template) -> Refiner | None:
+        return None if self.dyme.refiner == "none" else Refiner(template, self.aides.writer)
+
+    # --- what a user sees of the reasoning
+
+    def _tell(self, rollout: Rollout) -> None:
+        super()._tell(rollout)
+        said = [
+            checker.check(each.parsed.reasoning or "", one.facts, one.question, one.answer)
+            for group in rollout.groups
+            if (one := group.example).facts
+            for each in group.completions
+        ]
+        for found in said:
+            self.note("thinking/coverage", found.coverage or 0.0)
+            self.note("thinking/arithmetic", found.arithmetic)
+            self.note("thinking/conclusion", found.conclusion)
+            self.note("thinking/faults", len(found.faults))
+
+    # --- deciding
 
     def advantage(self, groups: list[Group]) -> None:
         super().advantage(groups)
-        outcomes = []
-        for group in groups:
-            decision = switch.choose(
-                [each["accuracy"] > 0.5 for each in group.earned],
-                group.total.tolist(),
-                sft_weight=self.dyme.sft_weight,
-                soft_power=self.dyme.soft_power,
-            )
-            outcomes.append(decision.outcome)
-            if not self.dyme.explore or not decision.explores:
+        decisions = [self._decide(group) for group in groups]
+        swapped = [group for group, each in zip(groups, decisions) if each.target_row is not None]
+        targets = dict(zip(map(id, swapped), self._targets([group.example for group in swapped])))
+        self._learn_template(groups)  # before references take the place of samples
+        for group, decision in zip(groups, decisions):
+            if not decision.explores:
                 group.advantage = torch.zeros_like(group.advantage)
-            if decision.target_row is not None and self.dyme.memorise:
-                self._memorise(group, decision.target_row, decision.target_weight)
+            if decision.target_row is not None:
+                self._memorise(group, decision.target_row, decision.target_weight, targets[id(group)])
+        outcomes = [decision.outcome for decision in decisions]
         for outcome in ("memorise", "explore", "solved"):
             self.note(f"switch/{outcome}", outcomes.count(outcome) / len(outcomes))
-        self._learn_template(groups)
+        self._tell_aides()
         self.alarms.hear_switch(outcomes.count("memorise") / len(outcomes))
 
-    def _memorise(self, group: Group, row: int, weight: float) -> None:
+    def _decide(self, group: Group) -> switch.Decision:
+        done = self.state.global_step / max(1, self.state.max_steps)
+        rewards = group.total.tolist()
+        if self.dyme.switch_threshold is None:
+            correct = [each["accuracy"] > 0.5 for each in group.earned]
+        else:
+            weights = list(self.dyme.rewards.values())
+            correct = switch.above(rewards, weights, self.dyme.switch_threshold)
+        return switch.choose(
+            correct,
+            rewards,
+            sft_weight=self.dyme.sft_weight,
+            soft_power=self.dyme.soft_power,
+            annealed=switch.cosine(done) if self.dyme.anneal else None,
+            memorise=self.dyme.memorise and done < self.dyme.memorise_until,
+            explore=self.dyme.explore,
+        )
+
+    # --- memorising
+
+    def _targets(self, examples: list[Example]) -> list[Example]:
+        """Each example with its trace refined, where that is possible."""
+        if self.refiner is None or not examples:
+            return examples
+        before = Counter(self.refiner.counts)
+        for example in examples:
+            self.refiner.start(example)
+        found = []
+        for example in examples:
+            refined = self.refiner(example)
+            found.append(example if refined is None else replace(example, reasoning=refined))
+        for outcome in OUTCOMES:
+            self.note(f"refiner/{outcome}", (self.refiner.counts[outcome] - before[outcome]) / len(examples))
+        return found
+
+    def _memorise(self, group: Group, row: int, weight: float, target: Example) -> None:
         """Put the reference where a sample was."""
-        ids = self.opened.chat.ids(self.opened.chat.completion(self._target(group.example)))
+        ids = self.opened.chat.ids(self.opened.chat.completion(target))
         group.ids[row] = ids
         group.completions[row] = read(self.opened, ids, self.recipe.max_completion_length)
         group.counted[row] = True  # a reference longer than the sampling limit is no truncated sample
-        group.advantage[row] = weight
+        group.advantage[row], group.target = weight, row
         self.note("switch/target_length", len(ids))
-
-    def _target(self, example: Example) -> Example:
-        """The example with its trace refined, where the facts allow it."""
-        if self.refiner is None:
-            return example
-        refined = self.refiner(example)
-        return example if refined is None else replace(example, reasoning=refined)
 
     def _learn_template(self, groups: list[Group]) -> None:
         """Let right answers with excellent reasoning shape what refined traces look like."""
-        if self.refiner is None:
+        judged = next((name for name in THINKING if name in self.dyme.rewards), None)
+        if self.refiner is None or judged is None:
             return
         good = [
             completion.parsed.reasoning
             for group in groups
             for completion, earned in zip(group.completions, group.earned)
-            if earned.get("accuracy", 0) > 0.5
-            and earned.get("thinking", 0) >= GOOD_THINKING
-            and completion.parsed.reasoning
+            if earned["accuracy"] > 0.5 and earned[judged] >= GOOD_THINKING and completion.parsed.reasoning
         ]
-        self.refiner.learn(good)
+        self.refiner.learn(gather_object(good))
+
+    # --- models that are asked
+
+    def _tell_aides(self) -> None:
+        """How the judge did, and what all of it has cost."""
+        if not self.aides.services:
+            return
+        if (judge := self.aides.judge) is not None:
+            self.note("judge/failed", judge.failed / max(1, judge.asked))
+            judge.asked = judge.failed = 0
+        self._seen["teachers/usd"] = [self.aides.usd]  # so far, where other figures are means
+        self.aides.tell(self.course.report)
+        self.aides.hold(self.course.watch.meter)
+
+    # --- checkpoints
 
     def save_state(self, folder: Path) -> None:
         super().save_state(folder)
-        if self.refiner is not None:
+        if self.refiner is not None and self.accelerator.is_main_process:
             places.write_json(folder / TEMPLATE_FILE, self.refiner.template.to_json())
 
     def load_state(self, folder: Path) -> None:
         super().load_state(folder)
         stored = places.read_json(folder / TEMPLATE_FILE)
-        if self.refiner is not None and stored is not None:
-            self.refiner = Refiner(Template.from_json(stored))
+        if stored is not None:
+            self.refiner = self._refiner(Template.from_json(stored))

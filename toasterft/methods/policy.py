@@ -8,6 +8,9 @@ An optimizer step, from the top:
                        clipped loss, backward; in as many parts as memory asks for, with equal sums
 
 transformers' Trainer does the rest: optimizer, schedule, clipping, checkpoints, resuming.
+
+Under several processes each takes whole groups of a step. The model is called directly, not through DDP, so
+gradients are averaged here, once per step.
 """
 
 from __future__ import annotations
@@ -23,19 +26,19 @@ from typing import Any
 import safetensors.torch
 import torch
 import transformers
+from accelerate.utils import gather_object, set_seed
 
-from toasterft import places
-from toasterft.methods import objective, training
+from toasterft.methods import objective, together, training
+from toasterft.methods import rollout as rollouts
+from toasterft.methods.alarms import Alarms
 from toasterft.methods.logps import Branches, open_log_probs, per_row
 from toasterft.methods.objective import Clip
-from toasterft.methods.rollout import Group, Rollout, read, roll_out
+from toasterft.methods.rollout import Group, Rollout, roll_out
 from toasterft.methods.training import Course, Guarded
 from toasterft.recipe import UNTIL, Policy
 from toasterft.rewards import Rewards
 
 REFERENCE_FILE = "reference.safetensors"
-# Samples of a step that a checkpoint falls into, with what later iterations need of them.
-ROLLOUT_FILE, ROLLOUT_TENSORS = "rollout.json", "rollout.safetensors"
 SHOWN_COMPLETIONS = 4
 
 
@@ -46,7 +49,7 @@ class PolicyTrainer(Guarded, transformers.Trainer):
         assert isinstance(course.recipe, Policy)
         self.course, self.recipe, self.watch = course, course.recipe, course.watch
         self.opened = course.opened
-        self.rewards = Rewards(dict(self.recipe.rewards))
+        self.rewards = self.make_rewards()
         self.log_probs = open_log_probs(self.opened, self.recipe.temperature, course.train[0])
         self.clip = Clip(
             self.recipe.epsilon, self.recipe.epsilon_high or self.recipe.epsilon, self.recipe.delta
@@ -54,25 +57,35 @@ class PolicyTrainer(Guarded, transformers.Trainer):
         self.rollout: Rollout | None = None
         self.alarms = Alarms(course.report.say)
         self._seen: dict[str, list[float]] = defaultdict(list)
-        plan = prompt_order(len(course.train), self.recipe)
+        args = transformers.TrainingArguments(
+            **{
+                **training.arguments(course),
+                # One batch of the loader is one optimizer step; it is split up in `_update`.
+                "per_device_train_batch_size": self.recipe.prompts_per_step,
+                "gradient_accumulation_steps": 1,
+                "num_train_epochs": 1,
+                "eval_strategy": "no",
+                # The rows are in order already: those of one step stand side by side.
+                "train_sampling_strategy": "sequential",
+            }
+        )
+        stopping = together.StopTogether()
         super().__init__(
             model=self.opened.loaded.model,
-            args=transformers.TrainingArguments(
-                **{
-                    **training.arguments(course),
-                    # One batch of the loader is one optimizer step; it is split up in `_update`.
-                    "per_device_train_batch_size": self.recipe.prompts_per_step,
-                    "gradient_accumulation_steps": 1,
-                    "num_train_epochs": 1,
-                    "eval_strategy": "no",
-                }
-            ),
-            train_dataset=plan,
+            args=args,
+            train_dataset=prompt_order(len(course.train), self.recipe, args.world_size),
             data_collator=lambda rows: {"rows": torch.tensor(rows)},
             processing_class=self.opened.loaded.tokenizer,
-            callbacks=[course.watch],
+            callbacks=[course.watch, stopping],
         )
+        stopping.accelerator = self.accelerator
+        if self.accelerator.num_processes > 1:
+            set_seed(self.recipe.seed, device_specific=True)  # else all would draw the same samples
         self.start_values = self._reference() if self.recipe.beta > 0 else None
+
+    def make_rewards(self) -> Rewards:
+        """The recipe's rewards; a method may bring some of its own."""
+        return Rewards(dict(self.recipe.rewards))
 
     # --- one optimizer step
 
@@ -81,19 +94,23 @@ class PolicyTrainer(Guarded, transformers.Trainer):
         if self.rollout is None or self.state.global_step % self.recipe.num_iterations == 0:
             rows = inputs["rows"].tolist()
             examples = [self.course.train[row] for row in rows]
+            self.course.watch.phases.enter("rollout")
             self.rollout = roll_out(self.opened, rows, examples, self.recipe, self.rewards)
+            self.course.watch.phases.enter("train")
             self._tell(self.rollout)
             self.advantage(self.rollout.groups)
             self._score(self.rollout.groups)
         began = time.monotonic()
         loss = self._update(self.rollout.groups)
+        together.share_gradients(self.accelerator, self._trainable().values())
         self.note("seconds/update", time.monotonic() - began)
         return self.watched(loss)
 
     def advantage(self, groups: list[Group]) -> None:
         """Set each group's advantages from its rewards; a method may also replace completions here."""
-        totals = torch.stack([group.total for group in groups])
-        for group, row in zip(groups, objective.advantages(totals, self.recipe.scale_rewards)):
+        totals = together.gathered(self.accelerator, torch.stack([group.total for group in groups]))
+        mine = slice(self.accelerator.process_index * len(groups), None)
+        for group, row in zip(groups, objective.advantages(totals, self.recipe.scale_rewards)[mine]):
             group.advantage = row
 
     def _score(self, groups: list[Group]) -> None:
@@ -181,7 +198,10 @@ class PolicyTrainer(Guarded, transformers.Trainer):
             self.clip,
             self.recipe.beta,
         )
-        share = len(new) / max(1.0, everywhere)
+        for (place, branch), row in zip(chosen, new.detach().split(sizes)):
+            if groups[place].target == branch:
+                self.note("switch/sft_loss", -float(row.mean()))
+        share = len(new) * self.accelerator.num_processes / max(1.0, everywhere)
         self._add("entropy", float(entropy.mean()) * share)
         self._add("clip_ratio/low", float(terms.clipped_low.float().mean()) * share)
         self._add("clip_ratio/high", float(terms.clipped_high.float().mean()) * share)
@@ -215,9 +235,12 @@ class PolicyTrainer(Guarded, transformers.Trainer):
     def _reference(self) -> dict[str, torch.Tensor]:
         """Trainable weights as they were at the start, from the run's folder where it has them."""
         file = self.course.record.path / REFERENCE_FILE
-        if not file.exists():
-            values = {name: value.detach().cpu().contiguous() for name, value in self._trainable().items()}
-            safetensors.torch.save_file(values, file)
+        with self.accelerator.main_process_first():
+            if not file.exists():
+                values = {
+                    name: value.detach().cpu().contiguous() for name, value in self._trainable().items()
+                }
+                safetensors.torch.save_file(values, file)
         return safetensors.torch.load_file(file, device=str(self.opened.loaded.device))
 
     @contextlib.contextmanager
@@ -265,7 +288,9 @@ class PolicyTrainer(Guarded, transformers.Trainer):
             facts["groups/some_right"] = 1 - facts["groups/none_right"] - facts["groups/all_right"]
         for name, value in facts.items():
             self.note(name, value)
-        self.alarms.hear(facts)
+        figures = torch.tensor([list(facts.values())], dtype=torch.float64)
+        means = together.gathered(self.accelerator, figures).mean(dim=0).tolist()
+        self.alarms.hear(dict(zip(facts, means)))
         if self.recipe.until is not None and self._met(self.recipe.until):
             self.control.should_training_stop = True
             self.course.report.say(f"{self.recipe.until}: met at step {self.state.global_step}")
@@ -310,8 +335,9 @@ class PolicyTrainer(Guarded, transformers.Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         merged: dict[str, list[float]] = defaultdict(list)
-        for key, values in self._seen.items():
-            merged[key.partition("@")[0]] += values
+        for seen in gather_object([dict(self._seen)]):
+            for key, values in seen.items():
+                merged[key.partition("@")[0]] += values
         self._seen.clear()
         super().log(
             {**logs, **{name: sum(each) / len(each) for name, each in merged.items()}}, *args, **kwargs
@@ -330,33 +356,19 @@ class PolicyTrainer(Guarded, transformers.Trainer):
 
     def save_state(self, folder: Path) -> None:
         """What a method needs beside weights and optimizer to go on exactly."""
+        folder.mkdir(parents=True, exist_ok=True)  # another process may be the one that makes it
         if self.rollout is not None and self.state.global_step % self.recipe.num_iterations:
-            save_rollout(self.rollout, folder)
+            rollouts.save(self.rollout, folder, self._own)
 
     def load_state(self, folder: Path) -> None:
         """The counterpart of `save_state`."""
-        if (folder / ROLLOUT_FILE).exists():
-            self.rollout = self._load_rollout(folder)
+        limit = self.recipe.max_completion_length
+        self.rollout = rollouts.load(folder, self._own, self.opened, self.course.train, limit)
 
-    def _load_rollout(self, folder: Path) -> Rollout:
-        stored = places.read_json(folder / ROLLOUT_FILE)
-        tensors = safetensors.torch.load_file(folder / ROLLOUT_TENSORS)
-        groups = []
-        for place, kept in enumerate(stored["groups"]):
-            group = Group(
-                kept["row"],
-                self.course.train[kept["row"]],
-                kept["ids"],
-                [read(self.opened, ids, self.recipe.max_completion_length) for ids in kept["ids"]],
-                counted=kept["counted"],
-                advantage=tensors[f"{place}.advantage"],
-            )
-            sizes = [len(ids) for ids in group.ids]
-            for name in ("old", "reference"):
-                if f"{place}.{name}" in tensors:
-                    setattr(group, name, list(tensors[f"{place}.{name}"].split(sizes)))
-            groups.append(group)
-        return Rollout(groups, 0.0, 0)
+    @property
+    def _own(self) -> str:
+        """What this process puts before the names of files that are its own."""
+        return f"{self.accelerator.process_index}-" if self.accelerator.num_processes > 1 else ""
 
 
 # A forward pass: (place of the group, its branches) for groups of as many branches.
@@ -374,10 +386,11 @@ def _branches(groups: Sequence[Group], part: Part) -> Branches:
     )
 
 
-def prompt_order(rows: int, recipe: Policy) -> list[int]:
+def prompt_order(rows: int, recipe: Policy, processes: int = 1) -> list[int]:
     """Row numbers of every optimizer step, one after the other: epochs of a seeded shuffle, each batch
-    repeated for every iteration on it."""
-    size = min(rows, recipe.prompts_per_step)
+    repeated for every iteration on it. Processes take the prompts of a step in turn, so many at a time."""
+    prompts = recipe.prompts_per_step * processes
+    size = min(rows, prompts)
     per_epoch = max(1, rows // size)
     batches = math.ceil(per_epoch * recipe.num_train_epochs)
     if recipe.max_steps > 0:
@@ -389,71 +402,7 @@ def prompt_order(rows: int, recipe: Policy) -> list[int]:
         for start in range(0, per_epoch * size, size):
             if made < batches:
                 # A data set smaller than one step's prompts fills it by going round.
-                batch = [shuffled[(start + place) % rows] for place in range(recipe.prompts_per_step)]
+                batch = [shuffled[(start + place) % rows] for place in range(prompts)]
                 order += batch * recipe.num_iterations
                 made += 1
     return order
-
-
-def save_rollout(rollout: Rollout, folder: Path) -> None:
-    """The samples of an unfinished set of iterations, beside the weights they are used on."""
-    tensors: dict[str, torch.Tensor] = {}
-    kept = []
-    for place, group in enumerate(rollout.groups):
-        kept.append({"row": group.row, "ids": group.ids, "counted": group.counted})
-        tensors[f"{place}.advantage"] = group.advantage.contiguous()
-        for name in ("old", "reference"):
-            values = getattr(group, name)
-            if values is not None:
-                tensors[f"{place}.{name}"] = torch.cat(values).cpu().contiguous()
-    safetensors.torch.save_file(tensors, folder / ROLLOUT_TENSORS)
-    places.write_json(folder / ROLLOUT_FILE, {"groups": kept})
-
-
-class Alarms:
-    """Says once when sampling goes the ways it is known to go wrong."""
-
-    PATIENCE = 10
-
-    def __init__(self, say: Any) -> None:
-        self.say = say
-        self.history: dict[str, list[float]] = defaultdict(list)
-        self.rung: set[str] = set()
-
-    def hear(self, facts: dict[str, float]) -> None:
-        for name, value in facts.items():
-            self.history[name].append(value)
-        recent = {name: values[-self.PATIENCE :] for name, values in self.history.items()}
-        if len(recent["groups/alike"]) < self.PATIENCE:
-            return
-        first = self.history["completions/mean_length"][0]
-        if min(recent["groups/alike"]) == 1:
-            self._ring(
-                "alike",
-                "every group's rewards are alike: nothing is learned "
-                "(harder or easier data, a higher temperature, or dyme, which memorises where none is right)",
-            )
-        if min(recent["completions/truncated"]) > 0.5 and recent["completions/mean_length"][-1] > 1.5 * first:
-            self._ring(
-                "length", "completions run away in length: most are cut off (reward length, or more tokens)"
-            )
-        if max(self.history["format_rate"]) > 0.5 and max(recent["format_rate"]) < 0.1:
-            self._ring(
-                "format", "the answer format is gone (a lower learning rate, beta > 0, or a format reward)"
-            )
-
-    def hear_switch(self, memorised: float) -> None:
-        """The share of groups that memorised in one step (DyME)."""
-        self.history["memorise"].append(memorised)
-        recent, formats = self.history["memorise"][-self.PATIENCE :], self.history["format_rate"]
-        if len(recent) == self.PATIENCE and min(recent) > 0.95 and sum(formats[-self.PATIENCE :]) < 0.5:
-            self._ring(
-                "memorise",
-                "nearly every group memorises and the answer format does not come (a lower learning rate, "
-                "temperature 0.7, warmup_steps=50, a shorter max_completion_length, or sft first)",
-            )
-
-    def _ring(self, key: str, text: str) -> None:
-        if key not in self.rung:
-            self.rung.add(key)
-            self.say(f"alarm: {text}")

@@ -1,20 +1,26 @@
-"""Groups of completions: sampled, read back as text, and rewarded."""
+"""Groups of completions: sampled, read back as text, rewarded, and kept beside a checkpoint that needs them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
+from toasterft import places
 from toasterft.data.example import Example
 from toasterft.data.prompt import parse
 from toasterft.engines.generate import generate, sample_groups
 from toasterft.methods.opening import Opened
 from toasterft.recipe import Policy
 from toasterft.rewards import Completion, Rewards
+
+# Samples of a step that a checkpoint falls into, with what later iterations need of them.
+SAMPLES_FILE, TENSORS_FILE = "rollout.json", "rollout.safetensors"
 
 
 @dataclass
@@ -27,6 +33,7 @@ class Group:
         total: [G], weighted and summed.
         advantage: [G], set when all groups of a step are known.
         counted: which completions count in the loss; a masked one is truncated.
+        target: the completion that a reference has taken the place of, where one has (DyME).
         old, reference: log-probabilities per completion as lists of [length] tensors, where needed.
     """
 
@@ -38,6 +45,7 @@ class Group:
     total: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     advantage: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     counted: list[bool] = field(default_factory=list)
+    target: int | None = None
     old: list[torch.Tensor] | None = None
     reference: list[torch.Tensor] | None = None
 
@@ -61,13 +69,13 @@ def roll_out(
         batch = examples[start : start + prompts_at_once]
         for row, example, ids in zip(rows[start:], batch, sample(opened, batch, recipe)):
             completions = [read(opened, each, recipe.max_completion_length) for each in ids]
-            group = Group(row, example, ids, completions)
-            group.earned = [rewards(completion, example) for completion in completions]
-            group.total = torch.tensor([rewards.total(each) for each in group.earned], dtype=torch.float32)
-            group.counted = [
-                each.finished or not recipe.mask_truncated_completions for each in group.completions
-            ]
-            groups.append(group)
+            for completion in completions:
+                rewards.start(completion, example)
+            groups.append(Group(row, example, ids, completions))
+    for group in groups:
+        group.earned = [rewards(completion, group.example) for completion in group.completions]
+        group.total = torch.tensor([rewards.total(each) for each in group.earned], dtype=torch.float32)
+        group.counted = [each.finished or not recipe.mask_truncated_completions for each in group.completions]
     tokens = sum(len(ids) for group in groups for ids in group.ids)
     return Rollout(groups, time.monotonic() - began, tokens)
 
@@ -96,3 +104,52 @@ def read(opened: Opened, ids: list[int], limit: int) -> Completion:
     text = opened.chat.decode(ids)
     finished = bool(ids) and ids[-1] in opened.chat.end_token_ids
     return Completion(text, parse(text, opened.chat.prompt), len(ids), finished, limit)
+
+
+def save(rollout: Rollout, folder: Path, own: str) -> None:
+    """The samples of an unfinished set of iterations, beside the weights they are used on.
+
+    Args:
+        own: put before the names, where several processes have samples each.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    kept = []
+    for place, group in enumerate(rollout.groups):
+        kept.append({"row": group.row, "ids": group.ids, "counted": group.counted, "target": group.target})
+        tensors[f"{place}.advantage"] = group.advantage.contiguous()
+        for name in ("old", "reference"):
+            values = getattr(group, name)
+            if values is not None:
+                tensors[f"{place}.{name}"] = torch.cat(values).cpu().contiguous()
+    safetensors.torch.save_file(tensors, folder / f"{own}{TENSORS_FILE}")
+    places.write_json(folder / f"{own}{SAMPLES_FILE}", {"groups": kept})
+
+
+def load(folder: Path, own: str, opened: Opened, rows: Sequence[Example], limit: int) -> Rollout | None:
+    """What `save` has written; None where the checkpoint fell between two batches of samples.
+
+    Args:
+        rows: the data that is trained on.
+        limit: the recipe's `max_completion_length`.
+    """
+    stored = places.read_json(folder / f"{own}{SAMPLES_FILE}")
+    if stored is None:
+        return None
+    tensors = safetensors.torch.load_file(folder / f"{own}{TENSORS_FILE}")
+    groups = []
+    for place, kept in enumerate(stored["groups"]):
+        group = Group(
+            kept["row"],
+            rows[kept["row"]],
+            kept["ids"],
+            [read(opened, ids, limit) for ids in kept["ids"]],
+            counted=kept["counted"],
+            target=kept.get("target"),
+            advantage=tensors[f"{place}.advantage"],
+        )
+        sizes = [len(ids) for ids in group.ids]
+        for name in ("old", "reference"):
+            if f"{place}.{name}" in tensors:
+                setattr(group, name, list(tensors[f"{place}.{name}"].split(sizes)))
+        groups.append(group)
+    return Rollout(groups, 0.0, 0)
