@@ -17,11 +17,11 @@ from toasterft.data import sources, survey
 from toasterft.data.example import Example
 from toasterft.data.survey import Sizes, Survey
 from toasterft.errors import BudgetError, DataError, MissingExtra, ModelError, UserError
-from toasterft.estimate import Estimate, Plan, ladder
+from toasterft.estimate import Estimate, Plan, calibration, ladder
 from toasterft.geometry import Geometry, IdeficsGeometry
 from toasterft.ledger import Run
 from toasterft.models import ModelRef
-from toasterft.recipe import Eval, Prompt, Recipe, Trained
+from toasterft.recipe import Dyme, Eval, Prompt, Recipe, Trained
 
 # Above this share of dropped samples a run would teach something else than its data.
 MAX_DROPPED = survey.MAX_DROPPED
@@ -90,6 +90,9 @@ def _planned(
     recipe: Trained | Eval, model: ModelRef, target: Target, plan: Plan, runs_dir: Path, out: Path | None
 ) -> Job:
     """A job with its plan held against its target."""
+    if target.present:
+        known = calibration.find(target.gpu.name, recipe.method, model.name)
+        plan = replace(plan, calibration=known)
     return Job(
         recipe=recipe,
         model=model,
@@ -122,7 +125,7 @@ def prepare_evaluation(recipe: Eval, runs_dir: Path) -> Job:
         sizes = survey.of_row(row, min(rows, recipe.limit or rows))
     else:
         data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
-        sizes = survey.measure(data.examples, recipe.prompt or Prompt(), _counter(model))
+        sizes = survey.measure(data.examples, recipe.prompt or Prompt(), counter(model))
     plan = Plan(replace(model.shape, geometry=_geometry(recipe, model)), recipe, sizes, swappable=False)
     return _planned(recipe, model, target, plan, runs_dir, None)
 
@@ -156,8 +159,10 @@ def prepare_use(recipe: Recipe, runs_dir: Path, *, data_name: str = "", out: Pat
 
 
 def choose_gpu(name: str | None) -> Target:
-    """The named GPU, else the one in this machine, else an A40."""
+    """The named GPU (or `cpu`), else the one in this machine, else an A40."""
     present = hardware.gpu()
+    if name is not None and name.lower() == hardware.CPU:
+        return Target(hardware.cpu(), "this machine's processor", present is None)
     if name is not None:
         row = catalog.gpu(name)
         return Target(row, "as asked", present is not None and present.row is row)
@@ -218,9 +223,12 @@ def require_ready(job: Job) -> None:
     row = _not_here(recipe.data) if isinstance(recipe, Trained) else None
     if row is not None and row.hub_id is None:
         raise DataError(f"{row.name} is not on this machine; nothing was run", next_step=row.get)
-    if job.plan is None or hardware.gpu() is None:
-        return  # a CPU run needs no GPU's memory; a GPU that is only planned for may be any
-    for gpu in {target.gpu.name: target.gpu for target in (choose_gpu(None), job.target)}.values():
+    if job.plan is None:
+        return
+    here = choose_gpu(None)
+    # Without a GPU here, one that is only planned for may be any.
+    held_to = [target for target in (here, job.target) if here.present or target.present]
+    for gpu in {target.gpu.name: target.gpu for target in held_to}.values():
         if job.plan.peak_bytes(gpu) > gpu.vram_bytes:
             raise ladder.refusal(job.plan, gpu)
 
@@ -245,7 +253,8 @@ def require_within_caps(job: Job, *, over: bool) -> None:
     spent = places.read_json(job.resume.path / meter.SPEND_FILE) or {} if job.resume else {}
     hours = job.estimate.seconds.likely / 3600
     if job.budget_usd is not None and job.usd_per_hour is not None:
-        likely = hours * job.usd_per_hour
+        asked = job.estimate.teachers_usd
+        likely = hours * job.usd_per_hour + (asked.likely if asked is not None else 0.0)
         left = job.budget_usd - float(spent.get("usd") or 0)
         if likely > left:
             raise BudgetError(
@@ -278,10 +287,20 @@ def _plan(recipe: Trained, model: ModelRef) -> Plan:
     if row is not None:
         sizes = survey.of_row(row, min(row.rows, recipe.limit or row.rows))
     else:
-        count = _counter(model)
+        count = counter(model)
         sizes = survey.measure(_training_rows(recipe), recipe.prompt, count)
     held_out = _held_out(recipe, count)
-    return Plan(shape, recipe, sizes, held_out, swappable=model.adapter is None)
+    return Plan(shape, recipe, sizes, held_out, swappable=model.adapter is None, aides=_aides(recipe))
+
+
+def _aides(recipe: Trained) -> dict[str, catalog.Teacher]:
+    """Prices of the models that a run asks while it trains, by role."""
+    if not isinstance(recipe, Dyme):
+        return {}
+    from toasterft.cot import teachers  # with it asyncio, which other commands can do without
+
+    asked = teachers.of_run(recipe, datetime.date.today())
+    return {role: service.price for role, service in asked.items()}
 
 
 def _not_here(name: str) -> catalog.DatasetRow | None:
@@ -323,7 +342,7 @@ def _geometry(recipe: Recipe, model: ModelRef) -> Geometry:
     return model.shape.geometry.with_longest_edge(recipe.image_longest_edge or saved)
 
 
-def _counter(model: ModelRef) -> Callable[[str], int] | None:
+def counter(model: ModelRef) -> Callable[[str], int] | None:
     """Tokens of a text by the model's own tokenizer: from its folder, or from the hub's files if cached."""
     if model.local:
         return survey.counter(Path(model.base))

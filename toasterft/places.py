@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from toasterft.errors import UserError
+from toasterft.errors import DataError, UserError
 
 
 def user_cache() -> Path:
@@ -45,6 +47,44 @@ def write_atomic(path: Path, text: str | bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise disk_error(error, path) from error
+
+
+def require_new(path: Path) -> None:
+    """
+    Raises:
+        DataError: `path` exists and is not an empty folder.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(
+            "the target already exists and is not an empty folder",
+            where=str(path),
+            next_step="choose another folder, or remove this one first",
+        )
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which appears under its name only when all of it is there.
+
+    Raises:
+        DataError: `path` exists and is not an empty folder.
+    """
+    require_new(path)
+    part = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        yield part
+        if path.exists():
+            path.rmdir()  # an empty folder, as checked
+        part.rename(path)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise disk_error(error, path) from error
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

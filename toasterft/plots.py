@@ -1,8 +1,8 @@
-"""Pictures in a run's folder."""
+"""Pictures in a run's folder, and in a matrix's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 LINES = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
 # What a memorised, an explored and a solved group are drawn as.
 SWITCH = {"memorise": "#d95f02", "explore": "#1b9e77", "solved": "#bdbdbd"}
+# 16-bit (or as trained) and 4-bit weights; light enough for hatches and labels to show, also in print.
+WEIGHTS = {False: "#8fb8de", True: "#f2b97f"}
+STEP_HATCH, OTHER_HATCHES = "///", ("...", "xxx", "\\\\\\", "ooo", "+++")
 
 
 def of_run(rows: list[dict[str, Any]], folder: Path) -> None:
@@ -70,17 +73,106 @@ def switch(rows: list[dict[str, Any]], path: Path) -> None:
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncol=3)
 
 
+def accuracies(found: dict[str, Any], path: Path) -> None:
+    """A matrix's headline accuracies with their intervals: a group of bars per model, `step` conditions hatched.
+
+    Args:
+        found: as `matrix.table` makes it.
+    """
+    import matplotlib
+
+    cells = found["cells"]
+    models = list(dict.fromkeys(cell["model"] for cell in cells))
+    hatches = _hatches(cells)
+    sides = list(dict.fromkeys((cell["prompt"], cell["load_in_4bit"]) for cell in cells))
+    width = 0.84 / len(sides)
+    size = (max(6.0, 1.6 + 0.5 * len(cells)), 4.2)
+    with _axes(path, "right answers, % (robust)", about="", size=size) as axes:
+        # Hatches are drawn with the edge's colour, and thin.
+        with matplotlib.rc_context({"hatch.linewidth": 0.6}):
+            for cell in cells:
+                middle = models.index(cell["model"]) + width * (
+                    sides.index((cell["prompt"], cell["load_in_4bit"])) - (len(sides) - 1) / 2
+                )
+                _bar(axes, cell, middle, width, hatches[cell["prompt"]])
+        axes.set_xticks(range(len(models)), models)
+        if max(map(len, models)) * len(models) > 12 * size[0]:
+            axes.tick_params("x", rotation=20)
+        aside = max(0.5, (4 - len(models)) / 2)  # one model's bars are no walls
+        axes.set_xlim(-aside, len(models) - 1 + aside)
+        axes.set_ylim(0, 105)
+        axes.set_title(
+            f"{found['name']}: {found['n']:,} questions, 95 % intervals", fontsize="medium", pad=26
+        )
+        marks = _marks(hatches, {bool(cell["load_in_4bit"]) for cell in cells})
+        axes.legend(
+            handles=marks, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(marks)
+        )
+
+
+def _hatches(cells: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """A hatch per prompt condition: none for the first, slanted lines where the model is asked to go step by step."""
+    found: dict[str, str] = {}
+    for cell in cells:
+        if cell["prompt"] not in found:
+            others = sum(hatch != STEP_HATCH for hatch in found.values())
+            other = OTHER_HATCHES[(others - 1) % len(OTHER_HATCHES)] if others else ""
+            found[cell["prompt"]] = STEP_HATCH if cell["asked"]["step"] else other
+    return found
+
+
+def _bar(axes: Any, cell: dict[str, Any], middle: float, width: float, hatch: str) -> None:
+    if cell["status"] != "done":
+        axes.text(
+            middle, 1.5, cell["status"], rotation=90, ha="center", va="bottom", color="grey", fontsize="small"
+        )
+        return
+    rate = cell["eval"]["scores"]["robust"]
+    value, low, high = (100 * rate[name] for name in ("value", "low", "high"))
+    axes.bar(
+        middle,
+        value,
+        width * 0.94,
+        color=WEIGHTS[bool(cell["load_in_4bit"])],
+        edgecolor="#333333",
+        linewidth=0.7,
+        hatch=hatch,
+        yerr=[[value - low], [high - value]],
+        error_kw={"elinewidth": 1.1, "capsize": 3, "ecolor": "#111111"},
+    )
+    axes.text(middle, high + 1.5, f"{value:.1f}", ha="center", va="bottom", fontsize="x-small")
+
+
+def _marks(hatches: dict[str, str], held: set[bool]) -> list[Any]:
+    """What the legend shows: prompt conditions, and weights where there are both."""
+    from matplotlib.patches import Patch
+
+    marks = [
+        Patch(facecolor="white", edgecolor="#333333", hatch=hatch, label=_short(name))
+        for name, hatch in hatches.items()
+    ]
+    if len(held) > 1:
+        marks += [Patch(facecolor=WEIGHTS[one], label="4-bit" if one else "16-bit") for one in (False, True)]
+    return marks
+
+
+def _short(text: str, longest: int = 28) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 @contextmanager
-def _axes(path: Path, unit: str) -> Iterator[Any]:
-    """Axes over optimizer steps, saved as a PNG."""
+def _axes(
+    path: Path, unit: str, *, about: str = "optimizer step", size: tuple[float, float] = (7, 4)
+) -> Iterator[Any]:
+    """Axes over optimizer steps, or what they are about, saved as a PNG of `size` inches."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
     yield axes
-    axes.set_xlabel("optimizer step")
+    axes.set_xlabel(about)
     axes.set_ylabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)

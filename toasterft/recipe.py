@@ -9,6 +9,7 @@ which ones a real run touches.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -295,6 +296,10 @@ class Grpo(Policy):
     method: Literal["grpo"] = "grpo"
 
 
+# What `refiner` may say instead of a teacher's name.
+LOCAL_REFINERS = ("local", "none")
+
+
 class Dyme(Policy):
     """DyME: per prompt group, memorise the reference where every sample is wrong, else explore."""
 
@@ -302,22 +307,42 @@ class Dyme(Policy):
     model: str = "SmolVLM-500M"
     """Folder, earlier run, catalog name, or hub id."""
     rewards: dict[str, float] = {"accuracy": 1.0, "format": 1.0, "thinking": 1.0}
-    """Weights of reward functions; accuracy alone decides between memorising and exploring."""
+    """Weights of accuracy, format, length, thinking (facts), thinking_lemma (reference), thinking_judge, my.module:fn."""
     sft_weight: float = Field(1.0, ge=0.0)
     """Advantage of a memorised row: 1 as the official code, num_generations as the paper's equation 8."""
     soft_power: float | None = Field(None, gt=0.0)
     """Memorise in partly solved groups too, with weight sft_weight·(1 - c/G)^soft_power; unset is binary."""
+    switch_threshold: float | None = Field(None, gt=0.0, lt=1.0)
+    """An answer counts as right where the weighted mean of all rewards is above this; accuracy when unset."""
+    anneal: bool = False
+    """Memorise in every group and explore beside it, with a weight that falls to 0 along a cosine (ablation)."""
     memorise: bool = True
     """False: groups without a right answer teach nothing (ablation)."""
+    memorise_until: float = Field(1.0, gt=0.0, le=1.0)
+    """Memorise only in this first share of the optimizer steps (ablation)."""
     explore: bool = True
     """False: groups with a right answer teach nothing (ablation)."""
-    refine: bool = True
-    """Rewrite the reference trace of a memorised group from the visual facts, where the data has them."""
+    refiner: str = "local"
+    """Who rewrites the reference of a memorised group from the facts: local, none, or a teacher (see judge)."""
+    judge: str | None = None
+    """Teacher whose verdict is the reward thinking_judge: a catalog name or a .yaml row, as in `cot build`."""
+    teachers_usd: float | None = Field(None, gt=0.0)
+    """Dollars that judge and refiner may cost; they count towards --budget, which caps them when this is unset."""
 
     @model_validator(mode="after")
-    def _accuracy_decides(self) -> Dyme:
+    def _switch_can_act(self) -> Dyme:
         if "accuracy" not in self.rewards:
             raise ValueError("rewards needs accuracy: it decides between memorising and exploring")
+        if self.switch_threshold is not None and sum(self.rewards.values()) <= 0:
+            raise ValueError("switch_threshold needs rewards of positive weight in sum")
+        if self.anneal and self.soft_power is not None:
+            raise ValueError("anneal and soft_power both weigh the reference: choose one")
+        if not (self.memorise or self.explore):
+            raise ValueError("neither memorise nor explore: nothing would be learned")
+        if ("thinking_judge" in self.rewards) != (self.judge is not None):
+            raise ValueError(
+                "judge and the reward thinking_judge need each other: judge=NAME rewards.thinking_judge=1"
+            )
         return self
 
 
@@ -333,6 +358,8 @@ class Eval(Recipe):
     """Append "Let's think step by step." to every question."""
     suffix: str | None = None
     """Append this text to every question."""
+    reasoner: str | None = None
+    """Run or model that writes the reasoning, from which this one answers; its own when unset."""
     per_device_eval_batch_size: int = Field(8, ge=1)
     """Questions answered per forward pass."""
     max_completion_length: int = Field(256, ge=1)
@@ -341,6 +368,70 @@ class Eval(Recipe):
     """Prompt settings; those saved with the run when unset."""
     load_in_4bit: bool | None = None
     """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
+
+
+class Axes(Section):
+    """What a matrix of evaluations crosses."""
+
+    models: dict[str, str | dict[str, Any]] = Field(min_length=1)
+    """Name in the table: run, folder, catalog name or hub id; or `model` with further keys of eval."""
+    prompts: dict[str, dict[str, Any]] = Field({"plain": {}}, min_length=1)
+    """Name in the table: keys of eval such as step, suffix, prompt, max_completion_length."""
+    load_in_4bit: tuple[bool, ...] = ()
+    """[false, true] evaluates 16-bit and 4-bit weights beside each other; as trained when unset."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_list_names_itself(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("models"), list):
+            return {**data, "models": {Path(str(name)).name: str(name) for name in data["models"]}}
+        return data
+
+
+class Matrix(Eval):
+    """Models x prompt conditions, each cell an evaluation; keys beside `matrix` are those of every cell."""
+
+    matrix: Axes
+    """What is crossed."""
+
+    @model_validator(mode="after")
+    def _cells_are_evaluations(self) -> Matrix:
+        if "model" in self.model_fields_set:
+            raise ValueError("model: a matrix names its models under matrix.models")
+        for name, own in self.matrix.models.items():
+            if isinstance(own, dict) and not own.get("model"):
+                raise ValueError(f"matrix.models.{name} names no model")
+        for name, keys in [*self.matrix.models.items(), *self.matrix.prompts.items()]:
+            other = sorted({"data", "split", "limit"} & set(keys)) if isinstance(keys, dict) else []
+            if other:
+                raise ValueError(f"{name}: every cell answers the same questions; {other[0]} is set for all")
+        for model in self.matrix.models:
+            for prompt in self.matrix.prompts:
+                self.cell(model, prompt, None)
+        return self
+
+    def cell(self, model: str, prompt: str, load_in_4bit: bool | None) -> Eval:
+        """One cell as a recipe of its own.
+
+        Args:
+            load_in_4bit: None leaves it to the cell's keys.
+
+        Raises:
+            RecipeError: with the cell's names.
+        """
+        named = self.matrix.models[model]
+        keys = self.model_dump(exclude={"matrix"}, exclude_unset=True) | {"method": "eval"}
+        keys |= {"model": named} if isinstance(named, str) else named
+        keys |= self.matrix.prompts[prompt]
+        keys |= {} if load_in_4bit is None else {"load_in_4bit": load_in_4bit}
+        found: Eval = validate(Eval, keys, f"matrix cell {model}, {prompt}")
+        return found
+
+    def with_suffixes(self, texts: Sequence[str]) -> Matrix:
+        """With a further prompt condition for each text, which is appended to every question."""
+        swept = {f"+ {text!r}": {"suffix": text} for text in texts}
+        axes = self.matrix.model_copy(update={"prompts": {**self.matrix.prompts, **swept}})
+        return self.model_copy(update={"matrix": axes})
 
 
 class Ask(Recipe):
@@ -448,6 +539,8 @@ def load(
     source: str | None = None,
     words: list[str] | None = None,
     flags: dict[str, Any] | None = None,
+    *,
+    matrix: bool = False,
 ) -> Any:
     """Merge file, `key=value` words and flags (the last one wins), then validate once.
 
@@ -456,11 +549,12 @@ def load(
         source: path of a YAML file, or the name of a shipped recipe.
         words: `key=value` strings; dots nest, values are read as YAML.
         flags: values of dashed flags; None means not given.
+        matrix: the file crosses models and prompts (`Matrix`).
 
     Raises:
         RecipeError: with one line per mistake.
     """
-    schema = RECIPES[method]
+    schema: type[Section] = Matrix if matrix else RECIPES[method]
     where = "the command line"
     data: dict[str, Any] = {}
     if source is not None:
@@ -473,6 +567,12 @@ def load(
                 f"this recipe is for `{stated}`, not `{method}`",
                 where=source,
                 next_step=f"toasterft {stated} {source}",
+            )
+        if ("matrix" in data) != matrix:
+            raise RecipeError(
+                f"this recipe {'names no matrix' if matrix else 'is a matrix of evaluations'}",
+                where=source,
+                next_step=f"toasterft eval {'RUN ' if matrix else '--matrix '}{source}",
             )
     data["method"] = method
     for word in words or []:

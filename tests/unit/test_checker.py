@@ -807,3 +807,18 @@ def test_free_text_raises_few_alarms(shared):
     print(f"ChartQA hints: {alarms} of {len(rows)} with a fault, {ends} end in the answer")
     assert alarms <= 0.02 * len(rows)
     assert ends >= 0.8 * len(rows)
+
+
+def test_a_table_s_text_is_facts_too():
+    """ChartQA's tables: a trace is held against them as against rows."""
+    text = "Entity: red | blue | green & Votes: 7 | 3 | 12"
+    question, answer = "How much higher is red than blue?", "4"
+    for trace in ("red = 7, blue = 3. 7 - 3 = 4.", "red = 8, blue = 3. 8 - 3 = 5.", "red is 7. So 4."):
+        assert check(trace, text, question, answer) == check(trace, FACTS, question, answer)
+    several = "Year: 2019 | 2020 & north: 5.5 | 8 & south: 4 | nan"
+    assert [(row.series, row.label, row.shown) for row in rows_of(several)] == [
+        ("north", "2019", "5.5"), ("south", "2019", "4"), ("north", "2020", "8"),
+    ]  # fmt: skip
+    gaps = "Year: 2013 | 2014 | 2015 & Values: 0 | 55 | 0"  # read off a picture: a zero is a mark not found
+    assert [row.label for row in rows_of(gaps)] == ["2014"]
+    assert rows_of("no table at all") == []

@@ -12,8 +12,10 @@ from itertools import islice
 
 import pytest
 
+from toasterft import checker
+from toasterft.charts import tables
 from toasterft.charts.ask import stream
-from toasterft.cot import arithmetic, filters, recompute, rules, strip, styles, tables, teachers
+from toasterft.cot import filters, recompute, rules, strip, styles, teachers
 from toasterft.cot.teachers import Address
 from toasterft.data.example import Example
 from toasterft.errors import UserError
@@ -157,8 +159,8 @@ def test_a_changed_number_does_not_pass_the_recomputation(shared):
     ],
 )  # fmt: skip
 def test_calculations_that_hold(text):
-    assert arithmetic.wrong(text) == []
-    assert list(arithmetic.calculations(text))
+    assert checker.wrong_steps(text) == []
+    assert checker.check(text, None, "", "").arithmetic > 0
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_calculations_that_hold(text):
     ["47 - 42 = 6", "10 / 3 = 3.4", "3 × 4 = 13", "(5 + 3) / 2 = 5", "1,200 + 300 = 150", "12% + 8% = 25%"],
 )
 def test_calculations_that_do_not(text):
-    assert len(arithmetic.wrong(text)) == 1
+    assert len(checker.wrong_steps(text)) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,12 +176,14 @@ def test_calculations_that_do_not(text):
     ["x = 5", "red = 7, blue = 3", "2010-2015 = five years", "a / 0 = 3", "3 / 0 = 1", "12:30 = noon", "= 4"],
 )
 def test_what_is_no_calculation(text):
-    assert list(arithmetic.calculations(text)) == []
+    checked = checker.check(text, None, "", "")
+    assert (checked.arithmetic, checked.faults) == (0.0, ())
 
 
 # --- filters ---------------------------------------------------------------------------------
 
 STYLE = styles.load("simplified", blind=False)
+TWELVE = Example(id="x", question="How high is the bar?", answer="12")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +208,9 @@ STYLE = styles.load("simplified", blind=False)
     ],
 )  # fmt: skip
 def test_reasons(reasoning, answer, reason):
-    assert filters.judge(f"<think>{reasoning}</think><answer>{answer}</answer>", "12", STYLE).reason == reason
+    assert (
+        filters.judge(f"<think>{reasoning}</think><answer>{answer}</answer>", TWELVE, STYLE).reason == reason
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,24 +225,47 @@ def test_reasons(reasoning, answer, reason):
     ],
 )
 def test_tags(text):
-    assert filters.judge(text, "12", STYLE).reason == "tags"
+    assert filters.judge(text, TWELVE, STYLE).reason == "tags"
 
 
 def test_a_code_fence_is_no_reason():
-    assert filters.judge("```xml\n<think>The bar is at 12.</think><answer>12</answer>\n```", "12", STYLE).kept
+    assert filters.judge(
+        "```xml\n<think>The bar is at 12.</think><answer>12</answer>\n```", TWELVE, STYLE
+    ).kept
+
+
+@pytest.mark.parametrize(
+    ("task", "gold", "answer", "reasoning", "reason"),
+    [
+        ("choice", "B", "60°", "An equilateral triangle has equal angles. The answer is (B).", None),
+        ("choice", "B", "B", "An equilateral triangle has equal angles. The answer is 60°.", None),
+        ("choice", "60°", "B", "An equilateral triangle has equal angles.", None),
+        ("choice", "B", "A", "An equilateral triangle has equal angles.", "answer"),
+        ("choice", "B", "B", "An equilateral triangle has equal angles. The answer is 45°.", "answer"),
+        ("yesno-open", "yes", "Yes, there is", "The left lung shows a mass in the upper lobe.", None),
+        ("yesno-open", "left lung", "The left lung", "It shows a mass in the upper lobe.", None),
+        ("yesno-open", "4", "4.1", "There are four ribs in the picture.", "answer"),
+        ("math", "2\\sqrt{3}", "2√3", "The height of the triangle is the root of twelve.", None),
+    ],
+)
+def test_answers_are_right_by_the_scorer_of_their_task(task, gold, answer, reasoning, reason):
+    choices = {"choices": ["45°", "60°", "90°"]} if task == "choice" else {}
+    example = Example(id="x", question="Which?", answer=gold, extra={"task": task, **choices})
+    text = f"<think>{reasoning}</think><answer>{answer}</answer>"
+    assert filters.judge(text, example, STYLE).reason == reason
 
 
 def test_structured_traces_have_their_six_headings_in_whatever_dress():
     style = styles.load("structured", blind=False)
     lines = ["**Goal:** the height", "**Requirements:** read it", "**Observation:** the bar is at 12",
              "**Conclusion:** it is 12", "**Recheck:** it is", "**Final Answer:** 12"]  # fmt: skip
-    verdict = filters.judge("<think>" + "\n".join(lines) + "</think><answer>12</answer>", "12", style)
+    verdict = filters.judge("<think>" + "\n".join(lines) + "</think><answer>12</answer>", TWELVE, style)
     assert verdict.kept, verdict
     assert verdict.reasoning.split("\n")[2] == "Observations: the bar is at 12"
     without = "<think>" + "\n".join(lines[:-2]) + "</think><answer>12</answer>"
-    assert filters.judge(without, "12", style).reason == "headings"
+    assert filters.judge(without, TWELVE, style).reason == "headings"
     other = "<think>" + "\n".join([*lines[:-1], "Final Answer: 13"]) + "</think><answer>12</answer>"
-    assert filters.judge(other, "12", style).reason == "answer"
+    assert filters.judge(other, TWELVE, style).reason == "answer"
 
 
 # --- stripping -------------------------------------------------------------------------------

@@ -27,9 +27,11 @@ HEAVY_FOLDERS = ("engines", "methods")
 LAZY = {"datasets", "torch", "transformers"}
 # Each module may import those before it in this list, and nothing after it.
 ORDER = [
-    "errors", "places", "recipe", "geometry", "shapes", "catalog", "charts", "data", "estimate", "cache", "hardware",
-    "ledger", "meter", "models", "scoring", "switch", "endpoint", "checker", "refine", "rewards", "progress", "cot",
-    "plots", "toast", "job", "stages", "health", "engines", "methods", "run", "demo", "show", "cli",
+    "errors", "places", "progress", "recipe", "geometry", "shapes", "catalog", "charts", "data", "estimate", "cache",
+    "hardware", "ledger", "meter", "models", "card", "llamacpp", "publish", "scoring", "compare", "switch", "endpoint", "checker",
+    "refine", "rewards", "cot", "traces", "audit", "plots", "arena", "toast", "job", "rehearsal", "stages",
+    "evaluations", "matrix", "health", "engines",
+    "methods", "run", "demo", "show", "api", "cli",
 ]  # fmt: skip
 EXCEPTIONS = {("engines", "models")}
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import yaml
 
@@ -110,3 +112,53 @@ def test_fields_are_documented():
     for method, schema in recipe.RECIPES.items():
         for key, (_, about) in recipe.fields(schema).items():
             assert about or key == "method", f"{method}: {key} says nothing about itself"
+
+
+def settings_of(text):
+    """`key=value` words in a line of a recipe's header, braces kept together."""
+    return [f"{key}={value}" for key, value in re.findall(r"([a-z_.]+)=(\{.*?\}|\S+)", text)]
+
+
+def test_every_ablation_in_dyme_s_header_is_a_setting():
+    header = [
+        line
+        for line in recipe.find("dyme").read_text().splitlines()
+        if re.match(r"#   [a-z_]+=", line) is not None
+    ]
+    assert len(header) >= 11
+    plain = recipe.load("dyme", "dyme").model_dump()
+    for line in header:
+        words = settings_of(re.split(r" {3,}", line.removeprefix("#   "))[0])
+        found = recipe.load("dyme", "dyme", words).model_dump()
+        changed = {key for key, value in found.items() if value != plain[key]}
+        assert changed == {word.partition("=")[0] for word in words}, line
+
+
+def test_what_dyme_is_measured_against_sees_the_same_prompts():
+    text = recipe.find("dyme").read_text()
+    dyme = recipe.load("dyme", "dyme")
+    found = {
+        method: recipe.load(method, None, settings_of(line))
+        for method, line in re.findall(r"^#   toasterft (sft|grpo) (.*)$", text, re.MULTILINE)
+    }
+    sft, grpo = found["sft"], found["grpo"]
+    assert sft.per_device_train_batch_size * sft.gradient_accumulation_steps == dyme.prompts_per_step
+    assert sft.learning_rate == dyme.learning_rate
+    shared = set(recipe.Grpo.model_fields) - {"method", "model"}
+    assert {key for key in shared if getattr(grpo, key) != getattr(dyme, key)} == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["anneal=true", "soft_power=2"], "choose one"),
+        (["memorise=false", "explore=false"], "nothing would be learned"),
+        (["rewards={format: 1}"], "needs accuracy"),
+        (["switch_threshold=0.5", "rewards={accuracy: 0, format: 0}"], "positive weight"),
+        (["memorise_until=0"], "memorise_until"),
+        (["refine=false"], "did you mean refiner"),
+    ],
+)
+def test_a_switch_that_cannot_act_is_refused(words, said):
+    with pytest.raises(RecipeError, match=said):
+        recipe.load("dyme", None, words)

@@ -292,7 +292,7 @@ def test_the_refiner_counts_and_keeps(monkeypatch):
         calls.append(words)
         return real(*words)
 
-    monkeypatch.setattr(refining, "refine", counting)
+    monkeypatch.setattr("toasterft.refine.refiner.refine", counting)
     refiner = Refiner()
     assert refiner(example(1)) == refiner(example(1)) == "red = 7. red is 7."
     assert len(calls) == 1
@@ -301,7 +301,7 @@ def test_the_refiner_counts_and_keeps(monkeypatch):
     assert refiner(example(3, strange, "nice", "red = 7. So nice.")) is None  # holds as it is
     assert refiner(example(4, strange, "nice", "red = 8. So nice.")) is None
     assert refiner(example(5, strange, "nice", None)) is None
-    assert (refiner.refined, refiner.kept, refiner.dropped) == (2, 2, 2)
+    assert refiner.counts == {"refined": 2, "kept": 2, "dropped": 2}
     before = len(calls)
     refiner.learn([item.simplified for item in core()])
     assert refiner.template.whole_table

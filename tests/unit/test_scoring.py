@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -464,6 +465,12 @@ def is_year(gold: str) -> bool:
     return gold.isdigit() and 1900 <= int(gold) <= 2099
 
 
+def fraction_of(gold: str) -> Fraction | None:
+    """The small fraction that a gold with decimals is exactly: 0.375 is 3/8."""
+    exact = Fraction(gold)
+    return exact if 1 < exact.denominator <= 40 and abs(exact.numerator) < 1000 else None
+
+
 def right_numbers(gold: str, value: float) -> Iterator[str]:
     whole, point, decimals = gold.partition(".")
     grouped = f"{int(whole):,}{point}{decimals}"
@@ -475,6 +482,8 @@ def right_numbers(gold: str, value: float) -> Iterator[str]:
     yield f"{gold}0" if decimals else f"{gold}.0"
     if 0 < value < 1:
         yield from (gold[1:], f"{value * 100:.6g}%")
+    if part := fraction_of(gold):
+        yield from (f"{part}", f"The answer is {part}.", f"{part} of them")
     if gold.isdigit() and value < 100:
         words = spelled(int(gold))
         yield from (words, f"{words.capitalize()}.", f"The answer is {words}.")
@@ -503,6 +512,8 @@ def wrong_numbers(gold: str, value: float) -> Iterator[str]:
     yield from (more, f"The answer is {more}.", f"${more}%", f"{value * 0.9:.10g}", f"-{gold}")
     yield from (f"{value * 1000:.10g}", f"{value / 1000:.10g}", f"{gold} million")
     yield from (f"not {gold}", f"more than {gold}", f"{gold}-{more}", f"{gold}:1", f"{gold}, {gold}", "Yes")
+    if (part := fraction_of(gold)) and part.numerator != part.denominator:
+        yield from (f"{part.denominator}/{part.numerator}", f"1/{part}", f"{part.numerator}")
     # The prefixes of `16.9` are 1 and 16; one within 6 % of the gold would be no wrong answer.
     yield from (cut for cut in (gold[:1], gold[:2], gold[:-1]) if cut and abs(float(cut) / value - 1) > 0.06)
     if is_year(gold):
@@ -546,6 +557,31 @@ def golds() -> list[str]:
         pytest.skip(f"no ChartQA items at {ITEMS}")
     lines = ITEMS.read_text(encoding="utf-8").splitlines()
     return [json.loads(line)["answer"] for line in lines]
+
+
+def officially_right(target: str, prediction: str, max_relative_change: float = 0.05) -> bool:
+    """ChartQA's relaxed accuracy as published (Masry et al. 2022, end of section 5.1; pix2struct's metrics.py,
+    which lmms-eval and VLMEvalKit copied): a number within 5 % of the gold, any other answer exactly."""
+
+    def as_number(text: str) -> float | None:
+        try:
+            if text.endswith("%"):
+                return float(text.rstrip("%")) / 100.0
+            return float(text)
+        except ValueError:
+            return None
+
+    said, wanted = as_number(prediction), as_number(target)
+    if said is not None and wanted:
+        return abs(said - wanted) / abs(wanted) <= max_relative_change
+    return prediction.lower() == target.lower()
+
+
+def test_relaxed_agrees_with_the_official_definition(golds: list[str]) -> None:
+    pairs = [(variant, gold) for gold in golds for variant in right_variants(gold)] + list(wrong_pairs(golds))
+    assert [pair for pair in pairs if relaxed(*pair) != officially_right(pair[1], pair[0])] == []
+    right = sum(relaxed(*pair) for pair in pairs)
+    assert 0.05 < right / len(pairs) < 0.95  # both verdicts occur
 
 
 @pytest.mark.parametrize("name", SCORERS)

@@ -53,7 +53,10 @@ class Offer:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: memory in GB (1e9 bytes), dense half-precision TFLOP/s, bandwidth in GB/s."""
+    """A GPU: memory in GB (1e9 bytes), dense half-precision TFLOP/s, bandwidth in GB/s.
+
+    A processor is one of compute capability 0 (`hardware.cpu`); its rate is that of float32.
+    """
 
     name: str
     vram_gb: float
@@ -64,6 +67,10 @@ class Gpu:
     source: str
     offers: tuple[Offer, ...] = ()
     smi: str | None = None
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.compute_capability == 0
 
     @property
     def vram_bytes(self) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +17,7 @@ from toasterft.charts.draw import draw
 from toasterft.charts.sample import make_chart
 from toasterft.charts.spec import DEFAULT_SIZE_PX, Chart, checked_difficulty, checked_size, facts_key
 from toasterft.errors import DataError
+from toasterft.places import new_folder, require_new
 
 # Raised whenever the same seed would give other rows or visibly other images.
 GENERATOR_VERSION = 1
@@ -62,17 +61,14 @@ def write_dataset(
     size = checked_size(size_px or DEFAULT_SIZE_PX[checked_difficulty(difficulty)])
     _check_numbers(n, per_chart, style)
     counts = _split_counts(n, splits)
-    _check_target(out)
+    require_new(out)
 
     # In random order: small tables run out first, and must not run out in the last split only.
     places = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
     Random(f"toasterft charts, splits, {seed}").shuffle(places)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.parent / f".{out.name}.{os.getpid()}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        (part / "images").mkdir(parents=True)
+    with new_folder(out) as part:
+        (part / "images").mkdir()
         lines: dict[str, list[str]] = {split: [] for split in SPLITS}
         kind_counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         chart_kinds: Counter[str] = Counter()
@@ -113,12 +109,6 @@ def write_dataset(
             "pillow": pillow_version,  # pixels may differ by a shade between versions, rows never
         }
         (part / "card.json").write_bytes((json.dumps(card, indent=2) + "\n").encode())
-        if out.exists():
-            out.rmdir()  # an empty folder, as checked
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return out
 
 
@@ -185,15 +175,6 @@ def _check_numbers(n: int, per_chart: int, style: str) -> None:
             raise DataError(f"{number} {what} make no dataset", next_step="ask for 1 or more")
     if style not in STYLES:
         raise DataError(f"there is no trace style {style!r}", next_step=f"use one of {', '.join(STYLES)}")
-
-
-def _check_target(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(
-            "the target already exists and is not an empty folder",
-            where=str(out),
-            next_step="choose another folder, or remove this one first",
-        )
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

@@ -10,7 +10,18 @@ import typer
 
 import toasterft
 from toasterft import show
-from toasterft.cli import cot, estimating, looking, playing, training, using
+from toasterft.cli import (
+    arena,
+    comparing,
+    cot,
+    data,
+    estimating,
+    exporting,
+    looking,
+    playing,
+    training,
+    using,
+)
 from toasterft.errors import ToasterError
 
 FITS = (["off"], ["exact"], ["lossy"])
@@ -23,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # Without a name, a group's commands become this program's own, in this order.
-for group in (estimating, training, using, cot, looking, playing):
+for group in (estimating, training, using, exporting, comparing, arena, cot, data, looking, playing):
     app.add_typer(group.app)
 
 

@@ -1,4 +1,4 @@
-"""`toasterft cot …`: data sets of reasoning traces, from a teacher behind an API or from rules."""
+"""`toasterft cot …`: reasoning traces and visual facts, from a teacher behind an API or from rules."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from toasterft.cli.options import Json, Quiet, Yes
 from toasterft.errors import UserError
 
 if TYPE_CHECKING:
+    from toasterft.cot.facts import Plan as Reading
     from toasterft.cot.plan import Expected, Plan
     from toasterft.endpoint import Service
 
@@ -26,11 +27,33 @@ app.add_typer(cot_app, name="cot")
 # The rules read every mark they compare, and their traces cost nothing but the student's sequence.
 RULES_TRACE_TOKENS = 768
 
+Source = Annotated[str, typer.Option("--from", help="Folder, .jsonl/.json, catalog name, or hub id.")]
+Split = Annotated[str | None, typer.Option("--split", help="Rows to use; train by default.")]
+Budget = Annotated[
+    float | None, typer.Option("--budget", min=0, help="Dollars: refused if more is likely, never passed.")
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once.")]
+Tries = Annotated[int, typer.Option("--tries", min=1, help="Requests per row until one will do.")]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", min=16, help="Longest answer in tokens, thinking included.")
+]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="OpenAI-compatible address.")]
+ModelId = Annotated[str | None, typer.Option("--model-id", help="The model's name at that address.")]
+PriceIn = Annotated[float | None, typer.Option("--price-in", min=0, help="Dollars per million tokens read.")]
+PriceOut = Annotated[
+    float | None, typer.Option("--price-out", min=0, help="Dollars per million tokens written.")
+]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option("--api-key-env", help="Environment variable that holds the key.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to write, instead of NAME's own.")]
+EstimateOnly = Annotated[bool, typer.Option("--dry-run", help="Show the estimate and stop.")]
+
 
 @cot_app.command()
 def build(
     name: Annotated[str, typer.Argument(help="Name of the new data set; `--data NAME` finds it.")],
-    source: Annotated[str, typer.Option("--from", help="Folder, .jsonl/.json, catalog name, or hub id.")],
+    source: Source,
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -41,10 +64,7 @@ def build(
         str, typer.Option("--style", help="simplified, structured, or a prompt file with {question} in it.")
     ] = "simplified",
     n: Annotated[int | None, typer.Option("--n", min=1, help="Traces wanted; all rows by default.")] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option("--budget", min=0, help="Dollars: refused if more is likely, never passed."),
-    ] = None,
+    budget: Budget = None,
     blind: Annotated[bool, typer.Option("--blind", help="Withhold the answer from the teacher.")] = False,
     generators: Annotated[
         str | None, typer.Option("--generators", help="Self-supervised: teachers A,B[,C] that write.")
@@ -53,32 +73,22 @@ def build(
         str | None,
         typer.Option("--judges", help="Self-supervised: who must recover the answer; the writers."),
     ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Rows to use; train by default.")] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="Requests at once.")] = 8,
-    tries: Annotated[int, typer.Option("--tries", min=1, help="Requests per row until one will do.")] = 2,
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=16, help="Longest answer in tokens, thinking included.")
-    ] = 8192,
+    split: Split = None,
+    concurrency: Concurrency = 8,
+    tries: Tries = 2,
+    max_tokens: MaxTokens = 8192,
     max_trace_tokens: Annotated[
         int | None, typer.Option("--max-trace-tokens", min=8, help="Longest trace that is kept.")
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature", min=0, max=2)] = 0.7,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="OpenAI-compatible address.")] = None,
-    model_id: Annotated[
-        str | None, typer.Option("--model-id", help="The model's name at that address.")
-    ] = None,
-    price_in: Annotated[
-        float | None, typer.Option("--price-in", min=0, help="Dollars per million tokens read.")
-    ] = None,
-    price_out: Annotated[
-        float | None, typer.Option("--price-out", min=0, help="Dollars per million tokens written.")
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option("--api-key-env", help="Environment variable that holds the key.")
-    ] = None,
+    base_url: BaseUrl = None,
+    model_id: ModelId = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    api_key_env: ApiKeyEnv = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write, instead of NAME's own.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the estimate and stop.")] = False,
+    out: Out = None,
+    dry_run: EstimateOnly = False,
     yes: Yes = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -87,7 +97,7 @@ def build(
     from toasterft.cot import build as building
     from toasterft.cot import plan as planning
     from toasterft.cot import styles, teachers
-    from toasterft.data import sources
+    from toasterft.data import sources, write
 
     writers = _names(generators) or ([teacher] if teacher else [])
     if (generators and teacher) or not writers:
@@ -108,7 +118,7 @@ def build(
     data = sources.load(source, split=split)
     limit = max_trace_tokens or (RULES_TRACE_TOKENS if by_rules else None)
     planned = planning.Plan(
-        name=name, folder=building.folder_of(name, out), data_name=source, data=data,
+        name=name, folder=write.folder_of(name, out), data_name=source, data=data,
         style=styles.load(style, blind=blind, max_trace_tokens=limit), n=min(n or len(data), len(data)),
         teachers=services, judges=panel, blind=blind, budget_usd=budget, concurrency=concurrency,
         tries=1 if generators else tries, max_tokens=max_tokens, temperature=temperature, seed=seed,
@@ -126,6 +136,72 @@ def build(
         show.as_json(card)
     else:
         _show_card(planned, card)
+
+
+@cot_app.command()
+def facts(
+    source: Annotated[str, typer.Argument(help="Folder, .jsonl/.json, catalog name, or hub id.")],
+    teacher: Annotated[
+        str, typer.Option("--teacher", help="A model that sees: a catalog name, a .yaml row, a model.")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the new data set; the source's and -facts.")
+    ] = None,
+    pictures: Annotated[
+        int | None, typer.Option("--pictures", min=1, help="Read at most so many pictures; all by default.")
+    ] = None,
+    budget: Budget = None,
+    split: Split = None,
+    concurrency: Concurrency = 8,
+    tries: Tries = 2,
+    max_tokens: MaxTokens = 8192,
+    base_url: BaseUrl = None,
+    model_id: ModelId = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    api_key_env: ApiKeyEnv = None,
+    out: Out = None,
+    dry_run: EstimateOnly = False,
+    yes: Yes = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Have each picture read once, so that a checker can hold reasoning against what is in it."""
+    from toasterft.cot import facts as reading
+    from toasterft.cot import plan as planning
+    from toasterft.cot import teachers
+    from toasterft.data import sources, write
+
+    address = teachers.Address(base_url, model_id, price_in, price_out, api_key_env)
+    today = datetime.date.today()
+    data = sources.load(source, split=split)
+    chosen = name or f"{data.name}-facts"
+    planned = reading.Plan(
+        name=chosen, folder=write.folder_of(chosen, out), data_name=source, data=data,
+        teacher=teachers.find(teacher, address, today), most=pictures, budget_usd=budget,
+        concurrency=concurrency, tries=tries, max_tokens=max_tokens,
+    )  # fmt: skip
+    expected = reading.expect(planned)
+    if not json:
+        _show_reading(planned, expected, today)
+    if dry_run:
+        if json:
+            show.as_json({"build": planned.identity, "n": planned.n, "expected": _as_json(expected)})
+        return
+    planning.hold_against(planned, expected, yes=yes, things="pictures", fewer="--pictures")
+    card = reading.run(planned, expected, show.reporter(quiet=quiet))
+    if json:
+        show.as_json(card)
+        return
+    counts, where = card["counts"], planned.folder
+    usd = show.dollars(card["spent"]["usd"])
+    show.line(f"wrote {where}: facts for {counts['got_facts']:,} rows for {usd}", "bold green")
+    _show_rejects(card, "pictures")
+    if counts["had_facts"]:
+        show.line(f"{counts['had_facts']:,} rows had facts before, and keep them")
+    show.line(
+        f"next  toasterft dyme --data {chosen if where.name == chosen and out is None else where}", "dim"
+    )
 
 
 def _names(text: str | None) -> list[str]:
@@ -158,34 +234,48 @@ def _show_plan(planned: Plan, expected: Expected, today: datetime.date) -> None:
     if not planned.teachers:
         rows.append(("teacher", "rules, from each row's table; no network, no cost"))
     for role, services in (("teacher", planned.teachers), ("judge", planned.judges)):
-        for service in services:
-            price = service.price
-            flag = None if price.status == "given" else price.flag(today)
-            rows.append(
-                (
-                    role,
-                    f"{service.name} at {service.base_url}, ${price.input_usd_per_mtok:g} / "
-                    f"${price.output_usd_per_mtok:g} per M tokens in / out"
-                    + (f", {price.as_of}" if price.as_of else "")
-                    + (f" ({flag})" if flag else ""),
-                )
-            )
-    if expected.usd is not None:
-        budget = "" if planned.budget_usd is None else f"; budget {show.dollars(planned.budget_usd)}"
-        rows.append(
-            ("dollars", f"{show.ranged_usd(expected.usd)} for {expected.requests:,} requests{budget}")
-        )
-    show.pairs(rows)
+        rows += [_asked(role, service, today) for service in services]
+    show.pairs([*rows, *_dollars(expected, planned.budget_usd)])
+
+
+def _show_reading(planned: Reading, expected: Expected, today: datetime.date) -> None:
+    show.line(f"cot facts  {planned.name}", "bold cyan")
+    what = f"{planned.n:,} of {len(planned.pictures):,} pictures in {len(planned.data):,} rows of {planned.data.name}"
+    rows = [("for", what), _asked("teacher", planned.teacher, today)]
+    show.pairs([*rows, *_dollars(expected, planned.budget_usd)])
+
+
+def _asked(role: str, service: Service, today: datetime.date) -> tuple[str, str]:
+    """Who is asked, where, and at what price."""
+    price = service.price
+    flag = None if price.status == "given" else price.flag(today)
+    return (
+        role,
+        f"{service.name} at {service.base_url}, ${price.input_usd_per_mtok:g} / "
+        f"${price.output_usd_per_mtok:g} per M tokens in / out"
+        + (f", {price.as_of}" if price.as_of else "")
+        + (f" ({flag})" if flag else ""),
+    )
+
+
+def _dollars(expected: Expected, budget_usd: float | None) -> list[tuple[str, str]]:
+    if expected.usd is None:
+        return []
+    budget = "" if budget_usd is None else f"; budget {show.dollars(budget_usd)}"
+    return [("dollars", f"{show.ranged_usd(expected.usd)} for {expected.requests:,} requests{budget}")]
+
+
+def _show_rejects(card: dict[str, Any], things: str) -> None:
+    if card["rejects"]:
+        rows = [[reason, f"{count:,}"] for reason, count in card["rejects"].items()]
+        show.table(["left out", f">{things}"], rows)
 
 
 def _show_card(planned: Plan, card: dict[str, Any]) -> None:
     counts, spent = card["counts"], card["spent"]
     usd = f" for {show.dollars(spent['usd'])}" if planned.teachers else ""
     show.line(f"wrote {planned.folder}: {counts['kept']:,} traces{usd}", "bold green")
-    if card["rejects"]:
-        show.table(
-            ["left out", ">rows"], [[reason, f"{count:,}"] for reason, count in card["rejects"].items()]
-        )
+    _show_rejects(card, "rows")
     show.line(
         f"next  toasterft sft --data {planned.name if planned.folder.name == planned.name else planned.folder}",
         "dim",

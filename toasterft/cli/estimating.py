@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toasterft import catalog, job, models, places, recipe, show
+from toasterft import catalog, job, models, places, recipe, rehearsal, show
 from toasterft.cli.options import Data, Json, Limit, Model, Price, RunsDir, Words, split_words
 from toasterft.cli.training import CLIP_LOW, CLIP_LOW_HELP
 from toasterft.errors import BudgetError, UserError
@@ -28,7 +28,17 @@ Simulate = Annotated[
         "--simulate", help="Replay the steps on torch's meta device and count live bytes (imports torch)."
     ),
 ]
-AnyGpu = Annotated[str | None, typer.Option("--gpu", help="GPU to plan for, or `all` to compare them.")]
+Measure = Annotated[
+    bool,
+    typer.Option(
+        "--measure",
+        help="Run a few worst-case steps on this machine first; later estimates use what they measured.",
+    ),
+]
+AnyGpu = Annotated[
+    str | None,
+    typer.Option("--gpu", help="GPU to plan for, `cpu` for this processor, or `all` to compare them."),
+]
 Budget = Annotated[
     float | None, typer.Option("--budget", min=0, help="Dollars: say what would fit, where the run does not.")
 ]
@@ -49,6 +59,7 @@ def command(method: str, about: str) -> None:
         limit: Limit = None,
         runs_dir: RunsDir = None,
         simulate: Simulate = False,
+        measure: Measure = False,
         json: Json = False,
     ) -> None:
         if clip_low and method != "grpo":
@@ -64,6 +75,7 @@ def command(method: str, about: str) -> None:
             places.runs_dir(runs_dir),
             json=json,
             replay=replayed,
+            measure=measure,
         )
 
 
@@ -138,6 +150,7 @@ def _estimate(
     *,
     json: bool,
     replay: Callable[[job.Job], dict[str, Any]] | None = None,
+    measure: bool = False,
 ) -> None:
     source, settings = split_words(words)
     wanted = recipe.load(method, source, settings, flags)
@@ -145,6 +158,11 @@ def _estimate(
     wanted = wanted.model_copy(update={"gpu": None}) if everywhere else wanted
     prepare = job.prepare_training if isinstance(wanted, Trained) else job.prepare_evaluation
     prepared = prepare(wanted, runs_dir)
+    if measure:
+        found = rehearsal.of(prepared)
+        if not json:
+            show.rehearsed(found)
+        prepared = prepare(wanted, runs_dir)
     planned, today = prepared.plan, datetime.date.today()
     assert planned is not None
     target = prepared.target.gpu

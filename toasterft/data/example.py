@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # A decompression bomb is refused rather than decoded: 20,000 x 20,000 px is far beyond any chart.
 MAX_IMAGE_PX = 400_000_000
+# What a data set asks for, as `task` in its card.json says; `scoring` has the scorers of each.
+TASKS = ("chart", "yesno-open", "choice", "class", "math")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class ImageRef:
     @cached_property
     def size_px(self) -> tuple[int, int]:
         """(width, height) after EXIF rotation, from the header alone: no pixels are decoded."""
-        with self._opened() as image:
+        with self.opened() as image:
             width, height = image.size
             # Orientations 5 to 8 are the quarter turns, which swap the sides. For a PNG whose header
             # holds no EXIF, Pillow would decode the whole picture to look behind it.
@@ -71,7 +74,7 @@ class ImageRef:
         """
         from PIL import Image, ImageOps
 
-        with self._opened() as image:
+        with self.opened() as image:
             try:
                 image.load()
             except (OSError, SyntaxError, ValueError) as error:
@@ -85,7 +88,12 @@ class ImageRef:
                 return Image.alpha_composite(page, rgba).convert("RGB")
             return upright.convert("RGB")
 
-    def _opened(self) -> Image:
+    def opened(self) -> Image:
+        """The image with its header read and its pixels not.
+
+        Raises:
+            DataError: the file is missing, empty, no image, or larger than `MAX_IMAGE_PX`.
+        """
         from PIL import Image, UnidentifiedImageError
 
         source = self.path if self.path is not None else io.BytesIO(self.bytes())
@@ -110,8 +118,17 @@ class Example:
     """A training or evaluation item.
 
     `reasoning` is the trace between the think tags, `answer` the short gold answer. `kind` groups
-    scores (human/augmented, look-up/sum …); `facts` holds the image's visual facts as a list of
-    rows where the data has them; `where` says which file and line it came from.
+    scores (human/augmented, look-up/sum …); `where` says which file and line it came from.
+
+    `facts` holds the image's visual facts where the data has them: a list of objects, each
+    {"label": str, "value": number or str, "series": str, optional} for a mark of a chart or a cell of a table,
+    or {"name": str, "attributes": [str], "position": str, the last two optional} for a thing; or the text of
+    a table as ChartQA has it. `toasterft cot facts` adds them, `checker.rows_of` reads them.
+
+    `extra` may hold `task`, one of `TASKS` (charts where it is missing), and `choices`, a list of str: the
+    options of a multiple-choice question in the order of their letters, or the labels of a class question.
+    The question's text names them too; a model reads nothing else. `answer` is then an option's words or
+    its letter.
     """
 
     id: str
@@ -123,3 +140,9 @@ class Example:
     facts: Any = None
     where: str = ""
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """What makes it this item in any copy of the data: a digest of question, answer, choices and pixels' bytes."""
+        parts = [self.question, self.answer, self.extra.get("choices"), *(one.sha256 for one in self.images)]
+        return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:24]

@@ -178,8 +178,7 @@ def measure(examples: list[Example], prompt: Prompt, count: Callable[[str], int]
     Raises:
         DataError: an image cannot be opened.
     """
-    counted = count or (lambda text: round(len(text) / CHARACTERS_PER_TOKEN + 0.5))
-    fixed = TEMPLATE_TOKENS + counted((prompt.system or "") + prompt.question_suffix)
+    counted = text_tokens(prompt, count)
     sizes: dict[object, Size] = {}
     rows: Counter[Row] = Counter()
     for example in examples:
@@ -190,14 +189,29 @@ def measure(examples: list[Example], prompt: Prompt, count: Callable[[str], int]
             if key not in sizes:
                 sizes[key] = image.size_px
             images_px.append(sizes[key])
-        completion = counted(example.answer) + counted(example.reasoning or "") + TAG_TOKENS
-        rows[Row(tuple(images_px), fixed + counted(example.question), completion)] += 1
+        rows[Row(tuple(images_px), *counted(example))] += 1
     return Sizes(
         rows=rows,
         images_px=Counter(sizes.values()),
         with_reasoning=sum(example.reasoning is not None for example in examples),
         provenance="counted on the data" if count else "images counted, text estimated from its length",
     )
+
+
+def text_tokens(prompt: Prompt, count: Callable[[str], int] | None) -> Callable[[Example], tuple[int, int]]:
+    """A counter of one row's (prompt, completion) tokens, template and tags included, images not.
+
+    Args:
+        count: tokens of a text; None estimates from its length.
+    """
+    counted = count or (lambda text: round(len(text) / CHARACTERS_PER_TOKEN + 0.5))
+    fixed = TEMPLATE_TOKENS + counted((prompt.system or "") + prompt.question_suffix)
+
+    def of(example: Example) -> tuple[int, int]:
+        completion = counted(example.answer) + counted(example.reasoning or "") + TAG_TOKENS
+        return fixed + counted(example.question), completion
+
+    return of
 
 
 def of_row(row: catalog.DatasetRow, rows: int) -> Sizes:

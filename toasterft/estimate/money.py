@@ -55,8 +55,12 @@ def of_hour(gpu: Gpu, given: float | None, today: datetime.date) -> HourPrice | 
     )
 
 
-def of_run(seconds: Spread, price: HourPrice | None) -> Spread | None:
-    return None if price is None else seconds.each(lambda value: value / 3600 * price.usd_per_hour)
+def of_run(seconds: Spread, price: HourPrice | None, more: Spread | None = None) -> Spread | None:
+    """The machine's hours, and what else the run pays for; None where an hour has no price."""
+    if price is None:
+        return None
+    hours = seconds.each(lambda value: value / 3600 * price.usd_per_hour)
+    return hours if more is None else Spread.sum([hours, more])
 
 
 def of_api(

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from toasterft import catalog
-from toasterft.catalog import Gpu
+from toasterft.catalog import Gpu, Teacher
 from toasterft.data.survey import MAX_DROPPED, Sizes, Survey
-from toasterft.estimate import memory, money, seconds, work
+from toasterft.estimate import memory, money, seconds, teaching, work
+from toasterft.estimate.calibration import RANGE, Calibration
 from toasterft.estimate.spread import Spread
 from toasterft.estimate.work import Sampling
 from toasterft.geometry import Geometry
-from toasterft.recipe import Eval, Policy, Recipe, Sft, Trained
+from toasterft.recipe import Dyme, Eval, Policy, Recipe, Sft, Trained
 from toasterft.shapes import ModelShape, shape_from_config
 
 # What of a training stays on the GPU while the model writes; gradients are dropped after every step.
@@ -43,6 +44,7 @@ class Estimate:
         pace: what sets the pace of a phase: `gpu`, `cpu` or `launches`.
         compute_units: Colab's currency on its paid plans; None elsewhere.
         price_flag: `undated` or `N days old` where the price should be checked.
+        teachers_usd: what models behind an API cost that the run asks; part of `usd`.
     """
 
     gpu: str
@@ -59,6 +61,7 @@ class Estimate:
     price: dict[str, Any] | None
     price_flag: str | None = None
     compute_units: Spread | None = None
+    teachers_usd: Spread | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -81,6 +84,8 @@ class Plan:
         sizes: of the rows to train on, or to answer.
         held_out: of the rows that are answered after a training; None where there are none.
         swappable: whether another catalog model could take the model's place (not under an adapter).
+        aides: prices of the models that the run asks while it trains, by role (DyME's judge and refiner).
+        calibration: what the machine at hand was measured to do; used for that machine alone.
     """
 
     shape: ModelShape
@@ -88,6 +93,8 @@ class Plan:
     sizes: Sizes
     held_out: Sizes | None = None
     swappable: bool = True
+    aides: Mapping[str, Teacher] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
     def changed(self, changes: dict[str, Any]) -> Plan:
         """The same run with other values for some keys of the recipe; `model` takes a catalog name.
@@ -130,13 +137,28 @@ class Plan:
         return max(sum(items.values()) for items in self.phase_bytes(gpu).values())
 
     def phase_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
-        """Itemised memory of the GPU in every phase, context and allocator slack included."""
-        if isinstance(self.recipe, Eval):
-            return _with_slack(_evaluation_bytes(self.shape, self.survey, self.recipe))
-        flash = gpu.compute_capability >= FLASH_FROM
-        return _with_slack(
-            _training_bytes(self.shape, self.survey, self.held_out_survey, self.recipe, flash=flash)
-        )
+        """Itemised memory of the GPU in every phase, context and allocator slack included; of the process on a CPU."""
+        found = self._tensor_bytes(gpu)
+        found = _in_process(found, self.shape, self.recipe) if gpu.is_cpu else _with_slack(found)
+        known = self.calibrated_for(gpu)
+        for phase, ratio in (known.bytes if known else {}).items():
+            if phase in found:
+                items = found[phase]
+                more = round(sum(items.values()) * (ratio - 1))
+                items["cuda_and_slack"] = max(0, items["cuda_and_slack"] + more)
+        return found
+
+    def calibrated_for(self, gpu: Gpu) -> Calibration | None:
+        known = self.calibration
+        return known if known is not None and known.machine == gpu.name else None
+
+    def _tensor_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
+        recipe = _on_cpu(self.recipe) if gpu.is_cpu else self.recipe
+        if isinstance(recipe, Eval):
+            return _evaluation_bytes(self.shape, self.survey, recipe)
+        # The CPU's kernel works in blocks as flash attention does.
+        flash = gpu.is_cpu or gpu.compute_capability >= FLASH_FROM
+        return _training_bytes(self.shape, self.survey, self.held_out_survey, recipe, flash=flash)
 
     def on(self, gpu: Gpu, *, price: float | None, today: datetime.date) -> Estimate:
         """What the run takes on one GPU.
@@ -148,13 +170,21 @@ class Plan:
         shape, recipe, survey, held_out = self.shape, self.recipe, self.survey, self.held_out_survey
         features = sum(seconds.feature_bytes(shape, each) for each in (survey, held_out) if each is not None)
         disk = {"feature_cache": int(features * work.cached_share(shape, recipe, features))}
-        steps = 0
+        steps, teachers_usd = 0, None
         if isinstance(recipe, Eval):
             phase_seconds = seconds.of_evaluation(shape, survey, recipe, gpu)
         else:
             phase_seconds = seconds.of_training(shape, survey, recipe, gpu, held_out=held_out)
-            steps = work.of(shape, survey, recipe).optimizer_steps
+            planned = work.of(shape, survey, recipe)
+            steps = planned.optimizer_steps
             disk["checkpoints"] = memory.checkpoint_bytes(shape, recipe)
+            if isinstance(recipe, Dyme) and self.aides:
+                teachers_usd = teaching.of_aides(survey, recipe, planned, self.aides)
+        known = self.calibrated_for(gpu)
+        for phase in known.seconds if known else ():
+            if known is not None and phase in phase_seconds:
+                likely = phase_seconds[phase].likely * known.seconds[phase]
+                phase_seconds[phase] = Spread(likely / RANGE, likely, likely * RANGE)
         return _estimate(
             gpu,
             self.phase_bytes(gpu),
@@ -163,8 +193,15 @@ class Plan:
             pace=seconds.pace(shape, survey, recipe, gpu),
             optimizer_steps=steps,
             disk_bytes=disk,
-            notes=_notes(gpu, recipe),
+            teachers_usd=teachers_usd,
+            notes=[*_notes(gpu, recipe), *self._aides_notes(teachers_usd), *_calibration_notes(known)],
         )
+
+    def _aides_notes(self, usd: Spread | None) -> list[str]:
+        if usd is None:
+            return []
+        who = " and ".join(f"{role} {price.name}" for role, price in self.aides.items())
+        return [f"{who}: ${usd.likely:.2f} of it (${usd.low:.2f} to ${usd.high:.2f})"]
 
 
 def ranked(estimates: Iterable[Estimate]) -> list[Estimate]:
@@ -274,6 +311,26 @@ def _width_bytes(recipe: Recipe) -> int:
     return 4 if recipe.dtype == "float32" else 2
 
 
+def _on_cpu(recipe: Trained | Eval) -> Trained | Eval:
+    """`dtype: auto` is float32 on a CPU."""
+    return recipe.model_copy(update={"dtype": "float32"}) if recipe.dtype == "auto" else recipe
+
+
+def _in_process(
+    phases: dict[str, dict[str, int]], shape: ModelShape, recipe: Trained | Eval
+) -> dict[str, dict[str, int]]:
+    """Each phase as resident memory of a process without a GPU: the tower stays, libraries count."""
+    width = _width_bytes(_on_cpu(recipe))
+    tower = (shape.vision_params + shape.connector_params) * width
+    found = {}
+    for name, items in phases.items():
+        stays = {} if name == "encode" or not work.caches(shape, recipe) else {"tower": tower}
+        held = sum(items.values()) + sum(stays.values())
+        extra = int(held * memory.ALLOCATOR_SLACK) + memory.PROCESS_BYTES
+        found[name] = {**items, **stays, "cuda_and_slack": extra}
+    return found
+
+
 def _with_slack(phases: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     """Each phase with what CUDA and its allocator take on top of the tensors."""
     found = {}
@@ -296,6 +353,7 @@ def _estimate(
     pace: dict[str, str],
     optimizer_steps: int,
     disk_bytes: dict[str, int],
+    teachers_usd: Spread | None,
     notes: Iterable[str],
 ) -> Estimate:
     phases = {name: {**items, "peak": sum(items.values())} for name, items in phase_bytes.items()}
@@ -320,7 +378,8 @@ def _estimate(
         pace=pace,
         optimizer_steps=optimizer_steps,
         disk_bytes=disk_bytes,
-        usd=money.of_run(taken, price),
+        usd=money.of_run(taken, price, teachers_usd),
+        teachers_usd=teachers_usd,
         price=price.as_json() if price is not None else None,
         price_flag=price.flag if price is not None else None,
         compute_units=units,
@@ -328,7 +387,16 @@ def _estimate(
     )
 
 
+def _calibration_notes(known: Calibration | None) -> list[str]:
+    if known is None:
+        return []
+    ratios = ", ".join(f"{phase} ×{ratio:.2g}" for phase, ratio in known.seconds.items())
+    return [f"calibrated by {known.name}: {ratios} of the formulas' time"]
+
+
 def _notes(gpu: Gpu, recipe: Recipe) -> list[str]:
+    if gpu.is_cpu:
+        return ["memory is the process's own; glibc's heap may hold up to as much again"]
     if gpu.bf16 or recipe.dtype in ("float16", "float32"):
         return []
     if recipe.dtype == "bfloat16":

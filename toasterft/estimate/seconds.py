@@ -43,6 +43,8 @@ PREPARE_SECONDS_PER_MPX = (0.12, 0.08, 0.05)
 PREPARE_THREADS = (1.0, 2.0, 4.0)
 # Seconds to import, load the weights from disk and warm up; a download is not in it. Assumed.
 START_SECONDS = (120.0, 60.0, 30.0)
+# The same without a GPU to wake. Measured: 8 s on two busy cores, toast-tiny, 2026-11-21.
+CPU_START_SECONDS = (40.0, 12.0, 6.0)
 # A batch is decoded until its last row ends: the longest of a batch over the mean. Assumed; slow is the limit.
 LONGEST_OVER_MEAN = 2.0
 # Bytes per 4-bit weight in a pass: packed in, unpacked out in 16 bit, and in again for the product. One row
@@ -62,7 +64,7 @@ class Machine:
     float32: bool
 
     def computing(self, flops: float, efficiency: tuple[float, float, float]) -> float:
-        share = FLOAT32_SHARE[self.place] if self.float32 else 1.0
+        share = FLOAT32_SHARE[self.place] if self.float32 and not self.gpu.is_cpu else 1.0
         return flops / (self.gpu.half_tflops * 1e12 * share * efficiency[self.place])
 
     def reading(self, count_bytes: float) -> float:
@@ -85,7 +87,7 @@ def of_training(
         each = encode_image(shape, survey, machine)
         # Pictures that are prepared on the way into a pass keep the GPU waiting.
         inline = again * survey.images_per_row * (each.gpu * (3 if recipe.train_vision else 1) + each.cpu)
-        taken = {"start": START_SECONDS[machine.place]}
+        taken = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
         if features:
             taken["encode"] = images * each.ahead(machine)
         if found.rollouts is not None:
@@ -120,7 +122,7 @@ def of_evaluation(shape: ModelShape, survey: Survey, recipe: Eval, gpu: Gpu) -> 
     def phases(machine: Machine) -> dict[str, float]:
         each = encode_image(shape, survey, machine)
         inline = 0.0 if features else survey.rows * survey.images_per_row * (each.gpu + each.cpu)
-        taken = {"start": START_SECONDS[machine.place]}
+        taken = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
         if features:
             taken["encode"] = survey.images * each.ahead(machine)
         taken["evaluate"] = inline + answering(shape, recipe, machine, survey)

@@ -1,18 +1,27 @@
-"""What it costs to have a teacher write reasoning for a data set: tokens of the data times a dated price."""
+"""What models behind an API cost: tokens times a dated price. Teachers that write, and judges and refiners."""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from toasterft.catalog import Teacher
-from toasterft.data.survey import Sizes
+from toasterft.data.survey import Sizes, Survey
 from toasterft.estimate import money
 from toasterft.estimate.spread import Spread
+from toasterft.estimate.work import Work
+from toasterft.recipe import Dyme
 
 # Tokens of a simplified trace, one or two sentences, where the data has none to count. Assumed.
 TRACE_TOKENS = 45
+# Facts of one picture in a judge's or refiner's prompt: about a dozen rows of JSON. Assumed.
+FACTS_TOKENS = 150
+# Longest answers that DyME's aides are allowed, room for thinking included: one word, and a trace.
+JUDGE_TOKENS, REFINER_TOKENS = 1024, 2048
+# Share of the rows that are memorised, and so refined, at least once. Nobody has published one. Assumed.
+MEMORISED = Spread(0.1, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,46 @@ def of_cot(
         usable=priced.gone is None or today < priced.gone,
         affordable_rows=None if budget_usd is None else int(budget_usd / (usd.likely / rows)),
     )
+
+
+def of_aides(survey: Survey, recipe: Dyme, work: Work, aides: Mapping[str, Teacher]) -> Spread:
+    """Dollars of the models that a DyME run asks, never more than its `teachers_usd`.
+
+    The judge reads every sampled trace; the refiner every memorised row once (again where the template
+    changes, which is rare).
+
+    Args:
+        aides: prices of `judge` and `refiner`, as far as the recipe names any.
+    """
+    assert work.rollouts is not None
+    asked = money.INSTRUCTION_TOKENS + FACTS_TOKENS + survey.prompt_tokens - survey.image_tokens
+    different = min(survey.kept, work.rollouts.completions / recipe.num_generations)
+    parts = []
+    if judge := aides.get("judge"):
+        read, sampled = asked + work.mean.completion_tokens, work.rollouts.completions
+        parts.append(
+            money.THINKING_TOKENS.each(lambda thought: sampled * _usd(judge, read, 1 + thought, JUDGE_TOKENS))
+        )
+    if refiner := aides.get("refiner"):
+        read, trace = asked + survey.completion_tokens, max(TRACE_TOKENS, survey.completion_tokens)
+        each = money.THINKING_TOKENS.each(
+            lambda thought: _usd(refiner, read, trace + thought, REFINER_TOKENS)
+        )
+        parts.append(
+            Spread(
+                different * MEMORISED.low * each.low,
+                different * MEMORISED.likely * each.likely,
+                different * MEMORISED.high * each.high,
+            )
+        )
+    most = recipe.teachers_usd
+    return Spread.sum(parts).each(lambda usd: usd if most is None else min(usd, most))
+
+
+def _usd(price: Teacher, read_tokens: float, written_tokens: float, most_tokens: int) -> float:
+    """Dollars of one request whose answer is cut off at `most_tokens`."""
+    written = min(written_tokens, most_tokens) * price.output_usd_per_mtok
+    return (read_tokens * price.input_usd_per_mtok + written) / 1e6
 
 
 def ranked(lessons: list[Lesson]) -> list[Lesson]:

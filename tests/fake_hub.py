@@ -1,0 +1,131 @@
+"""A hub on loopback that takes uploads: what `create_repo` and `upload_folder` ask of the real one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import yaml
+
+
+class Repo:
+    """One repository: its files as (name → content), and whether it is private."""
+
+    def __init__(self, *, private: bool, files: dict[str, bytes] | None = None) -> None:
+        self.private = private
+        self.files = files or {}
+        self.commits = 0
+
+
+class FakeHub:
+    """Repositories by owner/name; large files come in by their own addresses, as on the real one (LFS)."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.tokens: set[str | None] = set()
+        self.full = False  # refuses commits
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                hub.tokens.add(self.headers.get("Authorization"))
+                path = self.path.partition("?")[0]
+                repo = hub.repos.get(path.removeprefix("/api/models/"))
+                if path == "/api/whoami-v2":
+                    self.send({"name": "someone", "type": "user", "orgs": []})
+                elif repo is not None:
+                    name = path.removeprefix("/api/models/")
+                    files = [{"rfilename": file} for file in repo.files]
+                    self.send({"id": name, "sha": "0" * 40, "private": repo.private, "siblings": files})
+                else:
+                    self.send({}, 404, {"X-Error-Code": "RepoNotFound"})
+
+            def do_POST(self) -> None:
+                hub.tokens.add(self.headers.get("Authorization"))
+                data, path = self.body(), self.path.partition("?")[0]
+                if path == "/api/repos/create":
+                    asked = json.loads(data)
+                    name = f"{asked['organization']}/{asked['name']}"
+                    found = name in hub.repos
+                    private = asked.get("visibility") == "private" or asked.get("private", False)
+                    if not found:
+                        hub.repos[name] = Repo(private=private)
+                    self.send({"url": f"{self.address}/{name}"}, 409 if found else 200)
+                elif path == "/api/validate-yaml":
+                    header = yaml.safe_load(json.loads(data)["content"].split("---")[1])
+                    wrong = [] if isinstance(header, dict) else [{"message": "no mapping"}]
+                    self.send({"errors": wrong, "warnings": []})
+                elif path.endswith("/preupload/main"):
+                    files = json.loads(data)["files"]
+                    large = [file["path"].endswith(".safetensors") for file in files]
+                    modes = ["lfs" if each else "regular" for each in large]
+                    answer = [
+                        {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
+                        for file, mode in zip(files, modes, strict=True)
+                    ]
+                    self.send({"files": answer})
+                elif path.endswith("/info/lfs/objects/batch"):
+                    objects = [
+                        {**each, "actions": {"upload": {"href": f"{self.address}/blob/{each['oid']}"}}}
+                        for each in json.loads(data)["objects"]
+                    ]
+                    self.send({"transfer": "basic", "objects": objects})
+                elif path.endswith("/commit/main") and hub.full:
+                    self.send({"error": "this account has no space left"}, 403)
+                elif path.endswith("/commit/main"):
+                    name = path.removeprefix("/api/models/").removesuffix("/commit/main")
+                    for line in data.splitlines():
+                        self.take(hub.repos[name], json.loads(line))
+                    hub.repos[name].commits += 1
+                    url = f"{self.address}/{name}/commit/{'0' * 40}"
+                    self.send({"commitUrl": url, "commitOid": "0" * 40})
+                else:
+                    self.send({}, 404)
+
+            def do_PUT(self) -> None:
+                hub.blobs[self.path.rpartition("/")[2]] = self.body()
+                self.send({})
+
+            def take(self, repo: Repo, line: dict[str, Any]) -> None:
+                value = line["value"]
+                if line["key"] == "file":
+                    repo.files[value["path"]] = base64.b64decode(value["content"])
+                elif line["key"] == "lfsFile":
+                    repo.files[value["path"]] = hub.blobs[value["oid"]]
+
+            @property
+            def address(self) -> str:
+                return f"http://{self.headers['Host']}"
+
+            def body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    parts = []
+                    while size := int(self.rfile.readline().strip() or b"0", 16):
+                        parts.append(self.rfile.read(size))
+                        self.rfile.readline()
+                    self.rfile.readline()
+                    return b"".join(parts)
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+            def send(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+                data = json.dumps(value).encode()
+                self.send_response(status)
+                more = {"Content-Type": "application/json", "Content-Length": str(len(data))}
+                for name, text in {**more, **(headers or {})}.items():
+                    self.send_header(name, text)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"

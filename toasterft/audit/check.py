@@ -1,0 +1,170 @@
+"""Checks a whole data set: every row, every image, within and across splits, and against evaluation data."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from toasterft.audit import labels, pictures, reasoning, rows
+from toasterft.audit.findings import KINDS, Finding
+from toasterft.audit.pictures import Picture
+from toasterft.audit.rows import Row
+from toasterft.data.example import Example, ImageRef
+from toasterft.data.sources import Whole
+from toasterft.data.survey import text_tokens
+from toasterft.geometry import Geometry
+from toasterft.progress import Reporter
+from toasterft.recipe import Prompt
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as long, for which model.
+
+    Attributes:
+        geometry: how its images become tokens.
+        count: tokens of a text by its tokenizer; None estimates from the length.
+    """
+
+    geometry: Geometry
+    max_length: int
+    max_trace_tokens: int = 1000
+    count: Callable[[str], int] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, the gravest kinds first.
+
+    Attributes:
+        splits: rows by split, unreadable ones left out.
+        images: different image files.
+        classes: rows by split and label, for a task with labels.
+    """
+
+    name: str
+    findings: list[Finding]
+    splits: dict[str, int]
+    images: int
+    classes: dict[str, Counter[str]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def of(self, severity: str) -> int:
+        """How many findings are so grave."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def by_kind(self) -> dict[str, list[Finding]]:
+        found: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            found.setdefault(finding.kind, []).append(finding)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "rows": self.splits,
+            "images": self.images,
+            "errors": self.of("error"),
+            "warnings": self.of("warning"),
+            "notes": self.of("note"),
+            "counts": {kind: len(found) for kind, found in self.by_kind().items()},
+            "classes": self.classes,
+            "findings": [finding.as_json() for finding in self.findings],
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def check(data: Whole, against: Sequence[Whole], limits: Limits, report: Reporter) -> Report:
+    """Everything that is wrong with `data`.
+
+    Args:
+        against: evaluation data: its test and validation rows, or all where it has neither.
+    """
+    began = time.monotonic()
+    seen = _pictures([data, *against], report)
+    mine = _rows(data, seen)
+    found = [*_unreadable(data), *_of_images(mine)]
+    whole = [row for row in mine if all(picture.look >= 0 for picture in row.pictures)]
+    found += _of_texts(mine, limits)
+    found += rows.repeated(whole)
+    for split in data.splits:
+        own = [row for row in whole if row.split == split]
+        found += rows.shared(own, [row for row in whole if rows.later(split)(row)], "leak")
+        if split in ("", "train"):
+            for other in against:
+                found += rows.shared(own, _evaluation(_rows(other, seen)), "eval")
+    found += rows.within(whole)
+    classes, unbalanced = rows.classes(mine)
+    order = {kind: (SEVERITIES.index(row.severity), place) for place, (kind, row) in enumerate(KINDS.items())}
+    return Report(
+        name=data.name,
+        findings=sorted([*found, *unbalanced], key=lambda finding: order[finding.kind]),
+        splits={split: len(examples) for split, examples in data.splits.items()},
+        images=len({id(picture) for row in mine for picture in row.pictures}),
+        classes=classes,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _keys(data: Whole) -> Iterator[tuple[str, Example, list[tuple[Hashable, ImageRef]]]]:
+    for split, examples in data.splits.items():
+        for example in examples:
+            owner = f"{data.name}/{split}/{example.id}"
+            yield split, example, [(pictures.key_of(image, owner), image) for image in example.images]
+
+
+def _pictures(sets: Sequence[Whole], report: Reporter) -> dict[Hashable, Picture]:
+    images = dict(pair for data in sets for _, _, pairs in _keys(data) for pair in pairs)
+    report.phase("images", len(images))
+    seen = pictures.survey(images, report.advance)
+    report.done()
+    return seen
+
+
+def _rows(data: Whole, seen: dict[Hashable, Picture]) -> list[Row]:
+    return [
+        Row(example, split, tuple(seen[key] for key, _ in pairs)) for split, example, pairs in _keys(data)
+    ]
+
+
+def _unreadable(data: Whole) -> Iterator[Finding]:
+    for fault in data.faults:
+        kind = "empty" if fault.what in ("empty question", "empty answer") else "unreadable"
+        yield Finding(kind, fault.what, fault.id or fault.where, fault.split, fault.where)
+
+
+def _of_images(mine: Sequence[Row]) -> Iterator[Finding]:
+    for row in mine:
+        for picture in row.pictures:
+            yield from (row.finding(kind, what) for kind, what in picture.faults)
+
+
+def of_text(example: Example, limits: Limits) -> Iterator[Finding]:
+    """What is wrong with one row's answer, text and trace; no image is looked at."""
+    of_row = text_tokens(Prompt(), limits.count)
+    trace_tokens = of_row(example)[1] - of_row(replace(example, reasoning=None))[1]
+    yield from labels.suspects(example)
+    yield from reasoning.faults(example, trace_tokens, limits.max_trace_tokens)
+
+
+def _of_texts(mine: Sequence[Row], limits: Limits) -> Iterator[Finding]:
+    of_row = text_tokens(Prompt(), limits.count)
+    for row in mine:
+        yield from (replace(finding, split=row.split) for finding in of_text(row.example, limits))
+        sizes = [picture.size_px for picture in row.pictures if picture.size_px is not None]
+        images = sum(limits.geometry.image_tokens(*size) for size in sizes)
+        prompt, completion = of_row(row.example)
+        length = images + prompt + completion
+        if length > limits.max_length:
+            parts = f"{images:,} for the image, {prompt + completion:,} of text"
+            yield row.finding("row-long", f"{length:,} tokens ({parts}), max_length is {limits.max_length:,}")
+
+
+def _evaluation(found: list[Row]) -> list[Row]:
+    """The rows of a data set that measure; all of them where no split says so."""
+    return [row for row in found if row.split not in ("", "train")] or found

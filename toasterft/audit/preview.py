@@ -1,0 +1,179 @@
+"""Rows as a model is taught them: the text it reads, the text it learns, and how many tokens each part takes."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+from toasterft import models, places
+from toasterft.data.example import Example, ImageRef
+from toasterft.data.prompt import Chat, target
+from toasterft.data.sources import Whole
+from toasterft.data.survey import text_tokens
+from toasterft.data.tables import canonical
+from toasterft.errors import DataError, did_you_mean
+from toasterft.models import ModelRef
+from toasterft.recipe import Prompt
+
+
+@dataclass(frozen=True)
+class ShownImage:
+    """An image of a row; `fault` says why it cannot be shown."""
+
+    name: str
+    size_px: tuple[int, int] | None
+    tokens: int
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One row, ready to be looked at.
+
+    Attributes:
+        parts: (text, learned?) in order, as the model's own template writes them where it is here.
+        prompt_tokens: of the text that is read, images not counted.
+        completion_tokens: of the text that is learned.
+    """
+
+    example: Example
+    split: str
+    parts: list[tuple[str, bool]]
+    images: list[ShownImage]
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def image_tokens(self) -> int:
+        return sum(image.tokens for image in self.images)
+
+    @property
+    def tokens(self) -> int:
+        return self.image_tokens + self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Eye:
+    """What a model makes of rows.
+
+    Attributes:
+        chat: its own template and tokenizer; None where they are not on this machine.
+        count: tokens of a text; None estimates from the length.
+    """
+
+    model: ModelRef
+    prompt: Prompt
+    chat: Chat | None
+    count: Callable[[str], int] | None
+
+    @property
+    def provenance(self) -> str:
+        name = self.model.name
+        if self.chat is not None:
+            return f"text and tokens as {name} is taught them"
+        text = "counted" if self.count else "estimated from the text's length"
+        return f"images counted for {name}, text tokens {text}, without its chat template"
+
+
+def open_eye(model: ModelRef, count: Callable[[str], int] | None) -> Eye:
+    """How rows look to a model: with the prompt it was trained with, and its template where it is here.
+
+    Args:
+        count: tokens of a text by its tokenizer, where that is here.
+    """
+    saved = (model.notes or {}).get("prompt")
+    prompt = Prompt(**saved) if saved else Prompt()
+    return Eye(model, prompt, _chat(model, prompt), count)
+
+
+def choose(
+    data: Whole, n: int, *, split: str | None = None, ids: Sequence[str] = (), seed: int | None = None
+) -> list[tuple[str, Example]]:
+    """(split, row) of the rows to look at: those named, else the first `n`, or `n` by chance with a seed.
+
+    Raises:
+        DataError: there is no such split or row.
+    """
+    wanted = None if split is None else canonical(split)
+    if wanted is not None and wanted not in data.splits:
+        have = ", ".join(filter(None, data.splits)) or "none"
+        raise DataError(f"no split {split!r}", where=data.name, why=f"it has: {have}")
+    rows = [(own, one) for own, rows in data.splits.items() if wanted in (None, own) for one in rows]
+    if ids:
+        found = [(own, one) for own, one in rows if one.id in ids]
+        if missing := sorted(set(ids) - {one.id for _, one in found}):
+            known = [one.id for _, one in rows]
+            raise DataError(f"no row {missing[0]!r}{did_you_mean(missing[0], known)}", where=data.name)
+        return found
+    if not rows:
+        raise DataError("no rows that can be read", where=data.name)
+    if seed is None or n >= len(rows):
+        return rows[:n]
+    return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), n))]
+
+
+def see(example: Example, split: str, eye: Eye) -> Shown:
+    """One row with every image's size and the tokens of every part; images are opened, not decoded."""
+    images = [_image(image, eye) for image in example.images]
+    if eye.chat is not None:
+        read, learned = eye.chat.question(example), eye.chat.completion(example)
+        # One token stands for each image until it is expanded.
+        prompt_tokens = len(eye.chat.ids(read)) - len(images)
+        completion_tokens = len(eye.chat.ids(learned))
+    else:
+        # As `Chat` does: an image token in a question would claim features that no image brings.
+        question = example.question.replace("<image>", "")
+        asked = [eye.prompt.system, question, eye.prompt.question_suffix]
+        read = "<image>" * len(images) + "\n".join(part for part in asked if part) + "\n"
+        learned = target(example, eye.prompt)
+        prompt_tokens, completion_tokens = text_tokens(eye.prompt, eye.count)(example)
+    return Shown(example, split, [(read, False), (learned, True)], images, prompt_tokens, completion_tokens)
+
+
+def visible(text: str) -> str:
+    """The text with characters that would steer a terminal or reorder a line written out: `\\x1b`, `\\u202e`."""
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
+
+
+def _image(image: ImageRef, eye: Eye) -> ShownImage:
+    try:
+        size = image.size_px
+    except DataError as error:
+        return ShownImage(image.name, None, 0, error.what)
+    return ShownImage(image.name, size, eye.model.shape.geometry.image_tokens(*size))
+
+
+def _chat(model: ModelRef, prompt: Prompt) -> Chat | None:
+    """The model's chat, from its tokenizer and template alone; None where they are not here."""
+    if not model.local:
+        return None
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    folder = Path(model.base)
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    image_token_id = models.config_of(model).get("image_token_id")
+    template = places.read_json(folder / "chat_template.json")
+    jinja = folder / "chat_template.jinja"
+    return Chat(
+        SimpleNamespace(
+            tokenizer=tokenizer,
+            image_token=tokenizer.convert_ids_to_tokens(image_token_id)
+            if image_token_id is not None
+            else "<image>",
+            chat_template=jinja.read_text(encoding="utf-8")
+            if jinja.is_file()
+            else (template or {}).get("chat_template") or tokenizer.chat_template,
+        ),
+        prompt,
+    )

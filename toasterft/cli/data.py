@@ -1,0 +1,369 @@
+"""`toasterft data …`: take data in, check it before it costs money, look at it, divide it, share it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toasterft import places, show
+from toasterft.cli.options import Json, Quiet, RunsDir
+from toasterft.errors import DataError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from toasterft.audit.check import Limits, Report
+    from toasterft.models import ModelRef
+
+app = typer.Typer()
+data_app = typer.Typer(
+    help="Data, before it costs money: import it, check it, look at it, divide it, share it.",
+    no_args_is_help=True,
+)
+app.add_typer(data_app, name="data")
+
+Name = Annotated[str, typer.Argument(help="Folder, .jsonl/.json, name of a set built here, or hub id.")]
+NewName = Annotated[str, typer.Argument(help="Name of the new data set; `--data NAME` finds it.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write, instead of NAME's own.")]
+ForModel = Annotated[
+    str | None, typer.Option("--model", help="Whose tokens count: folder, run, catalog name, or hub id.")
+]
+MaxLength = Annotated[
+    int | None, typer.Option("--max-length", min=16, help="Tokens a row may have; training's default.")
+]
+
+# Longer than any trace that was worth its price; training takes 2,048 with the image.
+MAX_TRACE_TOKENS = 1000
+
+LAYOUTS_HELP = (
+    "Layouts it knows by their rows: chartqa (official folders), chartqa-hub, slake, mathverse, a-okvqa, geo170k, "
+    "gsm8k, emoset, class-folders, llava, trl, and rows (JSON, JSONL, CSV, parquet)."
+)
+
+
+@data_app.command(
+    "import",
+    epilog=LAYOUTS_HELP
+    + " Others: name their columns. Rows without an image are welcome. Nothing is fetched from URLs in rows.",
+)
+def import_set(
+    source: Annotated[str, typer.Argument(help="A folder or file in a known layout, or a hub id.")],
+    name: NewName,
+    layout: Annotated[
+        str | None, typer.Option("--format", help="The layout, where it is not to be recognised.")
+    ] = None,
+    question: Annotated[str | None, typer.Option("--question-column", help="Column of the question.")] = None,
+    answer: Annotated[str | None, typer.Option("--answer-column", help="Column of the answer.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image-column", help="Column of the image's path, or of the images.")
+    ] = None,
+    reasoning: Annotated[
+        str | None, typer.Option("--reasoning-column", help="Column of the reasoning.")
+    ] = None,
+    row_id: Annotated[str | None, typer.Option("--id-column", help="Column of the row's id.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", help="Where the pictures lie, if not beside the rows.", file_okay=False),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", help="Configuration of a hub data set (gsm8k: main).")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Take this split only.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="chart, yesno-open, choice, class or math; the layout's own by default."),
+    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", help="Licence to note in the card.")] = None,
+    out: OutFolder = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take in a published or home-made data set: rows, pictures, and a card that says where they came from."""
+    from toasterft.data import importing, write
+    from toasterft.data.adapters import ADAPTERS
+    from toasterft.data.example import TASKS
+
+    known = [*ADAPTERS, importing.CLASS_FOLDERS]
+    if layout is not None and layout not in known:
+        raise UserError(f"no layout {layout!r}{did_you_mean(layout, known)}", next_step=" | ".join(known))
+    if task is not None and task not in TASKS:
+        raise UserError(
+            f"no task is called {task!r}{did_you_mean(task, list(TASKS))}", next_step=" | ".join(TASKS)
+        )
+    named = {"question": question, "answer": answer, "image": image, "reasoning": reasoning, "id": row_id}
+    columns = {role: column for role, column in named.items() if column is not None}
+    if columns and not {"question", "answer"} <= columns.keys():
+        raise UserError(
+            "columns named by hand need a question and an answer",
+            next_step="--question-column … --answer-column …",
+        )
+    folder = write.folder_of(name, out)
+    places.require_new(folder)
+    found = importing.read(
+        source, layout=layout, columns=columns or None, images=images, config=config, split=split
+    )
+    found.task, found.licence = task or found.task, licence or found.licence
+    card = importing.write(found, folder, {"name": name, "source": source}, show.reporter(quiet=quiet))
+    _wrote(card, folder, name, json=json)
+
+
+@data_app.command(
+    epilog="Exit code 0: no errors (warnings and notes may be). 2: errors were found, or there is nothing to "
+    "check. With --fix, 0 as soon as the copy is written."
+)
+def check(
+    name: Name,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="Evaluation data that must share no image; may be repeated."),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", help="Write a cleaned copy to this new folder; the original is never touched."),
+    ] = None,
+    model: ForModel = None,
+    max_length: MaxLength = None,
+    max_trace_tokens: Annotated[
+        int,
+        typer.Option("--max-trace-tokens", min=1, help="Tokens above which a trace is named as very long."),
+    ] = MAX_TRACE_TOKENS,
+    most: Annotated[int, typer.Option("--show", min=0, help="Rows shown of each kind; 0 shows all.")] = 5,
+    report_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Write every finding to this file, one JSON object a line.", dir_okay=False
+        ),
+    ] = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find what is wrong: broken or repeated images, leaks between splits, bad labels, traces that miss the answer.
+
+    Every finding names its row. Errors are rows that would teach or measure something wrong; warnings are worth
+    a look; notes explain. Each image is opened once.
+    """
+    from toasterft.audit import check as checking
+    from toasterft.audit import mend
+    from toasterft.data import sources
+
+    data = sources.load_whole(name, keep_faults=True)
+    evaluation = [sources.load_whole(other, keep_faults=True) for other in against or []]
+    if fix is not None:
+        places.require_new(fix)
+    _, limits = _limits(model, runs_dir, max_length, max_trace_tokens)
+    report = checking.check(data, evaluation, limits, show.reporter(quiet=quiet or json))
+    if report_file is not None:
+        lines = (jsonlib.dumps(finding.as_json(), ensure_ascii=False) + "\n" for finding in report.findings)
+        places.write_atomic(report_file, "".join(lines))
+    card = mend.write_clean(data, report, fix) if fix is not None else None
+    if json:
+        show.as_json(report.as_json() | ({"cleaned": {"folder": str(fix), **card}} if card else {}))
+    else:
+        show.checked(report, most or None)
+        _conclude(report, name, fix, card)
+    if report.of("error") and card is None:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _conclude(report: Report, name: str, fix: Path | None, card: dict[str, Any] | None) -> None:
+    counts = {severity: report.of(severity) for severity in ("error", "warning", "note")}
+    errors = counts["error"]
+    told = ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+    show.line()
+    show.line(told, "bold red" if errors else "bold green")
+    if card is not None:
+        done = ", ".join(f"{count:,} {kind}" for kind, count in card["fixes"].items()) or "nothing to mend"
+        show.line(f"wrote {fix}: {sum(card['splits'].values()):,} rows; mended {done}", "bold green")
+    elif errors:
+        show.line(f"next  toasterft data check {name} --fix NEW_FOLDER", "dim")
+
+
+@data_app.command()
+def preview(
+    name: Name,
+    split: Annotated[str | None, typer.Option("--split", help="Rows of this split only.")] = None,
+    rows: Annotated[list[str] | None, typer.Option("--row", help="This row, by id; may be repeated.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many rows.")] = 4,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="A random choice instead of the first rows.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write one page with the images inside, instead.", dir_okay=False),
+    ] = None,
+    model: ForModel = None,
+    max_length: MaxLength = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Look at rows as a model is taught them: image, question, text that is read against text that is learned.
+
+    With a model whose files are here (--model toast-tiny, a folder, a run) text and tokens are exactly its own.
+    """
+    from toasterft.audit import check as checking
+    from toasterft.audit import page
+    from toasterft.audit import preview as previewing
+    from toasterft.data import sources
+
+    data = sources.load_whole(name, keep_faults=True)
+    chosen = previewing.choose(data, n, split=split, ids=rows or (), seed=seed)
+    who, limits = _limits(model, runs_dir, max_length)
+    eye = previewing.open_eye(who, limits.count)
+    seen = [previewing.see(example, own, eye) for own, example in chosen]
+    found = [
+        [f"{finding.kind}: {finding.what}" for finding in checking.of_text(row.example, limits)]
+        for row in seen
+    ]
+    if html is not None:
+        text = page.write(
+            list(zip(seen, found)), title=data.name, about=eye.provenance, max_length=limits.max_length
+        )
+        places.write_atomic(html, text)
+        show.line(f"wrote {html}: {len(seen):,} rows, {show.size(len(text.encode()))}", "bold green")
+        return
+    show.line(eye.provenance, "dim")
+    for row, findings in zip(seen, found):
+        show.previewed(row, findings, limits.max_length)
+
+
+@data_app.command("split")
+def divide(
+    name: Name,
+    new_name: NewName,
+    validation: Annotated[
+        float, typer.Option("--validation", min=0, max=1, help="Share of the pictures that validate.")
+    ] = 0.1,
+    test: Annotated[
+        float, typer.Option("--test", min=0, max=1, help="Share of the pictures that test.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option("--seed", help="Which pictures go where.")] = 0,
+    out: OutFolder = None,
+    json: Json = False,
+) -> None:
+    """Divide rows by image, so that no picture is on two sides; splits that are there already stay as they are."""
+    from toasterft.data import sources, split, write
+
+    folder = write.folder_of(new_name, out)
+    places.require_new(folder)
+    data = sources.load_whole(name)
+    taken = [
+        one for one, share in (("validation", validation), ("test", test)) if share and data.splits.get(one)
+    ]
+    if taken:
+        raise UserError(
+            f"there is a {taken[0]} split already",
+            where=name,
+            why="a published split stays what it is",
+            next_step=f"--{taken[0]} 0 leaves it as it is",
+        )
+    rows = [*data.splits.get("", []), *data.splits.get("train", [])]
+    parts = split.divide(rows, {"validation": validation, "test": test}, seed)
+    parts |= {own: rows for own, rows in data.splits.items() if own not in ("", "train")}
+    before = places.read_json(data.folder / write.CARD) if data.folder is not None else None
+    card = write.write_set(
+        folder,
+        {
+            **(before if isinstance(before, dict) else {}),
+            "name": new_name,
+            "task": data.task,
+            "divided_from": data.name,
+            "shares": {"validation": validation, "test": test},
+            "seed": seed,
+        },
+        parts,
+    )
+    if json:
+        show.as_json({"folder": str(folder), **card})
+        return
+    counts = ", ".join(f"{own} {count:,}" for own, count in card["splits"].items())
+    show.line(f"wrote {folder}: {counts}", "bold green")
+    _next(new_name, folder)
+
+
+@data_app.command()
+def push(
+    name: Name,
+    hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="For everybody to see; private by default.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the files to this new folder and upload nothing.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Share a data set on the hub: parquet with the pictures inside, a README, the card. Needs `hf auth login`."""
+    import tempfile
+
+    from toasterft.data import hub, sources
+
+    hub.require_hub_id(hub_id)
+    data = sources.load_whole(name)
+    report = show.reporter(quiet=quiet)
+    if out is not None:
+        packed, address = hub.pack(data, out, hub_id, report), str(out)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            packed = hub.pack(data, Path(scratch) / "set", hub_id, report)
+            address = hub.push(Path(scratch) / "set", hub_id, private=not public)
+    if json:
+        show.as_json({"address": address, "rows": packed.rows, "size_bytes": packed.size_bytes})
+        return
+    done = "wrote" if out is not None else "pushed"
+    seen = "" if out is not None else (", public" if public else ", private")
+    show.line(
+        f"{done} {address}: {sum(packed.rows.values()):,} rows, {show.size(packed.size_bytes)}{seen}",
+        "bold green",
+    )
+
+
+@data_app.command()
+def pull(
+    hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
+    name: NewName,
+    out: OutFolder = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a data set from the hub into a folder of its own: what `push` wrote, or any layout `import` knows."""
+    from toasterft.data import hub, write
+
+    folder = write.folder_of(name, out)
+    card = hub.pull(hub_id, folder, {"name": name, "source": hub_id}, show.reporter(quiet=quiet))
+    _wrote(card, folder, name, json=json)
+
+
+# --- what several of them need ---------------------------------------------------------------
+
+
+def _wrote(card: dict[str, Any], folder: Path, name: str, *, json: bool) -> None:
+    if json:
+        show.as_json({"folder": str(folder), **card})
+        return
+    show.imported(card, str(folder))
+    _next(name, folder)
+
+
+def _next(name: str, folder: Path) -> None:
+    found = name if folder == places.data_dir() / name else folder
+    show.line(f"next  toasterft data check {found}", "dim")
+
+
+def _limits(
+    model: str | None, runs_dir: Path | None, max_length: int | None, max_trace_tokens: int = MAX_TRACE_TOKENS
+) -> tuple[ModelRef, Limits]:
+    """The model whose tokens count, and what is too long for it."""
+    from toasterft import job, models
+    from toasterft.audit.check import Limits
+    from toasterft.recipe import Sft
+
+    who = models.resolve(model or str(Sft.model_fields["model"].default), places.runs_dir(runs_dir))
+    longest_edge: int | None = (who.notes or {}).get("image_longest_edge")
+    return who, Limits(
+        geometry=who.shape.geometry.with_longest_edge(longest_edge),
+        max_length=max_length or int(Sft.model_fields["max_length"].default),
+        max_trace_tokens=max_trace_tokens,
+        count=job.counter(who),
+    )

@@ -1,0 +1,231 @@
+"""To the hub and back: parquet with the pictures in it, a README for the hub, and our card."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toasterft import places
+from toasterft.data import importing
+from toasterft.data.example import Example
+from toasterft.data.sources import Whole
+from toasterft.data.write import CARD
+from toasterft.errors import DataError
+from toasterft.progress import Reporter
+
+# The hub's viewer reads files of this size at once.
+SHARD_BYTES = 500_000_000
+# Licence names the hub knows (its YAML takes no others), as our cards write them.
+HUB_LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "mit")
+_README = """---
+{licence}task_categories:
+- visual-question-answering
+tags:
+- toasterft
+---
+
+# {name}
+
+{rows} rows ({splits}), written by toasterft. Columns: {columns}; `image` holds the picture itself.
+
+```
+toasterft data pull {hub_id} {name}
+```
+"""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written for the hub."""
+
+    rows: dict[str, int]
+    columns: tuple[str, ...]
+    size_bytes: int
+
+
+def require_hub_id(hub_id: str) -> None:
+    """
+    Raises:
+        DataError: it is not `owner/name`.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+        raise DataError("a hub data set is called owner/name", where=hub_id)
+
+
+def pack(data: Whole, folder: Path, hub_id: str, report: Reporter) -> Packed:
+    """Write the data set as the hub wants it: data/<split>-*.parquet, README.md and card.json.
+
+    Raises:
+        DataError: `folder` exists and is not empty, a row or picture cannot be read, or there are no rows.
+    """
+    splits = {name or "train": rows for name, rows in data.splits.items() if rows}
+    if not splits:
+        raise DataError("no rows", where=data.name)
+    columns = _columns([example for rows in splits.values() for example in rows])
+    card = places.read_json(data.folder / CARD) if data.folder is not None else None
+    with places.new_folder(folder) as part:
+        (part / "data").mkdir()
+        for split, rows in splits.items():
+            report.phase(split, len(rows))
+            _write_parquet(part / "data", split, rows, columns, report)
+        report.done()
+        card = {"name": data.name, "task": data.task, **(card if isinstance(card, dict) else {})}
+        places.write_json(part / CARD, card)
+        counts = {split: len(rows) for split, rows in splits.items()}
+        places.write_atomic(part / "README.md", _readme(data.name, hub_id, card, counts, tuple(columns)))
+        size_bytes = sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
+    return Packed(counts, tuple(columns), size_bytes)
+
+
+def push(folder: Path, hub_id: str, *, private: bool) -> str:
+    """Upload what `pack` wrote in one commit, in the place of what was there; returns its address.
+
+    Raises:
+        DataError: the hub cannot be reached, or does not let this user write there.
+    """
+    from huggingface_hub import HfApi
+
+    require_hub_id(hub_id)
+    api = HfApi()
+    try:
+        api.create_repo(hub_id, repo_type="dataset", private=private, exist_ok=True)
+        done = api.upload_folder(
+            folder_path=folder,
+            repo_id=hub_id,
+            repo_type="dataset",
+            commit_message="toasterft data push",
+            delete_patterns=["data/*"],
+        )
+    except Exception as error:  # the client raises a dozen types for "it did not work"
+        raise _refused(error, hub_id, "pushed") from None
+    return str(done.repo_url)
+
+
+def pull(hub_id: str, folder: Path, card: dict[str, Any], report: Reporter) -> dict[str, Any]:
+    """Fetch a data set that `push` wrote, or any other of a known layout, as a folder of ours.
+
+    Returns:
+        The card: the pushed one's entries, with where it came from.
+
+    Raises:
+        DataError: it cannot be fetched or read, or `folder` is in use.
+    """
+    from huggingface_hub import snapshot_download
+
+    require_hub_id(hub_id)
+    places.require_new(folder)
+    report.phase("fetching")
+    try:
+        fetched = Path(snapshot_download(hub_id, repo_type="dataset"))
+    except Exception as error:
+        raise _refused(error, hub_id, "pulled") from None
+    report.done()
+    found = importing.read(str(fetched))
+    before = places.read_json(fetched / CARD)
+    if isinstance(before, dict):
+        # Counts and hashes are of the folder that was pushed; the others are of the data.
+        kept = {key: value for key, value in before.items() if key not in ("splits", "sha256")}
+        card = {**kept, **card}
+    return importing.write(found, folder, {**card, "commit": fetched.name}, report)
+
+
+def _refused(error: Exception, hub_id: str, done: str) -> DataError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return DataError(
+        f"this data set cannot be {done}",
+        where=hub_id,
+        why=str(error).strip().split("\n")[0][:300],
+        next_step="log in with a token that may write there: hf auth login"
+        if status in (401, 403)
+        else "check the name and the network, and `hf auth login` for private ones",
+    )
+
+
+# --- parquet ---------------------------------------------------------------------------------
+
+
+def _columns(examples: list[Example]) -> dict[str, Any]:
+    """The columns some row has something for, with their types."""
+    from datasets import Image, List, Value
+
+    several = any(len(example.images) > 1 for example in examples)
+    text = Value("string")
+    return {
+        "id": text,
+        **({"images": List(Image())} if several else {}),
+        **({"image": Image()} if not several and any(example.images for example in examples) else {}),
+        "question": text,
+        "answer": text,
+        **({"reasoning": text} if any(example.reasoning for example in examples) else {}),
+        **({"kind": text} if any(example.kind for example in examples) else {}),
+        **({"choices": List(text)} if any(example.extra.get("choices") for example in examples) else {}),
+        **({"facts": text} if any(example.facts is not None for example in examples) else {}),
+        "task": text,
+    }
+
+
+def _row(example: Example, columns: dict[str, Any]) -> dict[str, Any]:
+    pictures = [{"bytes": image.bytes(), "path": Path(image.name).name} for image in example.images]
+    facts = example.facts
+    everything = {
+        "id": example.id,
+        "images": pictures,
+        "image": pictures[0] if pictures else None,
+        "question": example.question,
+        "answer": example.answer,
+        "reasoning": example.reasoning,
+        "kind": example.kind,
+        "choices": example.extra.get("choices"),
+        "facts": facts if facts is None or isinstance(facts, str) else json.dumps(facts, ensure_ascii=False),
+        "task": example.extra.get("task", "chart"),
+    }
+    return {name: everything[name] for name in columns}
+
+
+def _write_parquet(
+    folder: Path, split: str, examples: list[Example], columns: dict[str, Any], report: Reporter
+) -> None:
+    from datasets import Dataset, Features, disable_progress_bars
+
+    disable_progress_bars()  # ours is there already
+    size_bytes = 0
+
+    # A closure: what is passed as an argument, `datasets` divides among processes.
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal size_bytes
+        for done, example in enumerate(examples, start=1):
+            row = _row(example, columns)
+            pictures = row.get("images") or [row.get("image")]
+            size_bytes += sum(len(picture["bytes"]) for picture in pictures if picture)
+            yield row
+            report.advance(done, len(examples))
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        # A name of its own, or `datasets` would hash everything the closure holds.
+        table = Dataset.from_generator(
+            rows, features=Features(columns), cache_dir=scratch, fingerprint=f"{split}{len(examples)}"
+        )
+        shards = max(1, math.ceil(size_bytes / SHARD_BYTES))
+        for place in range(shards):
+            part = table.shard(shards, place, contiguous=True)
+            part.to_parquet(str(folder / f"{split}-{place:05}-of-{shards:05}.parquet"))
+
+
+def _readme(
+    name: str, hub_id: str, card: dict[str, Any], counts: dict[str, int], columns: tuple[str, ...]
+) -> str:
+    licence = str(card.get("licence", "")).lower()
+    return _README.format(
+        name=name,
+        hub_id=hub_id,
+        licence=f"license: {licence}\n" if licence in HUB_LICENCES else "",
+        rows=f"{sum(counts.values()):,}",
+        splits=", ".join(f"{split} {count:,}" for split, count in counts.items()),
+        columns=", ".join(f"`{column}`" for column in columns),
+    )

@@ -1,0 +1,232 @@
+"""From a row as it is written to an `Example`: flat, TRL conversation, or LLaVA conversation; images stay closed.
+
+Nothing is ever fetched from a URL in a row: a data file from a stranger must not make this machine call out
+(LLaMA-Factory's CVE-2025-61784 was that).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toasterft.data.example import TASKS, Example, ImageRef
+from toasterft.errors import DataError
+
+QUESTION_KEYS = ("question", "query", "instruction")
+ANSWER_KEYS = ("answer", "label", "answers", "output")
+REASONING_KEYS = ("reasoning", "hint", "cot", "rationale", "think")
+SHOWN_FAULTS = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row that makes no example: where it stands, its id where it has one, and what is wrong with it."""
+
+    where: str
+    what: str
+    id: str = ""
+    split: str = ""
+
+
+def file_rows(path: Path, noted: list[Fault] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, row) of a .jsonl file, or of the array in a .json file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read ({error})", where=str(path)) from None
+    if path.suffix == ".json":
+        try:
+            array = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"not valid JSON ({error.msg})", where=f"{path}:{error.lineno}") from None
+        if not isinstance(array, list):
+            raise DataError("expected a JSON array of rows", where=str(path))
+        for number, row in enumerate(array):
+            yield f"{path.name}[{number}]", _object(row, f"{path}[{number}]")
+        return
+    faults: list[Fault] = []
+    rows: list[tuple[str, dict[str, Any]]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append((f"{path.name}:{number}", _object(json.loads(line), f"{path}:{number}")))
+        except json.JSONDecodeError as error:
+            what = f"not valid JSON ({error.msg} at column {error.colno})"
+            faults.append(Fault(f"{path.name}:{number}", what))
+        except DataError as error:
+            if noted is None:
+                raise
+            faults.append(Fault(f"{path.name}:{number}", error.what))
+    if faults and noted is None:
+        raise too_many([f"{path.parent / one.where}: {one.what}" for one in faults], str(path), "broken line")
+    if noted is not None:
+        noted.extend(faults)
+    yield from rows
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise DataError(f"a row must be an object, this is {type(row).__name__}", where=where)
+    return row
+
+
+def examples_of(
+    rows: Iterable[tuple[str, dict[str, Any]]], folder: Path, noted: list[Fault] | None = None
+) -> Iterator[Example]:
+    faults: list[Fault] = []
+    found: list[Example] = []
+    for where, row in rows:
+        try:
+            found.extend(from_row(row, where, folder))
+        except DataError as error:
+            faults.append(Fault(where, error.what, str(row.get("id") or row.get("question_id") or "")))
+    if faults and noted is None:
+        raise too_many([f"{one.where}: {one.what}" for one in faults], str(folder), "bad row")
+    if noted is not None:
+        noted.extend(faults)
+    yield from found
+
+
+def too_many(faults: list[str], where: str, noun: str) -> DataError:
+    count = f"1 {noun}" if len(faults) == 1 else f"{len(faults)} {noun}s"
+    more = [f"… and {len(faults) - SHOWN_FAULTS} more"] if len(faults) > SHOWN_FAULTS else []
+    return DataError(
+        f"{count}; nothing was run",
+        where=where,
+        details=faults[:SHOWN_FAULTS] + more,
+        next_step="mend or remove them",
+    )
+
+
+def from_row(row: dict[str, Any], where: str, folder: Path) -> Iterator[Example]:
+    """One example per question: a conversation of several turns becomes several examples.
+
+    Raises:
+        DataError: no question, no answer, or an image that is none.
+    """
+    images = _images(row, where, folder)
+    identity = str(row.get("id") or row.get("question_id") or where)
+    turns = list(_turns(row))
+    for number, (question, answer, reasoning) in enumerate(turns):
+        if not question.strip():
+            raise DataError("empty question")
+        if not answer.strip():
+            raise DataError("empty answer")
+        yield Example(
+            id=identity if len(turns) == 1 else f"{identity}#{number}",
+            question=question.strip(),
+            answer=answer.strip(),
+            images=images,
+            reasoning=reasoning.strip() if reasoning and reasoning.strip() else None,
+            kind=str(row["kind"]) if row.get("kind") else _human(row),
+            facts=_facts(row.get("facts") if row.get("facts") is not None else row.get("table")),
+            where=where,
+            extra=_extra(row),
+        )
+
+
+def _facts(value: Any) -> Any:
+    # Parquet has no column of free form: `data push` writes rows of facts as JSON.
+    if isinstance(value, str) and value.startswith("["):
+        with contextlib.suppress(json.JSONDecodeError):
+            return json.loads(value)
+    return value
+
+
+def _extra(row: dict[str, Any]) -> dict[str, Any]:
+    """What the scorer needs beside the answer; a row may be of another task than its card says."""
+    found: dict[str, Any] = {"task": row["task"]} if row.get("task") in TASKS else {}
+    if isinstance(row.get("choices"), list) and row["choices"]:
+        found["choices"] = [str(choice) for choice in row["choices"]]
+    return found
+
+
+def _human(row: dict[str, Any]) -> str | None:
+    # The hub's ChartQA says who wrote the question with a 0/1 flag.
+    flag = row.get("human_or_machine")
+    return None if flag is None else ("human" if flag in (0, "0", "human") else "augmented")
+
+
+def _turns(row: dict[str, Any]) -> Iterator[tuple[str, str, str | None]]:
+    """(question, answer, reasoning) of a flat row, a TRL conversation or a LLaVA conversation."""
+    conversation = row.get("messages") or row.get("conversations")
+    if conversation is None and isinstance(row.get("prompt"), list):
+        conversation = [*row["prompt"], *_as_messages(row.get("completion"))]
+    if conversation is not None:
+        question: str | None = None
+        for message in conversation:
+            role = str(message.get("role") or message.get("from"))
+            text = _text(message.get("content", message.get("value")))
+            if role in ("user", "human"):
+                question = text
+            elif role in ("assistant", "gpt") and question is not None:
+                reasoning, answer = _split_reasoning(text)
+                yield question, answer, reasoning
+                question = None
+        return
+    asked = _first(row, QUESTION_KEYS) or (row["prompt"] if isinstance(row.get("prompt"), str) else None)
+    given = _first(row, ANSWER_KEYS)
+    if asked is None:
+        raise DataError(f"no question (looked for {', '.join(QUESTION_KEYS)}, messages, conversations)")
+    if given is None:
+        raise DataError(f"no answer (looked for {', '.join(ANSWER_KEYS)})")
+    yield asked, given, _first(row, REASONING_KEYS)
+
+
+def _as_messages(completion: Any) -> list[dict[str, Any]]:
+    if isinstance(completion, str):
+        return [{"role": "assistant", "content": completion}]
+    return list(completion or [])
+
+
+def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
+    for key in keys:
+        value = row.get(key)
+        if isinstance(value, list):
+            value = value[0] if value else None
+        if value is not None:
+            return str(value)
+    return None
+
+
+def _text(content: Any) -> str:
+    """The text of a message; image placeholders are dropped, the model's template puts its own."""
+    if isinstance(content, list):
+        content = "".join(part.get("text", "") for part in content if part.get("type") == "text")
+    return str(content or "").replace("<image>", "").strip()
+
+
+def _split_reasoning(text: str) -> tuple[str | None, str]:
+    match = re.fullmatch(r"\s*<think>(.*?)</think>\s*(?:<answer>(.*?)</answer>|(.*?))\s*", text, re.DOTALL)
+    if match is None:
+        bare = re.fullmatch(r"\s*<answer>(.*?)</answer>\s*", text, re.DOTALL)
+        return None, bare.group(1) if bare else text
+    return match.group(1), match.group(2) if match.group(2) is not None else match.group(3)
+
+
+def _images(row: dict[str, Any], where: str, folder: Path) -> tuple[ImageRef, ...]:
+    value = row.get("images") if row.get("images") is not None else row.get("image")
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return tuple(_image(item, where, folder) for item in items)
+
+
+def _image(item: Any, where: str, folder: Path) -> ImageRef:
+    if callable(item):
+        return ImageRef(name=where, read=item)
+    if isinstance(item, dict):
+        data = item.get("bytes")
+        if data:
+            return ImageRef(name=str(item.get("path") or where), read=lambda: data)
+        item = item.get("path")
+    if not isinstance(item, str) or not item:
+        raise DataError("the image is neither a path nor bytes")
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", item):
+        raise DataError(f"images are not fetched from URLs ({item[:60]}); download it and give a path")
+    path = Path(item)
+    return ImageRef(name=item, path=path if path.is_absolute() else folder / path)

@@ -1,0 +1,106 @@
+"""What every part of the output is made of: the two consoles, tables, lines, JSON, errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from toasterft.errors import ToasterError
+
+# Results go to stdout, everything about the way there to stderr, so that `--json` can be piped.
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def as_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
+    """A plain table; columns that start with `>` are right-aligned."""
+    grid = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    for place, column in enumerate(columns):
+        # The first column is what people copy into the next command: it is never broken.
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        grid.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=place == 0)
+    for row in rows:
+        grid.add_row(*(escape(cell) for cell in row))
+    out.print(grid)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """The same table in Markdown."""
+
+    def drawn(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |"
+
+    print(drawn(column.removeprefix(">") for column in columns))
+    print("|" + "|".join("--:" if column.startswith(">") else "---" for column in columns) + "|")
+    for row in rows:
+        print(drawn(row))
+    print()
+
+
+def paragraph(text: str) -> None:
+    """One line of Markdown, with the blank line that ends a paragraph."""
+    print(text + "\n")
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Name and value, one pair a line."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        grid.add_row(f"[bold]{escape(name)}[/]", escape(value))
+    out.print(grid)
+
+
+def empty_table(*columns: str) -> Table:
+    """A table whose first column is never broken; columns that start with `>` are right-aligned."""
+    grid = Table(box=box.SIMPLE, pad_edge=False)
+    for place, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        grid.add_column(column.removeprefix(">"), justify=justify, no_wrap=place == 0 or justify == "right")
+    return grid
+
+
+def line(text: str = "", style: str = "") -> None:
+    out.print(Text(text, style=style))
+
+
+def warn(text: str) -> None:
+    out.print(Text(f"! {text}", style="yellow"))
+
+
+def error(problem: ToasterError, *, json_output: bool) -> None:
+    """Where, what, why, and the next step; on stdout too where a program is listening."""
+    first, *rest = problem.lines()
+    err.print(Text("✗ ", style="bold red") + Text(first, style="bold"), soft_wrap=True)
+    for text in rest:
+        err.print(Text(text), soft_wrap=True)
+    if json_output:
+        as_json(
+            {
+                "error": {
+                    "kind": type(problem).__name__,
+                    "where": problem.where,
+                    "what": problem.what,
+                    "why": problem.why,
+                    "next_step": problem.next_step,
+                    "details": list(problem.details),
+                    "exit_code": problem.exit_code,
+                }
+            }
+        )
+
+
+def version_line(version: str) -> None:
+    print(f"toasterft {version}", file=sys.stdout)
