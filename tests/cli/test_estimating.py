@@ -279,3 +279,27 @@ def test_a_plan_is_replayed_on_the_meta_device(run_cli, tiny_model, charts_folde
     assert (
         run_cli("estimate", "eval", "--model", tiny_model(), "--data", charts_folder, "--simulate").code == 2
     )
+
+
+def test_a_pipeline_is_the_sum_of_its_stages(run_cli, tmp_path):
+    file = tmp_path / "two.yaml"
+    file.write_text(
+        "method: train\nmodel: SmolVLM-256M\ndata: smolcot-7k\nstages:\n"
+        "  - {method: sft, max_steps: 50}\n  - {method: grpo, max_steps: 20, learning_rate: 1.0e-5}\n"
+    )
+    [row] = run_cli("estimate", "train", file, "--gpu", "A40", "--json").json()["rows"]
+    sft, grpo = (
+        run_cli(
+            "estimate", method, "--model", "SmolVLM-256M", "--data", "smolcot-7k", "--gpu", "A40", "--json",
+            f"max_steps={steps}",
+        ).json()["rows"][0]
+        for method, steps in (("sft", 50), ("grpo", 20))
+    )  # fmt: skip
+    assert row["seconds"]["likely"] == pytest.approx(sft["seconds"]["likely"] + grpo["seconds"]["likely"])
+    assert row["usd"]["likely"] == pytest.approx(sft["usd"]["likely"] + grpo["usd"]["likely"])
+    assert row["vram_bytes"]["peak"] == max(sft["vram_bytes"]["peak"], grpo["vram_bytes"]["peak"])
+    assert list(row["phase_seconds"]) == ["1 sft", "2 grpo"]
+    shown = run_cli("estimate", "train", file, "--gpu", "all", "--budget", "100")
+    assert shown.code == 0, shown.err
+    assert "within the budget of $100" in " ".join(shown.out.split())
+    assert "cheapest that fits" in shown.out

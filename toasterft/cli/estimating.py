@@ -85,6 +85,68 @@ for _method, _schema in recipe.RECIPES.items():
 
 
 @estimate_app.command()
+def train(
+    words: Words = None,
+    model: Model = None,
+    data: Data = None,
+    gpu: AnyGpu = None,
+    price: Price = None,
+    usd: Budget = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """What `toasterft train` would take: a recipe's stages, one after the other."""
+    source, settings = split_words(words)
+    wanted = recipe.load("train", source, settings, {"model": model, "data": data})
+    everywhere = (gpu or "").lower() == "all"
+    changes = {"gpu": None if everywhere else gpu, "price": price}
+    jobs = {
+        f"{number + 1} {wanted.stage(number).method}": job.prepare_training(
+            wanted.stage(number).model_copy(update=changes), places.runs_dir(runs_dir)
+        )
+        for number in range(len(wanted.stages))
+    }
+    first = next(iter(jobs.values()))
+    gpus = (catalog.gpus() if everywhere else {}) | {first.target.gpu.name: first.target.gpu}
+    today = datetime.date.today()
+    rows = plan.ranked(
+        plan.staged(
+            {name: each.plan.on(row, price=price, today=today) for name, each in jobs.items() if each.plan}
+        )
+        for row in gpus.values()
+    )
+    cheapest = plan.cheapest(rows)
+    chosen = (cheapest if everywhere else None) or next(
+        row for row in rows if row.gpu == first.target.gpu.name
+    )
+    if usd is not None and chosen.usd is None:
+        raise BudgetError(f"no price known for {chosen.gpu}", next_step="give --price DOLLARS_PER_HOUR")
+    within = None if usd is None or chosen.usd is None else chosen.usd.likely <= usd
+    if json:
+        show.as_json(
+            {
+                "method": "train",
+                "model": first.model.name,
+                "rows": [row.as_json() for row in rows],
+                "cheapest_fit": cheapest.gpu if cheapest else None,
+                "budget": None if usd is None else {"usd": usd, "gpu": chosen.gpu, "within": within},
+            }
+        )
+        return
+    show.line(
+        f"estimate train  {first.model.name} on {first.data_name}, {len(jobs)} stages, for {chosen.gpu}",
+        "bold",
+    )
+    if everywhere:
+        show.compared(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
+    show.estimated(chosen, gpus[chosen.gpu].vram_gb)
+    if within is not None:
+        verdict = "within" if within else "more than"
+        show.line(f"likely {verdict} the budget of ${usd:g}; each stage may spend its `budget_share` of it")
+    show.caveat(first.plan.survey.provenance if first.plan else "")
+
+
+@estimate_app.command()
 def cot(
     data: Annotated[str, typer.Option("--data", help="Folder, .jsonl/.json, catalog name, or hub id.")],
     rows: Annotated[

@@ -204,6 +204,37 @@ class Plan:
         return [f"{who}: ${usd.likely:.2f} of it (${usd.low:.2f} to ${usd.high:.2f})"]
 
 
+def staged(stages: Mapping[str, Estimate]) -> Estimate:
+    """A pipeline on one GPU as one estimate, its stages in the place of phases: the highest peak, everything else summed.
+
+    Stages of one model on one data set share their feature cache.
+    """
+    rows = list(stages.values())
+    highest = max(stages, key=lambda name: stages[name].peak_bytes)
+    disk = {name: [row.disk_bytes.get(name, 0) for row in rows] for name in ("feature_cache", "checkpoints")}
+    return replace(
+        rows[0],
+        fits=all(row.fits for row in rows),
+        vram_bytes=stages[highest].vram_bytes,
+        phase=highest,
+        phase_bytes={name: row.vram_bytes for name, row in stages.items()},
+        seconds=Spread.sum(row.seconds for row in rows),
+        phase_seconds={name: row.seconds for name, row in stages.items()},
+        pace={},
+        optimizer_steps=sum(row.optimizer_steps for row in rows),
+        disk_bytes={"feature_cache": max(disk["feature_cache"]), "checkpoints": sum(disk["checkpoints"])},
+        usd=_summed(row.usd for row in rows),
+        compute_units=_summed(row.compute_units for row in rows),
+        teachers_usd=_summed(row.teachers_usd for row in rows),
+        notes=tuple(dict.fromkeys(note for row in rows for note in row.notes)),
+    )
+
+
+def _summed(parts: Iterable[Spread | None]) -> Spread | None:
+    known = [part for part in parts if part is not None]
+    return Spread.sum(known) if known else None
+
+
 def ranked(estimates: Iterable[Estimate]) -> list[Estimate]:
     """Cheapest first, then fastest; those without a price last."""
     return sorted(
