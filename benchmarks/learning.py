@@ -165,12 +165,15 @@ def policy_rates() -> list[Cell]:
     """What GRPO from an SFT checkpoint can use, on tuning seeds: learning rate, and group size at equal samples."""
     sft = Stage("sft", (*SFT, "max_steps=218"))
     cells = [Cell("sft", (sft,))]
-    for rate in ("1e-4", "3e-4", "1e-3", "3e-3"):
+    for rate in ("1e-4", "3e-4", "1e-3"):
         cells.append(
             Cell(f"grpo-{rate}", (sft, Stage("grpo", (*POLICY, f"learning_rate={rate}", "max_steps=60"))))
         )
-    wide = Stage("grpo", (*POLICY, "num_generations=16", "learning_rate=1e-3", "max_steps=60"))
-    return [*cells, Cell("grpo-1e-3-G16", (sft, wide))]
+    words = (*POLICY, "per_device_train_batch_size=128", "rollout_batch_size=128")
+    for rate, steps in (("1e-4", 150), ("3e-5", 150)):
+        stage = Stage("grpo", (*words, f"learning_rate={rate}", f"max_steps={steps}"))
+        cells.append(Cell(f"grpo-128-{rate}", (sft, stage)))
+    return cells
 
 
 def methods() -> list[Cell]:

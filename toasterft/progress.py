@@ -20,6 +20,9 @@ class Reporter(Protocol):
     def sample(self, parts: list[tuple[str, bool]]) -> None:
         """One training text as (text, trained?) runs, shown with the two visibly apart."""
 
+    def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
+        """What the model wrote to one question in one step: (text, reward) of each completion."""
+
     def done(self) -> None:
         """The last phase is over; nothing live stays on the screen."""
 
@@ -34,5 +37,7 @@ class Silent:
     def say(self, text: str) -> None: ...
 
     def sample(self, parts: list[tuple[str, bool]]) -> None: ...
+
+    def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None: ...
 
     def done(self) -> None: ...

@@ -146,7 +146,11 @@ def test_grpo_from_the_command_line(tiny_model, charts_folder, run_cli, homes):
     for name in ("reward", "kl", "entropy", "clip_ratio/high", "groups/alike", "rewards/accuracy/mean"):
         assert name in rows[0], name
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-    assert any("rewards" in row for row in samples)
+    shown = [row for row in samples if "rewards" in row]
+    assert shown
+    # What is kept is also seen: the question, the reward, the completion.
+    assert f"step 0: {' '.join(shown[0]['question'].split())[:60]}" in done.err.replace("\n", " ")
+    assert f"{shown[0]['reward']:.2f}" in done.err
     assert (folder / "adapter_model.safetensors").exists()
     assert (folder / "reference.safetensors").exists()
     saved = recipe.load("grpo", str(folder / "recipe.yaml"))

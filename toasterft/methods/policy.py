@@ -309,9 +309,14 @@ class PolicyTrainer(Guarded, transformers.Trainer):
         return mean >= float(number) if direction == ">=" else mean <= float(number)
 
     def _keep_samples(self, group: Group) -> None:
-        for completion, earned, total in list(zip(group.completions, group.earned, group.total))[
-            :SHOWN_COMPLETIONS
-        ]:
+        written = list(zip(group.completions, group.earned, group.total))[:SHOWN_COMPLETIONS]
+        self.course.report.completions(
+            self.state.global_step,
+            group.example.question,
+            group.example.answer,
+            [(completion.text, float(total)) for completion, _, total in written],
+        )
+        for completion, earned, total in written:
             self.course.record.sample(
                 {
                     "step": self.state.global_step,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,6 +18,8 @@ from toasterft.show.units import dollars, duration, size
 
 LIVE_EVERY_SECONDS = 0.2
 PLAIN_EVERY_SECONDS = 15.0
+# Of a question or a completion in the table of samples; samples.jsonl has them whole.
+SHOWN_CHARACTERS = 160
 
 
 def reporter(*, quiet: bool) -> Reporter:
@@ -50,6 +53,9 @@ class PlainReporter:
     def sample(self, parts: list[tuple[str, bool]]) -> None:
         print_sample(parts)
 
+    def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
+        print_completions(step, question, gold, rows)
+
     def done(self) -> None: ...
 
 
@@ -80,6 +86,9 @@ class LiveReporter:
 
     def sample(self, parts: list[tuple[str, bool]]) -> None:
         print_sample(parts)
+
+    def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
+        print_completions(step, question, gold, rows)
 
     def done(self) -> None:
         self._finish_line()
@@ -136,3 +145,19 @@ def print_sample(parts: list[tuple[str, bool]]) -> None:
         shown = f"⟦{part}⟧" if plain and trained else part
         text.append(shown, style="bold green" if trained else "dim")
     err.print(text, soft_wrap=True)
+
+
+def print_completions(step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
+    """One group of samples: what was asked, what was written, what it earned."""
+    err.print(Text(f"step {step}: {_short(question)}  →  {_short(gold)}", style="italic"))
+    grid = Table(box=box.SIMPLE, pad_edge=False)
+    grid.add_column("reward", justify="right", no_wrap=True)
+    grid.add_column("completion")
+    for text, reward in rows:
+        grid.add_row(Text(f"{reward:.2f}"), Text(_short(text.strip())))
+    err.print(grid)
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
