@@ -1,14 +1,17 @@
-"""A hub on loopback that takes uploads: what `create_repo` and `upload_folder` ask of the real one."""
+"""A hub on loopback that takes uploads and gives them back: what `upload_folder` and `snapshot_download` ask."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import yaml
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Repo:
@@ -31,16 +34,30 @@ class FakeHub:
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
                 hub.tokens.add(self.headers.get("Authorization"))
                 path = self.path.partition("?")[0]
-                repo = hub.repos.get(path.removeprefix("/api/models/"))
-                if path == "/api/whoami-v2":
+                name, _, rest = path.removeprefix("/api/models/").partition("/tree/")
+                owner, _, file = path[1:].partition("/resolve/")
+                if path in ("/", "/api/whoami-v2"):
                     self.send({"name": "someone", "type": "user", "orgs": []})
-                elif repo is not None:
-                    name = path.removeprefix("/api/models/")
-                    files = [{"rfilename": file} for file in repo.files]
-                    self.send({"id": name, "sha": "0" * 40, "private": repo.private, "siblings": files})
+                elif (repo := hub.repos.get(owner)) is not None:
+                    data = repo.files.get(file.partition("/")[2])
+                    if data is None:
+                        self.send({}, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+                    else:
+                        etag = hashlib.sha256(data).hexdigest()
+                        self.reply(data, 200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+                elif (repo := hub.repos.get(name.partition("/revision/")[0])) is not None:
+                    tree = [
+                        {"type": "file", "path": each, "size": len(data), "oid": "0", "rfilename": each}
+                        for each, data in repo.files.items()
+                    ]
+                    whole = {"id": name, "sha": COMMIT, "private": repo.private, "siblings": tree}
+                    self.send(tree if rest else whole)
                 else:
                     self.send({}, 404, {"X-Error-Code": "RepoNotFound"})
 
@@ -75,14 +92,14 @@ class FakeHub:
                     ]
                     self.send({"transfer": "basic", "objects": objects})
                 elif path.endswith("/commit/main") and hub.full:
-                    self.send({"error": "this account has no space left"}, 403)
+                    self.send({}, 403, {"X-Error-Message": "this account has no space left"})
                 elif path.endswith("/commit/main"):
                     name = path.removeprefix("/api/models/").removesuffix("/commit/main")
                     for line in data.splitlines():
                         self.take(hub.repos[name], json.loads(line))
                     hub.repos[name].commits += 1
-                    url = f"{self.address}/{name}/commit/{'0' * 40}"
-                    self.send({"commitUrl": url, "commitOid": "0" * 40})
+                    url = f"{self.address}/{name}/commit/{COMMIT}"
+                    self.send({"commitUrl": url, "commitOid": COMMIT})
                 else:
                     self.send({}, 404)
 
@@ -112,13 +129,16 @@ class FakeHub:
                 return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
             def send(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-                data = json.dumps(value).encode()
+                kind = {"Content-Type": "application/json"}
+                self.reply(json.dumps(value).encode(), status, {**kind, **(headers or {})})
+
+            def reply(self, data: bytes, status: int, headers: dict[str, str]) -> None:
                 self.send_response(status)
-                more = {"Content-Type": "application/json", "Content-Length": str(len(data))}
-                for name, text in {**more, **(headers or {})}.items():
+                for name, text in {**headers, "Content-Length": str(len(data))}.items():
                     self.send_header(name, text)
                 self.end_headers()
-                self.wfile.write(data)
+                if self.command != "HEAD":
+                    self.wfile.write(data)
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -417,6 +417,15 @@ def test_fix_never_writes_where_something_is(folder, run_cli):
         assert everything(path) == before
 
 
+def test_fix_does_not_empty_a_split(folder, run_cli, tmp_path):
+    picture = folder.picture("1.png", chart(1))
+    folder.row("train", "q", picture)
+    folder.row("test", "t", picture)
+    done = run_cli("data", "check", folder.write(), "--fix", tmp_path / "clean")
+    assert (done.code, "nothing would be left of train" in done.err) == (2, True)
+    assert not (tmp_path / "clean").exists()
+
+
 # --- the command -----------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ def write_clean(data: Whole, report: Report, folder: Path) -> dict[str, Any]:
     The original is only read. Findings without a cure stay, and the copy's `fixes.jsonl` names all others.
 
     Raises:
-        DataError: `folder` is in use, lies inside the data, or no row would be left.
+        DataError: `folder` is in use, lies inside the data, or no row of a split would be left.
     """
     if data.folder is not None and folder.resolve().is_relative_to(data.folder.resolve()):
         raise DataError("the cleaned copy would lie inside the data", where=str(folder))
@@ -43,8 +43,12 @@ def write_clean(data: Whole, report: Report, folder: Path) -> dict[str, Any]:
     for findings in by_row.values():
         # Rows that could not even be read.
         fixes += [_fix(finding, "row") for finding in findings if KINDS[finding.kind].mend == "row"]
-    if not any(splits.values()):
-        raise DataError("no row is without a fault; nothing was written", where=data.name)
+    if emptied := [split or "the rows" for split, rows in splits.items() if data.splits[split] and not rows]:
+        raise DataError(
+            f"nothing would be left of {emptied[0]}; nothing was written",
+            where=data.name,
+            why="each of its rows has a fault that leaves it out",
+        )
     card = places.read_json(data.folder / CARD) if data.folder is not None else None
     before = card if isinstance(card, dict) else {"name": data.name, "task": data.task}
     counts = Counter(fix["kind"] for fix in fixes)

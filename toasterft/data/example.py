@@ -129,6 +129,12 @@ class Example:
     options of a multiple-choice question in the order of their letters, or the labels of a class question.
     The question's text names them too; a model reads nothing else. `answer` is then an option's words or
     its letter.
+
+    `rejected` makes the row a preference pair: a whole completion that is worse than the row's own, as a model wrote
+    it, with the tags `<think>` and `<answer>` whatever a prompt's settings call them (`toasterft cot pairs` makes
+    such rows, `toasterft dpo` learns from them). In TRL's words the row's `question` is the `prompt`, its
+    `<think>reasoning</think><answer>answer</answer>` is `chosen`, and `rejected` is `rejected`; rows with TRL's own
+    three columns, as text or as messages, are read as well.
     """
 
     id: str
@@ -140,6 +146,7 @@ class Example:
     facts: Any = None
     where: str = ""
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
+    rejected: str | None = None
 
     @cached_property
     def key(self) -> str:

@@ -36,6 +36,22 @@ def target(example: Example, prompt: Prompt) -> str:
     return f"<{prompt.think_tag}>{example.reasoning}</{prompt.think_tag}>{answer}"
 
 
+def rejected(example: Example, prompt: Prompt) -> str:
+    """The worse text of a preference pair, its tags called as the prompt calls them."""
+    assert example.rejected is not None
+    return _renamed(example.rejected, {"think": prompt.think_tag, "answer": prompt.answer_tag})
+
+
+def as_data(completion: str, prompt: Prompt) -> str:
+    """A completion with its tags called as data calls them: what `rejected` turns back."""
+    return _renamed(completion, {prompt.think_tag: "think", prompt.answer_tag: "answer"})
+
+
+def _renamed(text: str, names: dict[str, str]) -> str:
+    pattern = rf"<(/?)({'|'.join(map(re.escape, names))})>"
+    return re.sub(pattern, lambda tag: f"<{tag[1]}{names[tag[2]]}>", text)
+
+
 def parse(completion: str, prompt: Prompt) -> Parsed:
     """The `<answer>` content, else the whole output.
 
@@ -84,7 +100,13 @@ class Chat:
 
     def completion(self, example: Example) -> str:
         """What the model is to write after `question`, its end token included."""
-        text = target(example, self.prompt)
+        return self._completed(example, target(example, self.prompt))
+
+    def rejected(self, example: Example) -> str:
+        """What the model is to write less of: the worse completion of a pair, in the same form."""
+        return self._completed(example, rejected(example, self.prompt))
+
+    def _completed(self, example: Example, text: str) -> str:
         assistant = {"role": "assistant", "content": [{"type": "text", "text": text}]}
         whole = self._render(
             [*self._system(), self._user(example, ""), assistant], add_generation_prompt=False

@@ -112,7 +112,9 @@ def from_row(row: dict[str, Any], where: str, folder: Path) -> Iterator[Example]
     """
     images = _images(row, where, folder)
     identity = str(row.get("id") or row.get("question_id") or where)
-    turns = list(_turns(row))
+    turns, rejected = list(_turns(row)), _rejected(row)
+    if rejected is not None and len(turns) != 1:
+        raise DataError(f"a preference pair of {len(turns)} turns; one question and one answer make a pair")
     for number, (question, answer, reasoning) in enumerate(turns):
         if not question.strip():
             raise DataError("empty question")
@@ -128,6 +130,7 @@ def from_row(row: dict[str, Any], where: str, folder: Path) -> Iterator[Example]
             facts=_facts(row.get("facts") if row.get("facts") is not None else row.get("table")),
             where=where,
             extra=_extra(row),
+            rejected=rejected,
         )
 
 
@@ -156,8 +159,11 @@ def _human(row: dict[str, Any]) -> str | None:
 def _turns(row: dict[str, Any]) -> Iterator[tuple[str, str, str | None]]:
     """(question, answer, reasoning) of a flat row, a TRL conversation or a LLaVA conversation."""
     conversation = row.get("messages") or row.get("conversations")
+    chosen = row.get("chosen")  # TRL's name for the better completion of a pair
     if conversation is None and isinstance(row.get("prompt"), list):
-        conversation = [*row["prompt"], *_as_messages(row.get("completion"))]
+        conversation = [*row["prompt"], *_as_messages(row.get("completion", chosen))]
+    elif conversation is None and isinstance(chosen, list):
+        conversation = chosen
     if conversation is not None:
         question: str | None = None
         for message in conversation:
@@ -172,11 +178,40 @@ def _turns(row: dict[str, Any]) -> Iterator[tuple[str, str, str | None]]:
         return
     asked = _first(row, QUESTION_KEYS) or (row["prompt"] if isinstance(row.get("prompt"), str) else None)
     given = _first(row, ANSWER_KEYS)
+    if asked is not None and given is None and isinstance(chosen, str):
+        reasoning, answer = _split_reasoning(chosen)
+        yield asked, answer, reasoning
+        return
     if asked is None:
         raise DataError(f"no question (looked for {', '.join(QUESTION_KEYS)}, messages, conversations)")
     if given is None:
         raise DataError(f"no answer (looked for {', '.join(ANSWER_KEYS)})")
     yield asked, given, _first(row, REASONING_KEYS)
+
+
+def _rejected(row: dict[str, Any]) -> str | None:
+    """The worse completion of a preference pair, as it is; None where the row is none.
+
+    A pair of TRL's whose `chosen` has no tags gets the same tags on both sides: else the form would tell them apart.
+    """
+    given, chosen = row.get("rejected"), row.get("chosen")
+    if given is None:
+        return None
+    text = _last(given)
+    if not text.strip():
+        raise DataError("empty rejected completion")
+    if chosen is None or "<answer>" in _last(chosen):
+        return text
+    reasoning, answer = _split_reasoning(text)
+    thought = "" if reasoning is None else f"<think>{reasoning}</think>"
+    return f"{thought}<answer>{answer.strip()}</answer>"
+
+
+def _last(completion: Any) -> str:
+    """The text of a completion: itself, or that of its last message."""
+    if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
+        return _text(completion[-1].get("content", completion[-1].get("value")))
+    return str(completion)
 
 
 def _as_messages(completion: Any) -> list[dict[str, Any]]:

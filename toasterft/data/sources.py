@@ -314,6 +314,7 @@ def _content_hash(examples: list[Example]) -> str:
             example.answer,
             example.reasoning or "",
             *(i.name for i in example.images),
+            *([example.rejected] if example.rejected else []),
         ]
         digest.update(json.dumps(parts, ensure_ascii=False).encode())
     return digest.hexdigest()

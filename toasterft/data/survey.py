@@ -55,6 +55,7 @@ class Survey:
     """Positions that stand for images, tags and newlines included; part of `prompt_tokens`."""
     images_per_row: float = 1.0
     longest_prompt_tokens: int = 0
+    longest_completion_tokens: int = 0
 
     @property
     def row_tokens(self) -> float:
@@ -135,6 +136,7 @@ class Sizes:
         tokens = {size: geometry.image_tokens(*size) for size in self._sizes()}
         rows = sum(self.rows.values())
         in_images = in_prompts = in_completions = over = longest = longest_prompt = pictures = 0
+        longest_completion = 0
         for row, count in self.rows.items():
             image_tokens = sum(tokens[size] for size in row.images_px)
             prompt = image_tokens + row.prompt_tokens
@@ -145,6 +147,7 @@ class Sizes:
             pictures += count * len(row.images_px)
             over += count * (length > max_length)
             longest, longest_prompt = max(longest, length), max(longest_prompt, prompt)
+            longest_completion = max(longest_completion, row.completion_tokens)
         images = sum(self.images_px.values())
 
         def per_image(measure: Callable[[int, int], int]) -> float:
@@ -166,19 +169,23 @@ class Sizes:
             image_tokens=in_images / rows,
             images_per_row=pictures / rows,
             longest_prompt_tokens=longest_prompt,
+            longest_completion_tokens=longest_completion,
         )
 
 
-def measure(examples: list[Example], prompt: Prompt, count: Callable[[str], int] | None) -> Sizes:
+def measure(
+    examples: list[Example], prompt: Prompt, count: Callable[[str], int] | None, *, pairs: bool = False
+) -> Sizes:
     """Sizes of the data itself, from image headers and texts.
 
     Args:
         count: tokens of a text; None estimates from its length.
+        pairs: both completions of a pair are run side by side, so a row's is as long as the longer one.
 
     Raises:
         DataError: an image cannot be opened.
     """
-    counted = text_tokens(prompt, count)
+    counted = text_tokens(prompt, count, pairs=pairs)
     sizes: dict[object, Size] = {}
     rows: Counter[Row] = Counter()
     for example in examples:
@@ -198,17 +205,22 @@ def measure(examples: list[Example], prompt: Prompt, count: Callable[[str], int]
     )
 
 
-def text_tokens(prompt: Prompt, count: Callable[[str], int] | None) -> Callable[[Example], tuple[int, int]]:
+def text_tokens(
+    prompt: Prompt, count: Callable[[str], int] | None, *, pairs: bool = False
+) -> Callable[[Example], tuple[int, int]]:
     """A counter of one row's (prompt, completion) tokens, template and tags included, images not.
 
     Args:
         count: tokens of a text; None estimates from its length.
+        pairs: the longer completion of a pair.
     """
     counted = count or (lambda text: round(len(text) / CHARACTERS_PER_TOKEN + 0.5))
     fixed = TEMPLATE_TOKENS + counted((prompt.system or "") + prompt.question_suffix)
 
     def of(example: Example) -> tuple[int, int]:
         completion = counted(example.answer) + counted(example.reasoning or "") + TAG_TOKENS
+        if pairs and example.rejected:
+            completion = max(completion, counted(example.rejected))  # it has its tags in it
         return fixed + counted(example.question), completion
 
     return of

@@ -95,6 +95,7 @@ def row(
         "kind": example.kind,
         "facts": example.facts,
         "reasoning": example.reasoning,
+        "rejected": example.rejected,
         "choices": example.extra.get("choices"),
         "task": None if own_task == task else own_task,
     } | more
