@@ -51,7 +51,9 @@ class Cell:
             return "done"
         if self.problem is None:
             return "waiting"
-        return "missing" if isinstance(self.problem, ModelError) else "failed"
+        if isinstance(self.problem, ModelError):
+            return "missing"
+        return "refused" if isinstance(self.problem, UserError) else "failed"
 
 
 def cells(wanted: Matrix) -> list[Cell]:

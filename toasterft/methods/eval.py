@@ -128,12 +128,12 @@ def _reason(job: Job, engine: Engine, report: Reporter, kept: Kept) -> Run:
 
 def _begin(job: Job, data: Dataset, thought: Run | None) -> Run:
     """The run's folder, new or gone on with, and locked."""
-    identity = evaluations.identity(job, data)
     if job.resume is not None:
         record = job.resume
         record.lock()
         record.update(status="running", stop_reason=None, process_id=os.getpid())
         return record
+    identity = evaluations.identity(job, data)
     record = ledger.create(
         job.runs_dir,
         method="eval",

@@ -12,7 +12,7 @@ from toasterft.estimate import Estimate
 from toasterft.estimate.calibration import Calibration
 from toasterft.estimate.teaching import Lesson
 from toasterft.job import Job
-from toasterft.recipe import Policy, Trained
+from toasterft.recipe import Dpo, Policy, Trained
 from toasterft.show.output import empty_table, line, out, pairs, warn
 from toasterft.show.units import dollars, duration, ranged_time, ranged_usd, size
 
@@ -63,8 +63,11 @@ def _batches(job: Job) -> str:
     recipe, steps = job.recipe, job.estimate.optimizer_steps if job.estimate else 0
     assert isinstance(recipe, Trained)
     size = f"{recipe.per_device_train_batch_size} × {recipe.gradient_accumulation_steps}"
-    group = f" completions, {recipe.num_generations} per prompt" if isinstance(recipe, Policy) else " rows"
-    return f"{steps:,} optimizer steps of {size}{group}"
+    if isinstance(recipe, Policy):
+        of = f"completions, {recipe.num_generations} per prompt"
+    else:
+        of = "pairs" if isinstance(recipe, Dpo) else "rows"
+    return f"{steps:,} optimizer steps of {size} {of}"
 
 
 def estimated(planned: Estimate, vram_gb: float) -> None:
