@@ -467,7 +467,7 @@ def test_a_generator_may_not_judge_itself(run_cli, charts_folder):
     assert "could judge" in done.err
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_builds_lose_no_answer_and_pay_for_none_twice(kills, charts_folder, homes):
     concurrency, n = 4, 30
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -55,3 +55,15 @@ def test_old_and_undated_prices_are_flagged():
     assert offer.flag(day + datetime.timedelta(days=90)) is None
     assert offer.flag(day + datetime.timedelta(days=91)) == "91 days old"
     assert catalog.Offer("x", 0.44, None, "s").flag(day) == "undated"
+
+
+def test_a_familys_name_is_its_first_current_teacher():
+    found = catalog.find_teacher("gemini")
+    current = [
+        row
+        for name, row in catalog.teachers().items()
+        if name.startswith("gemini-") and row.status == "current"
+    ]
+    assert found == current[0]
+    assert catalog.find_teacher("gemini-2.5-flash").name == "gemini-2.5-flash"
+    assert catalog.find_teacher("gem") is None

@@ -195,6 +195,15 @@ def teachers() -> dict[str, Teacher]:
     return {row["name"]: Teacher(**row) for row in _rows("teachers")}
 
 
+def find_teacher(name: str) -> Teacher | None:
+    """The row of an API model; a family's name (`gemini`) means the first of its rows that is current."""
+    rows = {key.lower(): row for key, row in teachers().items()}
+    family = (
+        row for key, row in rows.items() if key.startswith(f"{name.lower()}-") and row.status == "current"
+    )
+    return rows.get(name.lower()) or next(family, None)
+
+
 def teacher(name: str) -> Teacher:
     """The row of an API model.
 
@@ -202,7 +211,7 @@ def teacher(name: str) -> Teacher:
         UserError: with the nearest known name.
     """
     rows = teachers()
-    found = {key.lower(): row for key, row in rows.items()}.get(name.lower())
+    found = find_teacher(name)
     if found is None:
         raise UserError(
             f"no price known for the teacher {name!r}{did_you_mean(name, list(rows))}",

@@ -42,8 +42,8 @@ def find(name: str, address: Address, today: datetime.date) -> Service:
     file = Path(name).expanduser()
     if file.suffix in (".yaml", ".yml"):
         service = _of_file(file, today)
-    elif name in catalog.teachers():
-        service = _of_row(catalog.teacher(name).at(today), address, today)
+    elif (row := catalog.find_teacher(name)) is not None:
+        service = _of_row(row.at(today), address, today)
     elif address.base_url is None:
         known = [*catalog.teachers(), RULES]
         raise UserError(
