@@ -47,6 +47,9 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=TRL, default=list(TRL))
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--name", default="256M")
+    parser.add_argument(
+        "--memory", action=argparse.BooleanOptionalAction, default=True, help="each variant once more, alone"
+    )
     parser.add_argument("--only", choices=(*OURS, *TRL), help="one variant, once, printing its peak memory")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,17 +62,20 @@ def main() -> None:
                 json.dumps({**found, "peak_bytes": peak_memory_bytes(), "loaded_bytes": bench.loaded_bytes})
             )
             return
-        rows = [
-            cell(given, edge, tokens, count)
-            for edge in given.longest_edge
-            for tokens in given.tokens
-            for count in given.generations
-        ]
-    common.write(f"policy_vs_trl-{given.name}", {"rounds": given.rounds, "cells": rows})
+        rows: list[dict[str, Any]] = []
+        for edge in given.longest_edge:
+            for tokens in given.tokens:
+                for count in given.generations:
+                    # Times first, and on disk: a cell takes from minutes to hours, and memory as long again.
+                    rows.append(timed(given, edge, tokens, count))
+                    common.write(f"policy_vs_trl-{given.name}", {"rounds": given.rounds, "cells": rows})
+                    if given.memory:
+                        rows[-1] |= measured(given, edge, tokens, count)
+                        common.write(f"policy_vs_trl-{given.name}", {"rounds": given.rounds, "cells": rows})
 
 
-def cell(given: argparse.Namespace, edge: int, tokens: int, count: int) -> dict[str, Any]:
-    """One row of the result: medians, ratios, and peak memory of each variant."""
+def timed(given: argparse.Namespace, edge: int, tokens: int, count: int) -> dict[str, Any]:
+    """One row of the result: median seconds of each variant, and their ratios."""
     bench = Bench(given, edge)
     variants = (*OURS, *given.variants)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
@@ -81,23 +87,33 @@ def cell(given: argparse.Namespace, edge: int, tokens: int, count: int) -> dict[
                 flush=True,
             )
     seconds = {name: statistics.median(each["seconds"] for each in all_) for name, all_ in found.items()}
+    parts = {name: each for name, each in found["ours_cold"][0].items() if name != "seconds"}
+    return {
+        "longest_edge": edge, "tiles": bench.tiles, "prompt_tokens": bench.prompt_tokens, "new_tokens": tokens,
+        "num_generations": count, "seconds": seconds, "rounds": found,
+        "ratio_cold": {name: round(seconds[name] / seconds["ours_cold"], 2) for name in given.variants},
+        "ratio_warm": {name: round(seconds[name] / seconds["ours_warm"], 2) for name in given.variants},
+        "share_of_cold": {name: round(value / sum(parts.values()), 3) for name, value in parts.items()},
+    }  # fmt: skip
+
+
+def measured(given: argparse.Namespace, edge: int, tokens: int, count: int) -> dict[str, Any]:
+    """Peak memory of each variant, each in a process of its own."""
     words = [
         "--data", given.data, "--model", str(given.model), "--longest-edge", str(edge), "--tokens", str(tokens),
         "--generations", str(count),
     ]  # fmt: skip
-    memory = {
+    variants = (*OURS, *given.variants)
+    found = {
         name: common.child(Path(__file__), "--only", name, *words, environment=RETURNING) for name in variants
     }
-    peak = {name: each["peak_bytes"] for name, each in memory.items()}
-    parts = {name: each for name, each in found["ours_cold"][0].items() if name != "seconds"}
+    peak = {name: each["peak_bytes"] for name, each in found.items()}
     return {
-        "longest_edge": edge, "tiles": bench.tiles, "prompt_tokens": bench.prompt_tokens, "new_tokens": tokens,
-        "num_generations": count, "seconds": seconds, "peak_bytes": peak,
-        "ratio_cold": {name: round(seconds[name] / seconds["ours_cold"], 2) for name in given.variants},
-        "ratio_warm": {name: round(seconds[name] / seconds["ours_warm"], 2) for name in given.variants},
-        "memory_ratio": {name: round(max(peak[each] for each in OURS) / peak[name], 3) for name in given.variants},
-        "share_of_cold": {name: round(value / sum(parts.values()), 3) for name, value in parts.items()},
-    }  # fmt: skip
+        "peak_bytes": peak,
+        "memory_ratio": {
+            name: round(max(peak[each] for each in OURS) / peak[name], 3) for name in given.variants
+        },
+    }
 
 
 def reward(completions: list[Any], **_: Any) -> list[float]:
@@ -144,6 +160,7 @@ class Bench:
 
     def _ours(self, variant: str, tokens: int, count: int) -> dict[str, float]:
         import torch
+        import transformers
 
         from toasterft.engines import generate
         from toasterft.engines.vision import Eyes
@@ -159,6 +176,7 @@ class Bench:
             per_device_train_batch_size=count, gradient_accumulation_steps=1, rewards={"policy_vs_trl:spread": 1.0},
         )  # fmt: skip
         trainer.add_callback(NoInputGradients())
+        trainer.args.save_strategy = transformers.trainer_utils.SaveStrategy.NO  # as TRL's below
         parts: dict[str, float] = {}
         original = generate.sample_groups
 

@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toasterft import catalog, hardware, meter, models, places
+from toasterft import catalog, hardware, meter, models, places, processes
 from toasterft.catalog import Gpu
 from toasterft.data import sources, survey
 from toasterft.data.example import Example
+from toasterft.data.pairs import paired
 from toasterft.data.survey import Sizes, Survey
 from toasterft.errors import BudgetError, DataError, MissingExtra, ModelError, UserError
 from toasterft.estimate import Estimate, Plan, calibration, ladder
 from toasterft.geometry import Geometry, IdeficsGeometry
 from toasterft.ledger import Run
 from toasterft.models import ModelRef
-from toasterft.recipe import Dyme, Eval, Prompt, Recipe, Trained
+from toasterft.recipe import Dpo, Dyme, Eval, Prompt, Recipe, Trained
 
 # Above this share of dropped samples a run would teach something else than its data.
 MAX_DROPPED = survey.MAX_DROPPED
@@ -275,8 +276,12 @@ def _check_training(recipe: Trained, model: ModelRef) -> None:
             where=recipe.model,
             next_step="merge the adapter first, or keep lora",
         )
-    if recipe.train_vision and recipe.lora is not None and model.adapter is not None:
-        raise ModelError("train_vision cannot continue from a LoRA adapter", where=recipe.model)
+    if recipe.train_vision and recipe.lora is not None:
+        raise ModelError(
+            "train_vision needs full tuning; nothing was run",
+            why="a LoRA adapter has no place for a tower that was trained: it would be lost at the end",
+            next_step="lora=null load_in_4bit=false saves every weight; train_connector=true goes with a LoRA",
+        )
 
 
 def _plan(recipe: Trained, model: ModelRef) -> Plan:
@@ -288,9 +293,17 @@ def _plan(recipe: Trained, model: ModelRef) -> Plan:
         sizes = survey.of_row(row, min(row.rows, recipe.limit or row.rows))
     else:
         count = counter(model)
-        sizes = survey.measure(_training_rows(recipe), recipe.prompt, count)
+        sizes = survey.measure(_training_rows(recipe), recipe.prompt, count, pairs=isinstance(recipe, Dpo))
     held_out = _held_out(recipe, count)
-    return Plan(shape, recipe, sizes, held_out, swappable=model.adapter is None, aides=_aides(recipe))
+    return Plan(
+        shape,
+        recipe,
+        sizes,
+        held_out,
+        swappable=model.adapter is None,
+        aides=_aides(recipe),
+        processes=processes.count(),
+    )
 
 
 def _aides(recipe: Trained) -> dict[str, catalog.Teacher]:
@@ -310,9 +323,10 @@ def _not_here(name: str) -> catalog.DatasetRow | None:
 
 def _training_rows(recipe: Trained) -> list[Example]:
     data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    rows = paired(data.examples, recipe.data) if isinstance(recipe, Dpo) else data.examples
     if recipe.rows_without_reasoning == "keep":
-        return data.examples
-    examples = [example for example in data.examples if example.reasoning is not None]
+        return rows
+    examples = [example for example in rows if example.reasoning is not None]
     if not examples:
         raise DataError(
             "no row carries reasoning", where=recipe.data, next_step="rows_without_reasoning=keep"
@@ -363,11 +377,11 @@ def too_many_dropped(dropped: int, rows: int, longest_tokens: int, recipe: Train
 
 
 def _meter_price(recipe: Recipe, target: Target) -> float | None:
-    """Dollars per hour of the machine that runs: given, or the catalog's for the GPU that is here."""
+    """Dollars per hour of the machine that runs: given, or the catalog's for the GPUs that are here, one a process."""
     if recipe.price is not None:
         return recipe.price
     if target.present and target.gpu.default_offer is not None:
-        return target.gpu.default_offer.usd_per_hour
+        return target.gpu.default_offer.usd_per_hour * processes.count()
     return None
 
 

@@ -91,7 +91,7 @@ def test_the_loss_falls(tiny_model, charts_folder, run_cli, quick, homes):
         ["load_in_4bit=false"],
         ["load_in_4bit=false", "lora=null"],
         ["lora.target_modules=[q_proj,v_proj]", "lora.lora_dropout=0.1", "optim=adamw_torch"],
-        ["train_vision=true"],
+        ["train_vision=true", "lora=null", "load_in_4bit=false"],
         ["gradient_checkpointing=false", "lr_scheduler_type=cosine", "warmup_steps=0.5", "weight_decay=0.1"],
         ["eval_steps=1", "save_steps=1", "load_best_model_at_end=true", "save_total_limit=1"],
         ["cache_limit_gb=0.00001"],
@@ -125,6 +125,15 @@ def test_other_settings_train_too(settings, tiny_model, charts_folder, run_cli, 
             )
             == 3
         )
+
+
+def test_a_tower_is_never_trained_into_an_adapter_that_cannot_hold_it(
+    tiny_model, charts_folder, run_cli, homes
+):
+    refused = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "train_vision=true")
+    assert refused.code == 2
+    assert "lora=null load_in_4bit=false" in refused.err
+    assert not (homes / "runs").exists()
 
 
 def test_training_continues_an_earlier_run(tiny_model, charts_folder, run_cli, quick, homes):
@@ -173,6 +182,15 @@ def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
     with torch.no_grad():
         through_pixels = plain(**pixels.left_padded(pixels.prompts(examples))).logits
     assert torch.allclose(through_features, through_pixels, rtol=1e-4, atol=1e-4)
+    # Opened again, the run proves features against its own pixel path: the connector must count there as well.
+    with loaded.evaluating() as model:
+        own_pixels = model(**pixels.left_padded(pixels.prompts(examples))).logits
+    assert torch.allclose(own_pixels, through_pixels, rtol=1e-4, atol=1e-4)
+    answered = run_cli(
+        "eval", folder, "--data", charts_folder, "--limit", "2", "--json", "max_completion_length=4"
+    )
+    notes = json.loads((homes / "runs" / answered.json()["run"] / "run.json").read_text())["notes"]
+    assert not any("disagree" in note for note in notes)
     base = transformers.AutoModelForImageTextToText.from_pretrained(
         tiny_model(), attn_implementation="sdpa"
     ).eval()

@@ -78,14 +78,32 @@ def add_factor(loaded: Loaded) -> None:
     connector = loaded.part(loaded.family.connector)
     setattr(connector, FACTOR, zero)
 
+    # Only what enters the language model is adapted: features that are being encoded for the cache stay as they are.
+    through_pixels = False
+
     def adapt(_module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        nonlocal through_pixels
         features = kwargs.get("image_hidden_states")
+        through_pixels = features is None
         if features is not None:
-            factor = getattr(connector, FACTOR)  # PEFT has replaced the module by a LoRA layer
-            kwargs["image_hidden_states"] = features + factor(features.to(zero.weight.dtype))
+            kwargs["image_hidden_states"] = adapted(features)
         return args, kwargs
 
+    def adapt_output(_module: torch.nn.Module, _args: Any, features: torch.Tensor) -> torch.Tensor:
+        return adapted(features) if through_pixels else features
+
+    def leave(*_: Any) -> None:
+        nonlocal through_pixels
+        through_pixels = False
+
+    def adapted(features: torch.Tensor) -> torch.Tensor:
+        factor = getattr(connector, FACTOR)  # PEFT has replaced the module by a LoRA layer
+        added: torch.Tensor = features + factor(features.to(zero.weight.dtype))
+        return added
+
     loaded.inner.model.register_forward_pre_hook(adapt, with_kwargs=True)
+    loaded.inner.model.register_forward_hook(leave, always_call=True)
+    connector.register_forward_hook(adapt_output)
 
 
 def lora_config(loaded: Loaded, lora: Lora, request: Request) -> peft.LoraConfig:
