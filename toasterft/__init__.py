@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toasterft.api import Recipe, evaluate, train
+    from toasterft.api import Recipe, estimate, evaluate, train
 
 __version__ = "0.1.0"
 # `estimate` is the package of that name, which can be called.

@@ -3,8 +3,8 @@
     from pathlib import Path
     from toasterft import Recipe, charts, estimate, evaluate, train
 
-    data = charts.write_dataset(Path("drawn"), n=40, seed=0)
-    recipe = Recipe("sft", model="toast-tiny", data=data, max_steps=4, learning_rate=1e-3)
+    data = charts.write_dataset(Path("drawn"), n=30, seed=0)
+    recipe = Recipe("sft", model="toast-tiny", data=data, max_steps=4, gradient_accumulation_steps=4, eval_limit=4)
     planned = estimate(recipe, gpu="A40")
     print(f"{planned.peak_bytes / 1e9:.1f} GB, ${planned.usd.likely:.3f}")
     run = train(recipe, price=0.44, budget=0.50)

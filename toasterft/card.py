@@ -23,10 +23,13 @@ FILE = "README.md"
 TOLD_OF_DATA = ("licence", "task", "generator_version", "seed", "difficulty", "style")
 
 
-def text(run: Run, runs_dir: Path, exported: dict[str, Any], files: Sequence[str] = ()) -> str:
+def text(
+    run: Run, runs_dir: Path, exported: dict[str, Any], *, name: str | None = None, files: Sequence[str] = ()
+) -> str:
     """The card in Markdown, with the header that the hub reads.
 
     Args:
+        name: what readers call the model: a hub repository, else the run's name.
         exported: what `methods.export` noted: base, dtype and the check of the merge.
         files: names of GGUF files; none for merged weights.
     """
@@ -37,7 +40,7 @@ def text(run: Run, runs_dir: Path, exported: dict[str, Any], files: Sequence[str
         f"# {run.id}",
         f"`{base}` after `toasterft {run.record['method']}` on `{Path(str(asked.get('data'))).name}`, "
         f"exported by toasterft {toasterft.__version__} on {datetime.date.today()}.",
-        *(_gguf_use(files) if files else _use(run.id, exported)),
+        *(_gguf_use(files) if files else _use(name or run.id, exported)),
         "## Scores",
         *_scores(run, runs_dir, gguf=bool(files)),
         "## Data",

@@ -84,7 +84,7 @@ def resolve(name: str, runs_dir: Path) -> ModelRef:
     if config is None:
         raise ModelError("this hub repository has no config.json", where=name)
     shape = shape_from_config(config, _hub_json(name, "preprocessor_config.json"))
-    return ModelRef("hub", name.split("/")[-1], name, name, shape)
+    return ModelRef("hub", name.split("/")[-1], name, name, shape, notes=_hub_notes(name))
 
 
 def config_of(model: ModelRef) -> dict[str, Any]:
@@ -131,6 +131,7 @@ def _folder(path: Path, kind: Literal["folder", "run", "embedded"]) -> ModelRef:
             why="it holds neither config.json nor adapter_config.json"
             if run is None
             else f"its status is {record.get('status')!r}",
+            next_step="GGUF files are llama.cpp's: llama-mtmd-cli" if list(path.glob("*.gguf")) else None,
         )
     if not list(path.glob("*.safetensors")):
         raise ModelError(
@@ -236,11 +237,22 @@ def fetch(hub_id: str) -> Path:
     return folder
 
 
+def _hub_notes(hub_id: str) -> dict[str, Any] | None:
+    """Prompt settings of an export that was pushed; None for other models, and where nobody can be asked."""
+    try:
+        return _hub_json(hub_id, ledger.ADAPTER_NOTES_FILE)
+    except ModelError:
+        return None
+
+
 def _hub_json(hub_id: str, name: str) -> dict[str, Any] | None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.file_download import _CACHED_NO_EXIST
 
     cached = try_to_load_from_cache(hub_id, name)
+    if cached is _CACHED_NO_EXIST:
+        return None
     try:
         if not isinstance(cached, str):
             _require_network(hub_id)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import toasterft
-from toasterft import show
+from toasterft import processes, recipe, run, show
 from toasterft.cli import (
     arena,
     comparing,
@@ -17,12 +17,15 @@ from toasterft.cli import (
     data,
     estimating,
     exporting,
+    launching,
     looking,
     playing,
+    reporting,
     training,
     using,
 )
-from toasterft.errors import ToasterError
+from toasterft.errors import ToasterError, UserError
+from toasterft.recipe import Trained
 
 FITS = (["off"], ["exact"], ["lossy"])
 
@@ -34,17 +37,38 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # Without a name, a group's commands become this program's own, in this order.
-for group in (estimating, training, using, exporting, comparing, arena, cot, data, looking, playing):
+for group in (
+    estimating,
+    training,
+    using,
+    exporting,
+    launching,
+    comparing,
+    reporting,
+    arena,
+    cot,
+    data,
+    looking,
+    playing,
+):
     app.add_typer(group.app)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
         show.version_line(toasterft.__version__)
         raise typer.Exit
+    processes.require_those_asked_for()
+    name = context.invoked_subcommand
+    if processes.count() > 1 and name and not issubclass(recipe.RECIPES.get(name, object), Trained):
+        raise UserError(
+            f"{name} works in one process; nothing was run",
+            next_step=f"toasterft {name} …, without `accelerate launch`",
+        )
 
 
 def _fit_is_exact(words: list[str]) -> list[str]:
@@ -59,16 +83,29 @@ def _fit_is_exact(words: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run the command line; every explained ending prints one message and has its own exit code."""
+    """Run the command line; every explained ending prints one message and has its own exit code.
+
+    Of several processes the main one runs it, and the others follow.
+    """
+    with processes.led():
+        _main()
+
+
+def _main() -> None:
     json_output = "--json" in sys.argv[1:]
     sys.argv[1:] = _fit_is_exact(sys.argv[1:])
     try:
-        app()
+        if processes.is_main():
+            app()
+        else:
+            run.follow()
     except ToasterError as problem:
-        show.error(problem, json_output=json_output)
+        if processes.speaks():
+            show.error(problem, json_output=json_output)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
-        show.err.print("interrupted")
+        if processes.is_main():
+            show.err.print("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong, and nobody is listening.

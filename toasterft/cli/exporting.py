@@ -70,6 +70,8 @@ def export(
             told["evaluations"] = _evaluate(run, runs, folder, evaluated, limit, report)
         if repo is not None:
             report.phase("pushing")
+            # Written again: it names the repository, and counts evaluations since the export.
+            places.write_atomic(folder / card.FILE, card.text(run, runs, told["export"], name=repo))
             told["url"] = publish.push(folder, repo, public=public)
             report.done()
     if json:
@@ -149,7 +151,7 @@ def _gguf(
         files = llamacpp.convert(tools, ready, part, run.id, quantize)
         report.done()
         shutil.copyfile(ready / ledger.ADAPTER_NOTES_FILE, part / ledger.ADAPTER_NOTES_FILE)
-        text = card.text(run, runs, noted, files)
+        text = card.text(run, runs, noted, files=files)
         (part / card.FILE).write_text(text, encoding="utf-8")
     return {"folder": str(folder), "export": noted, "files": files}
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import safetensors
 import torch
+import yaml
 
 import toasterft
 from toasterft import card, charts, ledger, models, places
@@ -62,6 +63,7 @@ def merged(
     notes = model.notes or {}
     base = Path(model.base if model.local else models.fetch(model.base))
     _require_full_precision(base)
+    _require_whole(run, model.adapter)
     target = _dtype(base, dtype)
     _require_room(base, folder, target)
     kind, edge = family(model.shape.model_type), notes.get("image_longest_edge")
@@ -111,6 +113,16 @@ def _require_full_precision(base: Path) -> None:
             "the base of this run is itself quantised: a merge would round what was learned away",
             where=str(base),
             next_step="name the 16-bit base in the adapter's adapter_config.json, and export again",
+        )
+
+
+def _require_whole(run: Run, adapter: Path | None) -> None:
+    asked = yaml.safe_load((run.path / ledger.RECIPE_FILE).read_text(encoding="utf-8"))
+    if adapter is not None and asked.get("train_vision"):
+        raise ModelError(
+            "this run trained its vision tower too, and an adapter does not hold it",
+            where=str(run.path),
+            next_step="train it with lora=null, which saves every weight",
         )
 
 
