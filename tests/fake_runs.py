@@ -1,4 +1,4 @@
-"""Evaluations without a model: run folders as `toasterft eval` leaves them, with answers of one's own."""
+"""Runs without a model: folders as `toasterft eval` and trainings leave them, with answers and figures of one's own."""
 
 from __future__ import annotations
 
@@ -40,16 +40,27 @@ def data_folder(folder: Path, count: int) -> Path:
 
 
 def evaluation(
-    runs: Path, name: str, data: Path, answer: Callable[[int], dict[str, Any]], rows: range, **settings: Any
+    runs: Path,
+    name: str,
+    data: Path,
+    answer: Callable[[int], dict[str, Any]],
+    rows: range,
+    *,
+    record: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> str:
     """A finished evaluation of a model called `name`; `answer(k)` gives fields of the k-th sample.
+
+    Args:
+        record: further fields of run.json.
 
     Returns:
         The run's id.
     """
     folder = runs / f"20261121-120000-eval-{name}"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"id": folder.name, "method": "eval", "status": "done"}))
+    told = {"id": folder.name, "method": "eval", "status": "done", **(record or {})}
+    (folder / "run.json").write_text(json.dumps(told))
     recipe = {"method": "eval", "model": name, "data": str(data), **settings}
     (folder / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
     with (folder / "samples.jsonl").open("w", encoding="utf-8") as file:
@@ -59,6 +70,34 @@ def evaluation(
             row.setdefault("text", f"<think>{row['reasoning']}</think><answer>{row['answer']}</answer>")
             file.write(json.dumps(row) + "\n")
     return folder.name
+
+
+def training(
+    folder: Path,
+    data: Path,
+    metrics: list[dict[str, Any]],
+    *,
+    method: str = "sft",
+    record: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """A training of toast-tiny that took 200 seconds and $0.50; `record` holds further fields of run.json.
+
+    Returns:
+        The run's folder.
+    """
+    folder.mkdir(parents=True)
+    told = {
+        "id": folder.name, "toasterft": "0.1.0", "method": method, "status": "done", "started_at": "2026-11-21T11:00:00",
+        "model_base": "toast-tiny", "model_adapter": None, "machine": {"cpus": 2, "python": "3.11.9"},
+        "versions": {"torch": "2.13.0"}, "data_count": 40, "data_split": "train", "gpu": None, "usd_per_hour": 9.0,
+        "measured": {"seconds": 200.0, "usd": 0.5, "peak_memory_bytes": 7e8, "phases": {}},
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(told | (record or {})))
+    recipe = {"method": method, "model": "toast-tiny", "data": str(data), **settings}
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
+    return folder
 
 
 def three(folder: Path, count: int = 6) -> tuple[Path, Path, list[str]]:

@@ -1,10 +1,12 @@
-"""Pictures in a run's folder, and in a matrix's."""
+"""Pictures in a run's folder, in a matrix's, and in a report's page."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 LINES = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
@@ -177,3 +179,102 @@ def _axes(
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+# --- inside a page: SVG text whose colours are the page's own
+
+# Matplotlib wants colours it can read; the page's style says what they stand for, by day, by night and on paper.
+SOFT, FAINT, *PAGE_LINES = [f"#00000{place}" for place in range(1, 9)]
+PAGE_COLOURS = {SOFT: "var(--soft)", FAINT: "var(--line)"} | {
+    colour: f"var(--line-{place})" for place, colour in enumerate(PAGE_LINES, 1)
+}
+# More points than this are no longer seen; they are drawn as means of equally many.
+PAGE_POINTS = 240
+PAGE_TEXT = 9
+# What of matplotlib's SVG would fix a size, set a font, style the whole page, or repeat an id in it; and its layout.
+_SVG_NOISE = {
+    r' (?:width|height)="[\d.]+pt"': "",
+    r"<style.*?</style>": "",
+    r'<g id="[^"]*"': "<g",
+    r"font-family: [^;]*; ": "",
+    r"\s+": " ",
+    r"> <": "><",
+}
+
+Point = tuple[float, float]
+
+
+def thinned(points: Sequence[Point]) -> tuple[list[Point], int]:
+    """At most `PAGE_POINTS` points, and how many each is the mean of."""
+    many = max(1, -(-len(points) // PAGE_POINTS))
+    parts = [points[start : start + many] for start in range(0, len(points), many)]
+    return [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts], many
+
+
+def page_lines(
+    lines: Sequence[Sequence[Point]], *, salt: str, dotted: Sequence[int] = (), whole: bool = False
+) -> str:
+    """Lines over optimizer steps as an SVG element, coloured `--line-1` onwards.
+
+    Args:
+        lines: (step, value) pairs; not more lines than there are colours.
+        salt: makes the drawing's ids its own among the page's drawings.
+        dotted: places of lines whose points are marked.
+        whole: values are shares; the axis shows 0 to 100 %.
+    """
+    figure, axes = _page_figure(whole=whole)
+    for place, points in enumerate(lines):
+        marker = "o" if place in dotted or len(points) == 1 else ""
+        axes.plot(*zip(*points), color=PAGE_LINES[place], linewidth=1.3, marker=marker, markersize=3.5)
+    return _svg(figure, salt)
+
+
+def page_shares(steps: Sequence[float], shares: Sequence[Sequence[float]], *, salt: str) -> str:
+    """Shares that add up to one, stacked over optimizer steps, as an SVG element coloured `--line-1` onwards."""
+    figure, axes = _page_figure(whole=True)
+    if len(steps) == 1:  # one step has no width
+        steps, shares = [steps[0] - 0.5, steps[0] + 0.5], [[*each, *each] for each in shares]
+    axes.stackplot(steps, shares, colors=PAGE_LINES[: len(shares)], step="mid", linewidth=0, alpha=0.75)
+    axes.set_xlim(min(steps), max(steps))
+    return _svg(figure, salt)
+
+
+def _page_figure(*, whole: bool) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = Figure(figsize=(4.2, 2.3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel("optimizer step", color=SOFT, fontsize=PAGE_TEXT)
+    axes.grid(axis="y", color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=SOFT, length=0, labelsize=PAGE_TEXT)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    if whole:
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.set_ylim(0, 1.02)  # a line along the top stays whole
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    return figure, axes
+
+
+def _svg(figure: Any, salt: str) -> str:
+    """The drawing as an element that fills the width it is given."""
+    import io
+
+    import matplotlib
+
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    # Text stays text: searched, read aloud, and set in the page's font.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for noise, kept in _SVG_NOISE.items():
+        svg = re.sub(noise, kept, svg)
+    for colour, variable in PAGE_COLOURS.items():
+        svg = svg.replace(colour, variable)
+    return svg

@@ -1,0 +1,10 @@
+"""One page about one run or several, that needs nothing beside it: no script, no address outside itself.
+
+gather      the runs named, what was asked of them, their bases, and what they cost
+facts       what was run, on what, and what it took beside what was predicted
+curves      what changed during a training, drawn
+scores      how right each set of answers is
+gallery     some questions with their pictures and the answers to them
+wording     figures in words
+page        all of it through templates/page.html, where every text is escaped
+"""
