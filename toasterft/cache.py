@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ def spaces() -> list[Space]:
     """Every folder of the cache, with its size."""
     found = []
     for path in sorted(root().glob("*/space.json")):
-        sizes = [entry.stat().st_size for entry in _entries(path.parent)]
+        sizes = [stat.st_size for _, stat in _entries(path.parent)]
         found.append(Space(path.parent, places.read_json(path) or {}, len(sizes), sum(sizes)))
     return found
 
@@ -56,8 +58,13 @@ def clear() -> int:
     return freed
 
 
-def _entries(folder: Path) -> list[Path]:
-    return [path for path in folder.glob(f"??/*{SUFFIX}") if not path.name.startswith(".")]
+def _entries(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for path in folder.glob(f"??/*{SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process makes room at the same time
+            if not path.name.startswith("."):
+                found.append((path, path.stat()))
+    return found
 
 
 class Store:
@@ -77,6 +84,12 @@ class Store:
         if not (self.folder / "space.json").exists():
             places.write_json(self.folder / "space.json", about)
         self._used = sum(space.size_bytes for space in spaces())
+        self._place, self._sharers = 0, 1
+
+    def share(self, place: int, sharers: int) -> None:
+        """Fill the room that is left together with other processes: each its part, so that all keep the limit."""
+        self._place, self._sharers = place, sharers
+        self.limit_bytes = self._used + max(0, self.limit_bytes - self._used) // sharers
 
     def path(self, name: str) -> Path:
         return self.folder / name[:2] / f"{name}{SUFFIX}"
@@ -116,10 +129,15 @@ class Store:
             return True
         if self.full:
             return False
-        old = [(entry.stat().st_mtime, entry) for space in spaces() for entry in _entries(space.path)]
-        for used_at, entry in sorted(old):
+        old = [
+            (stat.st_mtime, stat.st_size, entry)
+            for space in spaces()
+            for entry, stat in _entries(space.path)
+            if zlib.crc32(entry.name.encode()) % self._sharers == self._place
+        ]
+        for used_at, size_bytes, entry in sorted(old):
             if used_at >= self._opened or self._used + needed_bytes <= self.limit_bytes:
                 break
-            self._used -= entry.stat().st_size
+            self._used -= size_bytes
             entry.unlink(missing_ok=True)
         return self._used + needed_bytes <= self.limit_bytes

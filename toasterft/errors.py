@@ -19,6 +19,8 @@ and prints them without a traceback; any other exception is our bug and keeps it
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ToasterError(Exception):
     """An ending that is explained rather than traced.
@@ -49,6 +51,10 @@ class ToasterError(Exception):
         self.next_step = next_step
         self.details = tuple(details)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Processes that train together hand problems to each other."""
+        return _again, (type(self), self.args, self.__dict__)
+
     def lines(self) -> list[str]:
         """The message as plain lines, the first one naming where and what."""
         head = f"{self.where}: {self.what}" if self.where else self.what
@@ -61,6 +67,12 @@ class ToasterError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+
+def _again(kind: type[ToasterError], args: tuple[Any, ...], facts: dict[str, Any]) -> ToasterError:
+    problem = kind.__new__(kind, *args)
+    problem.__dict__.update(facts)
+    return problem
 
 
 class UserError(ToasterError):

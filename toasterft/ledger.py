@@ -140,6 +140,21 @@ class Run:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+class Followed(Run):
+    """A run as processes see it that only take part: another one keeps its folder."""
+
+    def update(self, **values: Any) -> None:
+        self.record |= values
+
+    def log(self, row: dict[str, Any]) -> None: ...
+
+    def sample(self, row: dict[str, Any]) -> None: ...
+
+    def forget_after(self, step: int) -> None: ...
+
+    def discard(self) -> None: ...
+
+
 def create(
     runs_dir: Path, *, method: str, model: str, data: str, out: Path | None = None, **record: Any
 ) -> Run:

@@ -59,14 +59,20 @@ class Meter:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def attach(self, folder: Path) -> None:
-        """Read what the run spent before, and start to write what it spends now."""
+    def attach(self, folder: Path, *, keep: bool = True) -> None:
+        """Read what the run spent before, and start to write what it spends now.
+
+        Args:
+            keep: False only reads; of several processes one keeps the bill.
+        """
         self._folder = folder
         spent = places.read_json(folder / SPEND_FILE) or {}
         self.before_seconds = float(spent.get("seconds", 0.0))
         # Whoever asks a teacher has the exact bill of earlier processes, and says it from then on.
         if spent.get("usd") is not None:
             self.before_usd = float(spent["usd"]) - float(spent.get("teachers_usd", 0.0))
+        if not keep:
+            return
         self._write()
         self._thread = threading.Thread(target=self._beat, name="toasterft-meter", daemon=True)
         self._thread.start()

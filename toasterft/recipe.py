@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from toasterft.errors import RecipeError, did_you_mean
 
@@ -210,6 +210,47 @@ class Sft(Trained):
     """Supervised fine-tuning on question → reasoning → answer."""
 
     method: Literal["sft"] = "sft"
+
+
+class Dpo(Trained):
+    """Direct preference optimisation on pairs of a better and a worse completion; names and meanings are TRL's."""
+
+    method: Literal["dpo"] = "dpo"
+    learning_rate: float = Field(1e-5, gt=0.0)
+    """Peak learning rate."""
+    per_device_train_batch_size: int = Field(1, ge=1)
+    """Pairs per forward pass and device."""
+    beta: float = Field(0.1, gt=0.0)
+    """How dear it is to leave the policy this run started from; the paper's τ for ipo."""
+    loss_type: tuple[Literal["sigmoid", "hinge", "ipo", "robust", "bco_pair", "apo_zero", "sft"], ...] = (
+        "sigmoid",
+    )
+    """One loss, or several that are added: [sigmoid, bco_pair, sft] is MPO."""
+    loss_weights: tuple[float, ...] | None = None
+    """A factor for each loss; 1 each when unset. MPO's are [0.8, 0.2, 1.0]."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=0.5)
+    """Share of the pairs that are taken to be the wrong way round (loss_type robust)."""
+    disable_dropout: bool = True
+    """Train without dropout, so that the policy differs from its reference by what it learned alone."""
+
+    @field_validator("loss_type", mode="before")
+    @classmethod
+    def _one_loss_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _losses_can_act(self) -> Dpo:
+        if not self.loss_type:
+            raise ValueError("loss_type is empty: nothing would be learned")
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
+            raise ValueError(
+                f"loss_weights needs one number for each of {len(self.loss_type)} losses, got {len(self.loss_weights)}"
+            )
+        if self.label_smoothing and "robust" not in self.loss_type:
+            raise ValueError("label_smoothing acts in loss_type=robust alone")
+        if self.disable_dropout and self.lora is not None and self.lora.lora_dropout:
+            raise ValueError("lora.lora_dropout acts with disable_dropout=false alone")
+        return self
 
 
 class Policy(Trained):
@@ -450,6 +491,37 @@ class Ask(Recipe):
     """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
 
 
+class Pairs(Recipe):
+    """Preference pairs: the data's trace and answer beside the model's own wrong sample."""
+
+    method: Literal["pairs"] = "pairs"
+    data: str = "smolcot-7k"
+    """Rows with reasoning: folder, .jsonl/.json file, set built here, catalog name, or hub id."""
+    split: str | None = None
+    """Rows to sample answers to; `train` where the data names splits, else all."""
+    n: int | None = Field(None, ge=1)
+    """Pairs wanted; one for each row that has a wrong sample when unset."""
+    tries: int = Field(4, ge=1, le=256)
+    """Samples per row."""
+    temperature: float = Field(1.0, gt=0.0)
+    """Sampling temperature."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Nucleus sampling."""
+    max_completion_length: int = Field(256, ge=1)
+    """Longest sample in tokens; one that is cut off there makes no pair."""
+    per_device_eval_batch_size: int = Field(8, ge=1)
+    """Rows sampled at once, `tries` completions of each."""
+    prompt: Prompt | None = None
+    """Prompt settings; those saved with the run when unset."""
+    load_in_4bit: bool | None = None
+    """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
+
+    @property
+    def num_generations(self) -> int:
+        """The policy methods' word for `tries`."""
+        return self.tries
+
+
 class Pretrain(Section):
     """Teaching toast-tiny to see charts and to handle small tables as text, from random weights."""
 
@@ -524,8 +596,10 @@ RECIPES: dict[str, type[Section]] = {
     "sft": Sft,
     "grpo": Grpo,
     "dyme": Dyme,
+    "dpo": Dpo,
     "eval": Eval,
     "ask": Ask,
+    "pairs": Pairs,
     "pretrain": Pretrain,
     "train": Train,
 }

@@ -19,11 +19,12 @@ from typing import Any
 from toasterft import hardware, job, ledger, places
 from toasterft.data import sources, write
 from toasterft.data.example import Example
+from toasterft.data.pairs import paired
 from toasterft.errors import RunFailed, UserError
 from toasterft.estimate import memory
 from toasterft.estimate.calibration import Calibration
 from toasterft.job import Job
-from toasterft.recipe import Policy, Trained, dump
+from toasterft.recipe import Dpo, Policy, Trained, dump
 
 # The first step builds kernels and asks for memory; the median of three leaves it out.
 STEPS = 3
@@ -42,7 +43,9 @@ def of(asked: Job) -> Calibration:
     """
     recipe = asked.recipe
     if not isinstance(recipe, Trained) or asked.plan is None:
-        raise UserError("--measure rehearses training: sft, grpo, dyme", next_step="leave it out for eval")
+        raise UserError(
+            "--measure rehearses training: sft, grpo, dyme, dpo", next_step="leave it out for eval"
+        )
     if not asked.target.present:
         here = "no GPU is here" if hardware.gpu() is None else "another GPU is here"
         raise UserError(
@@ -66,8 +69,9 @@ def of(asked: Job) -> Calibration:
         found = measured.get(name)
         if found is None:
             continue
-        # Encoding and answering are short and all of it counts; steps are repeated and their median does.
-        steps = name in ("train", "rollout") and found["turns"] >= STEPS
+        # Encoding and answering are short and all of it counts; steps are repeated and their median does. The
+        # reference of pairs is scored before the first step, and is part of what was predicted.
+        steps = name in ("train", "rollout") and found["turns"] >= STEPS and not isinstance(recipe, Dpo)
         turns = STEPS if name == "train" else -(-STEPS // _iterations(recipe))
         seconds = found["median_seconds"] * turns if steps else found["seconds"]
         phases[name] = {
@@ -114,10 +118,17 @@ def _smaller(asked: Job, recipe: Trained, folder: Path) -> Trained:
     count = job.counter(asked.model) or len
 
     def length(example: Example) -> int:
-        texts = (example.question, example.reasoning or "", example.answer)
-        return sum(map(count, texts)) + sum(geometry.image_tokens(*image.size_px) for image in example.images)
+        written = count(example.reasoning or "") + count(example.answer)
+        if isinstance(recipe, Dpo) and example.rejected:
+            written = max(written, count(example.rejected))
+        return (
+            count(example.question)
+            + written
+            + sum(geometry.image_tokens(*image.size_px) for image in example.images)
+        )
 
-    rows = [row for row in data.examples if row.reasoning is not None] or data.examples
+    every = paired(data.examples, recipe.data) if isinstance(recipe, Dpo) else data.examples
+    rows = [row for row in every if row.reasoning is not None] or every
     within = [row for row in rows if length(row) <= recipe.max_length] or rows
     longest = max(within, key=length)
     batch = recipe.per_device_train_batch_size

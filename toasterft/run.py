@@ -4,23 +4,67 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import Any
 
+from toasterft import processes
 from toasterft.job import Job
-from toasterft.progress import Reporter
+from toasterft.progress import Reporter, Silent
+from toasterft.recipe import Trained
 
 
 def launch(job: Job, report: Reporter, **arguments: Any) -> Any:
+    """Run a job; a training that several processes share runs the main one's job in all of them."""
+    _prepare_torch()
+    if processes.count() > 1 and isinstance(job.recipe, Trained):
+        processes.join()
+        job = processes.from_main(job)
+        report = report if processes.is_main() else Silent()
+        _settle()
+    return _work(job, report, **arguments)
+
+
+def follow() -> None:
+    """In every process but the main one: wait for its job and work on it, silently; end with it where it has none.
+
+    Raises:
+        SystemExit: the main process ended without a training, with its code.
+    """
+    _prepare_torch()
+    warnings.simplefilter("ignore")  # the main process shows its own
+    processes.join()
+    told: Job | int = processes.from_main()
+    if isinstance(told, int):
+        raise SystemExit(told)
+    _settle()
+    _work(told, Silent())
+
+
+def _work(job: Job, report: Reporter, **arguments: Any) -> Any:
     """Open the engine, then run the method named like the command.
 
     The order of these two lines is a guarantee: Unsloth patches transformers, trl and peft, and works
     only if it is imported before them. Nothing above this call imports any of them.
     """
-    # Threads that wait by spinning make two trainings on one CPU seven times slower (measured on two cores,
-    # 2026-11-21). It must be set before torch loads its thread pool.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from toasterft.engines import open_engine
 
     engine = open_engine(job.engine)
     method = importlib.import_module(f"toasterft.methods.{job.recipe.method}")
     return method.run(job, engine, report, **arguments)
+
+
+def _settle() -> None:
+    with processes.as_one():
+        processes.require_a_gpu_each()
+
+
+def _prepare_torch() -> None:
+    # Threads that wait by spinning make two trainings on one CPU seven times slower (measured on two cores,
+    # 2026-11-21). It must be set before torch loads its thread pool.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch
+
+    if processes.count() == 1 and torch.cuda.device_count() > 1:
+        # transformers would spread one process over all GPUs it sees, and multiply batch sizes by their number.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[0]

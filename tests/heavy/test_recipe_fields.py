@@ -55,6 +55,24 @@ def test_policy_methods_read_all_their_fields(read, tiny_model, charts_folder, r
         assert not unread, (name, unread)
 
 
+def test_pairs_and_dpo_read_all_their_fields(read, charts_folder, run_cli, quick):
+    words = (
+        "--from",
+        charts_folder,
+        "--model",
+        "toast-tiny",
+        "max_completion_length=24",
+        "limit=6",
+        "--quiet",
+    )
+    done = run_cli("cot", "pairs", "wrong", *words)
+    assert done.code == 0, done.err
+    assert not set(recipe.Pairs.model_fields) - read["Pairs"]
+    done = run_cli("dpo", "--model", "toast-tiny", "--data", "wrong", "--quiet", *quick, "max_steps=1")
+    assert done.code == 0, done.err
+    assert not set(recipe.Dpo.model_fields) - read["Dpo"]
+
+
 def test_pretraining_reads_all_its_fields(read, run_cli, tmp_path):
     small = ("max_steps=1", "per_device_train_batch_size=2", "warmup_steps=0", "seeing=0")
     assert run_cli("charts", "pretrain", *small, "--out", tmp_path / "tiny", "--quiet").code == 0

@@ -1,15 +1,16 @@
-"""`toasterft cot …`: reasoning traces and visual facts, from a teacher behind an API or from rules."""
+"""`toasterft cot …`: reasoning traces and visual facts, from a teacher behind an API or from rules; and pairs."""
 
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from toasterft import show
-from toasterft.cli.options import Json, Quiet, Yes
+from toasterft.cli.options import Json, Price, Quiet, RunsDir, Seed, Words, Yes, split_words
 from toasterft.errors import UserError
 
 if TYPE_CHECKING:
@@ -202,6 +203,64 @@ def facts(
     show.line(
         f"next  toasterft dyme --data {chosen if where.name == chosen and out is None else where}", "dim"
     )
+
+
+@cot_app.command()
+def pairs(
+    name: Annotated[str, typer.Argument(help="Name of the new data set; `--data NAME` finds it.")],
+    source: Source,
+    model: Annotated[
+        str, typer.Option("--model", help="Whose wrong answers: folder, run, catalog name, or hub id.")
+    ],
+    words: Words = None,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="Pairs wanted; one for every row that gives one.")
+    ] = None,
+    tries: Annotated[
+        int | None, typer.Option("--tries", min=1, help="Samples per row; 4 by default.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0.01, help="Of sampling; 1.0 by default.")
+    ] = None,
+    split: Split = None,
+    price: Price = None,
+    budget: Annotated[
+        float | None, typer.Option("--budget", min=0, help="Dollars of this machine: never passed.")
+    ] = None,
+    max_hours: Annotated[float | None, typer.Option("--max-hours", help="Hours: as --budget.")] = None,
+    seed: Seed = None,
+    out: Out = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pairs for `dpo`: each row's trace and answer beside a wrong sample of the model's own (loads the model)."""
+    from toasterft import job, places, recipe
+
+    flags = {
+        "data": source, "model": model, "n": n, "tries": tries, "temperature": temperature, "split": split,
+        "price": price, "seed": seed,
+    }  # fmt: skip
+    file, settings = split_words(words)
+    wanted = recipe.load("pairs", file, settings, flags)
+    prepared = replace(
+        job.prepare_use(wanted, places.runs_dir(runs_dir), data_name=source, out=out),
+        budget_usd=budget,
+        max_seconds=None if max_hours is None else 3600 * max_hours,
+    )
+    job.require_within_caps(prepared, over=True)
+    from toasterft import run
+
+    card = run.launch(prepared, show.reporter(quiet=quiet), name=name)
+    if json:
+        show.as_json(card)
+        return
+    counts, folder = card["counts"], out or places.data_dir() / name
+    share = 100 * counts["right"] / max(1, counts["samples"])
+    right = f"{share:.0f} % of {counts['samples']:,} samples were right"
+    show.line(f"wrote {folder}: {counts['kept']:,} pairs; {right}", "bold green")
+    _show_rejects(card, "rows")
+    show.line(f"next  toasterft dpo --model {model} --data {name if out is None else folder}", "dim")
 
 
 def _names(text: str | None) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toasterft import job, ledger, places, recipe, show, stages
+from toasterft import job, ledger, places, processes, recipe, show, stages
 from toasterft.cli.options import (
     After,
     Budget,
@@ -90,12 +90,13 @@ def command(method: str, about: str) -> None:
             )
         finally:
             if after and not dry_run:
-                subprocess.run(after, shell=True, check=False)
+                subprocess.run(after, shell=True, check=False, env=processes.alone())
 
 
 command("sft", "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers.")
 command("grpo", "GRPO: sample answers, reward them, learn from what beat its group.")
 command("dyme", "DyME: per group, memorise the reference where all samples are wrong, else explore.")
+command("dpo", "DPO: prefer the teacher's answer to a wrong one of the model's own (data: cot pairs).")
 
 
 @app.command("train")
@@ -157,9 +158,9 @@ def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float 
     """Go on once, from the last checkpoint and in a fresh process: memory of a failed step is not given back.
 
     Raises:
-        OutOfMemory: this was the second time.
+        OutOfMemory: this was the second time, or one of several processes, which only their launcher starts.
     """
-    if os.environ.get(RETRIED):
+    if os.environ.get(RETRIED) or processes.count() > 1:
         raise problem
     show.line(f"{problem.what}: once more in a fresh process, in smaller parts")
     words = [sys.executable, "-m", "toasterft", method, "--resume", str(problem.where), "--fit", "exact"]
@@ -190,6 +191,15 @@ def _prepare(
     found = ledger.open_run(resume, runs_dir)
     if found.record["status"] == "done":
         raise UserError("this run is done: there is nothing to resume", where=str(found.path))
+    began_with = found.record.get("processes", 1)
+    if began_with != processes.count():
+        raise UserError(
+            f"this run began with {_processes(began_with)}, and now there {'is' if processes.count() == 1 else 'are'} "
+            f"{processes.count()}",
+            where=str(found.path),
+            why="batches, random numbers and unfinished samples belong to as many",
+            next_step=f"{processes.command(began_with)} {method} --resume {resume}",
+        )
     price = {"price": flags["price"]} if flags["price"] is not None else {}
     wanted = recipe.load(method, str(found.path / ledger.RECIPE_FILE), [], price)
     if fit != "off" and found.record.get("stop_reason") == "out of memory":
@@ -205,6 +215,10 @@ def _prepare(
     return replace(
         prepared, resume=found, usd_per_hour=prepared.usd_per_hour or found.record.get("usd_per_hour")
     )
+
+
+def _processes(number: int) -> str:
+    return "one process" if number == 1 else f"{number} processes"
 
 
 def train(prepared: job.Job, *, dry_run: bool, yes: bool, json: bool, quiet: bool) -> None:

@@ -104,7 +104,8 @@ class Chat:
 
     def rejected(self, example: Example) -> str:
         """What the model is to write less of: the worse completion of a pair, in the same form."""
-        return self._completed(example, rejected(example, self.prompt))
+        # Spelled out letter by letter it would become the token, which claims features that no image brings.
+        return self._completed(example, rejected(example, self.prompt).replace(self.image_token, ""))
 
     def _completed(self, example: Example, text: str) -> str:
         assistant = {"role": "assistant", "content": [{"type": "text", "text": text}]}

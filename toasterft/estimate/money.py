@@ -22,7 +22,7 @@ INSTRUCTION_TOKENS = 300
 
 @dataclass(frozen=True)
 class HourPrice:
-    """Dollars per hour of one GPU.
+    """Dollars per hour of one GPU, or of several that work together.
 
     Attributes:
         flag: `undated` or `N days old`; None where the price is fresh, or the user's own.
@@ -39,19 +39,21 @@ class HourPrice:
         return {"usd_per_hour": self.usd_per_hour, "source": self.source, "as_of": self.as_of}
 
 
-def of_hour(gpu: Gpu, given: float | None, today: datetime.date) -> HourPrice | None:
-    """The price given with `--price`, else the GPU's first offer in the catalog, else None."""
+def of_hour(gpu: Gpu, given: float | None, today: datetime.date, *, gpus: int = 1) -> HourPrice | None:
+    """The price given with `--price`, which is that of all `gpus`, else the GPU's first offer in the catalog for
+    each, else None."""
     if given is not None:
         return HourPrice(given, "--price", None)
     offer = gpu.default_offer
     if offer is None:
         return None
+    units = offer.compute_units_per_hour
     return HourPrice(
-        offer.usd_per_hour,
-        f"{offer.provider} ({offer.source})",
+        offer.usd_per_hour * gpus,
+        ("" if gpus == 1 else f"{gpus} × ") + f"{offer.provider} ({offer.source})",
         offer.as_of,
         offer.flag(today),
-        offer.compute_units_per_hour,
+        None if units is None else units * gpus,
     )
 
 

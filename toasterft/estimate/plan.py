@@ -21,7 +21,7 @@ from toasterft.estimate.calibration import RANGE, Calibration
 from toasterft.estimate.spread import Spread
 from toasterft.estimate.work import Sampling
 from toasterft.geometry import Geometry
-from toasterft.recipe import Dyme, Eval, Policy, Recipe, Sft, Trained
+from toasterft.recipe import Dpo, Dyme, Eval, Policy, Recipe, Sft, Trained
 from toasterft.shapes import ModelShape, shape_from_config
 
 # What of a training stays on the GPU while the model writes; gradients are dropped after every step.
@@ -86,6 +86,7 @@ class Plan:
         swappable: whether another catalog model could take the model's place (not under an adapter).
         aides: prices of the models that the run asks while it trains, by role (DyME's judge and refiner).
         calibration: what the machine at hand was measured to do; used for that machine alone.
+        processes: how many train together, each on a GPU of its own; batch sizes are per process.
     """
 
     shape: ModelShape
@@ -95,6 +96,7 @@ class Plan:
     swappable: bool = True
     aides: Mapping[str, Teacher] = field(default_factory=dict)
     calibration: Calibration | None = None
+    processes: int = 1
 
     def changed(self, changes: dict[str, Any]) -> Plan:
         """The same run with other values for some keys of the recipe; `model` takes a catalog name.
@@ -161,16 +163,17 @@ class Plan:
         return _training_bytes(self.shape, self.survey, self.held_out_survey, recipe, flash=flash)
 
     def on(self, gpu: Gpu, *, price: float | None, today: datetime.date) -> Estimate:
-        """What the run takes on one GPU.
+        """What the run takes on one GPU, or on one for each process: memory is that of each.
 
         Args:
-            price: dollars per hour instead of the catalog's.
+            price: dollars per hour, of all of them together, instead of the catalog's.
             today: what the age of a price is counted from.
         """
         shape, recipe, survey, held_out = self.shape, self.recipe, self.survey, self.held_out_survey
         features = sum(seconds.feature_bytes(shape, each) for each in (survey, held_out) if each is not None)
         disk = {"feature_cache": int(features * work.cached_share(shape, recipe, features))}
         steps, teachers_usd = 0, None
+        recipe, survey, held_out = self._of_each_process()
         if isinstance(recipe, Eval):
             phase_seconds = seconds.of_evaluation(shape, survey, recipe, gpu)
         else:
@@ -189,13 +192,45 @@ class Plan:
             gpu,
             self.phase_bytes(gpu),
             phase_seconds,
-            money.of_hour(gpu, price, today),
+            money.of_hour(gpu, price, today, gpus=self.processes),
             pace=seconds.pace(shape, survey, recipe, gpu),
             optimizer_steps=steps,
             disk_bytes=disk,
             teachers_usd=teachers_usd,
-            notes=[*_notes(gpu, recipe), *self._aides_notes(teachers_usd), *_calibration_notes(known)],
+            notes=[
+                *self._processes_notes(),
+                *_notes(gpu, recipe),
+                *self._aides_notes(teachers_usd),
+                *_calibration_notes(known),
+            ],
         )
+
+    def _of_each_process(self) -> tuple[Trained | Eval, Survey, Survey | None]:
+        """What one process does: its part of pictures, rows and answers, in as many optimizer steps as all of them."""
+        n, recipe, survey, held_out = self.processes, self.recipe, self.survey, self.held_out_survey
+        if n == 1:
+            return recipe, survey, held_out
+        # A policy's steps are all full; the last one of an epoch may be short elsewhere.
+        kept = survey.kept // n if isinstance(recipe, Policy) else math.ceil(survey.kept / n)
+        survey = replace(survey, rows=kept, over_max_length=0, images=math.ceil(survey.images / n))
+        if held_out is not None:
+            held_out = replace(
+                held_out, rows=math.ceil(held_out.rows / n), images=math.ceil(held_out.images / n)
+            )
+        if recipe.cache_limit_gb is not None:
+            recipe = recipe.model_copy(update={"cache_limit_gb": recipe.cache_limit_gb / n})
+        return recipe, survey, held_out
+
+    def _processes_notes(self) -> list[str]:
+        n, recipe = self.processes, self.recipe
+        if n == 1 or isinstance(recipe, Eval):
+            return []
+        size, accumulated = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
+        what = "completions" if isinstance(recipe, Policy) else "pairs" if isinstance(recipe, Dpo) else "rows"
+        return [
+            f"planned for {n} processes: a step takes {n} × {size} × {accumulated} = {n * size * accumulated} {what}; "
+            "memory is that of each, and what exchanging gradients takes is not counted"
+        ]
 
     def _aides_notes(self, usd: Spread | None) -> list[str]:
         if usd is None:
@@ -275,7 +310,7 @@ def _update_bytes(
     shape: ModelShape, survey: Survey, recipe: Trained, width: int, *, flash: bool
 ) -> dict[str, int]:
     """One forward and backward pass, as large as they get."""
-    if not isinstance(recipe, Policy):
+    if not isinstance(recipe, Policy | Dpo):
         return memory.of_training(shape, survey, recipe, width, flash=flash)
     largest = work.of(shape, survey, recipe).longest
     prompt, completion = round(largest.prompt_tokens), round(largest.completion_tokens)

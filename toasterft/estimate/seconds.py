@@ -107,7 +107,7 @@ def of_training(
             )
             if recipe.eval_steps and found.rollouts is None:
                 size = recipe.per_device_eval_batch_size
-                rows = Pass(size, 1, held_out.prompt_tokens, held_out.completion_tokens)
+                rows = Pass(size, found.mean.branches, held_out.prompt_tokens, held_out.completion_tokens)
                 times = found.optimizer_steps // recipe.eval_steps * held_out.rows / size
                 taken["evaluate"] += times * forward_pass(shape, recipe, machine, rows)
         return taken

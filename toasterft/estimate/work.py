@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from toasterft.data.survey import Survey
-from toasterft.recipe import Policy, Recipe, Trained
+from toasterft.recipe import Dpo, Policy, Recipe, Trained
 from toasterft.shapes import ModelShape
 
 # Families whose frozen tower runs once per image, ever (`engines/families.py`: takes_features).
@@ -71,7 +71,7 @@ class Work:
     """One training run.
 
     Attributes:
-        passes: forward and backward passes in all, of `mean` tokens; `longest` is the largest of them.
+        passes: forward and backward passes in all, of `mean` tokens; `longest` is at least as large as any of them.
         scoring: further passes without a gradient (old and reference log-probabilities).
         rollouts: sampling for the training itself; None outside policy methods.
     """
@@ -111,6 +111,8 @@ def of(shape: ModelShape, survey: Survey, recipe: Trained) -> Work:
     else:
         steps = math.ceil(per_epoch * recipe.num_train_epochs)
         rows = survey.kept * recipe.num_train_epochs
+    if isinstance(recipe, Dpo):
+        return _of_pairs(shape, survey, recipe, steps, rows)
     longest = min(survey.longest_tokens, recipe.max_length)
     completion = min(survey.completion_tokens, longest)
     return Work(
@@ -118,6 +120,22 @@ def of(shape: ModelShape, survey: Survey, recipe: Trained) -> Work:
         passes=rows / size,
         mean=Pass(size, 1, survey.prompt_tokens, survey.completion_tokens),
         longest=Pass(size, 1, longest - completion, completion),
+    )
+
+
+def _of_pairs(shape: ModelShape, survey: Survey, recipe: Dpo, steps: int, pairs: float) -> Work:
+    """Both completions of a pair behind one prompt, each as long as the longer; and every pair that is seen goes
+    once through the model as it was found."""
+    size = recipe.per_device_train_batch_size
+    prompts, branches = (size, 2) if caches(shape, recipe) else (2 * size, 1)
+    completion = min(survey.longest_completion_tokens, recipe.max_length)
+    prompt = min(survey.longest_prompt_tokens, recipe.max_length - completion)
+    return Work(
+        optimizer_steps=steps,
+        passes=pairs / size,
+        mean=Pass(prompts, branches, survey.prompt_tokens, survey.completion_tokens),
+        longest=Pass(prompts, branches, prompt, completion),
+        scoring=min(pairs, survey.kept) / size,
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+from toasterft import processes
 from toasterft.checker.judge import Judge
 from toasterft.cot import teachers
 from toasterft.endpoint import Aside, Endpoint, Purse, api_key
-from toasterft.errors import BudgetError
+from toasterft.errors import BudgetError, UserError
 from toasterft.meter import Meter
 from toasterft.progress import Reporter
 from toasterft.recipe import Dyme
@@ -36,6 +37,12 @@ class Aides:
 
     def __init__(self, recipe: Dyme, budget_usd: float | None) -> None:
         self.services = teachers.of_run(recipe, datetime.date.today())
+        if self.services and processes.count() > 1:
+            raise UserError(
+                f"{next(iter(self.services.values())).name} is asked from one process; nothing was run",
+                why="all its answers are paid from one purse, which processes do not share",
+                next_step="one process, or no judge and refiner=local",
+            )
         for service in self.services.values():
             api_key(service)
         caps = [cap for cap in (recipe.teachers_usd, budget_usd) if cap is not None]

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import gather_object
 
-from toasterft import checker, places, switch
+from toasterft import checker, places, processes, switch
 from toasterft.data.example import Example
 from toasterft.engines import Engine
 from toasterft.job import Job
@@ -39,7 +39,8 @@ THINKING = (JUDGED, "thinking", "thinking_lemma")
 def run(job: Job, engine: Engine, report: Reporter) -> Run:
     """Memorise where every sample is wrong, explore where some are right, leave alone what is solved."""
     assert isinstance(job.recipe, Dyme)
-    aides = Aides(job.recipe, job.budget_usd)
+    with processes.as_one():
+        aides = Aides(job.recipe, job.budget_usd)
     try:
         return training.run(job, engine, report, lambda course: DymeTrainer(course, aides))
     finally:

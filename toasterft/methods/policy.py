@@ -69,16 +69,14 @@ class PolicyTrainer(Guarded, transformers.Trainer):
                 "train_sampling_strategy": "sequential",
             }
         )
-        stopping = together.StopTogether()
         super().__init__(
             model=self.opened.loaded.model,
             args=args,
             train_dataset=prompt_order(len(course.train), self.recipe, args.world_size),
             data_collator=lambda rows: {"rows": torch.tensor(rows)},
             processing_class=self.opened.loaded.tokenizer,
-            callbacks=[course.watch, stopping],
+            callbacks=[course.watch],
         )
-        stopping.accelerator = self.accelerator
         if self.accelerator.num_processes > 1:
             set_seed(self.recipe.seed, device_specific=True)  # else all would draw the same samples
         self.start_values = self._reference() if self.recipe.beta > 0 else None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -80,7 +80,23 @@ def roll_out(
     return Rollout(groups, time.monotonic() - began, tokens)
 
 
-def sample(opened: Opened, examples: Sequence[Example], recipe: Policy) -> list[list[list[int]]]:
+class Sampler(Protocol):
+    """How to sample: what every recipe that does has."""
+
+    @property
+    def num_generations(self) -> int: ...
+
+    @property
+    def max_completion_length(self) -> int: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def top_p(self) -> float: ...
+
+
+def sample(opened: Opened, examples: Sequence[Example], recipe: Sampler) -> list[list[list[int]]]:
     """G completions per example; through one prefill per prompt where the model takes cached features."""
     options: dict[str, Any] = {
         "end_ids": opened.chat.end_token_ids,

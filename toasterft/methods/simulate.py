@@ -690,7 +690,7 @@ def of_plan(plan: Plan, config: Config) -> dict[str, dict[str, Any]]:
         "checkpointing": recipe.gradient_checkpointing,
         "optim": recipe.optim,
     }
-    if isinstance(recipe, Policy) and rank is not None:
+    if rank is not None and (isinstance(recipe, Policy) or longest.branches > 1):
         found["train"] = policy_peak(
             config,
             groups=longest.prompts,
@@ -700,6 +700,16 @@ def of_plan(plan: Plan, config: Config) -> dict[str, dict[str, Any]]:
             completion_tokens=round(longest.completion_tokens),
             **training,
         )
+    else:
+        found["train"] = peak(
+            config,
+            batch=longest.prompts,
+            tokens=round(longest.prompt_tokens + longest.completion_tokens),
+            image_tokens=images,
+            completion_tokens=round(longest.completion_tokens),
+            **training,
+        )
+    if isinstance(recipe, Policy) and rank is not None:
         found["rollout"] = generate_peak(
             config,
             prompts=max(1, recipe.rollout_batch_size // recipe.num_generations),
@@ -709,14 +719,5 @@ def of_plan(plan: Plan, config: Config) -> dict[str, dict[str, Any]]:
             completion_tokens=recipe.max_completion_length,
             top_p=recipe.top_p,
             **shared,
-        )
-    else:
-        found["train"] = peak(
-            config,
-            batch=longest.prompts,
-            tokens=round(longest.prompt_tokens + longest.completion_tokens),
-            image_tokens=images,
-            completion_tokens=round(longest.completion_tokens),
-            **training,
         )
     return found

@@ -1,12 +1,10 @@
-"""What several processes of one training must do at the same time: share values, average gradients, stop."""
+"""Tensors that the processes of one training share while it runs: values of all, gradients averaged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-import transformers
 from accelerate import Accelerator
 
 
@@ -31,16 +29,3 @@ def share_gradients(accelerator: Accelerator, parameters: Iterable[torch.nn.Para
     mean: torch.Tensor = accelerator.reduce(flat, "mean")
     for parameter, gradient in zip(every, mean.split([each.numel() for each in every])):
         parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
-
-
-class StopTogether(transformers.TrainerCallback):
-    """What one process decides by its own clock or signal, all do: else the others would wait for it forever."""
-
-    def __init__(self) -> None:
-        self.accelerator: Accelerator | None = None
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        assert self.accelerator is not None
-        wishes = torch.tensor([[int(control.should_training_stop), int(control.should_save)]])
-        stop, save = gathered(self.accelerator, wishes).amax(dim=0).tolist()
-        control.should_training_stop, control.should_save = bool(stop), bool(save)

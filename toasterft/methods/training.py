@@ -19,9 +19,10 @@ import transformers
 from transformers.trainer_callback import PrinterCallback
 
 from toasterft import job as jobs
-from toasterft import ledger, places, plots
+from toasterft import ledger, places, plots, processes
 from toasterft.data import sources
 from toasterft.data.example import Example
+from toasterft.data.pairs import paired
 from toasterft.engines import Engine, adapters
 from toasterft.errors import CapReached, DataError, Interrupted, ModelError, OutOfMemory, RunFailed, UserError
 from toasterft.job import Job
@@ -32,7 +33,7 @@ from toasterft.methods.inputs import IGNORE
 from toasterft.methods.opening import Opened
 from toasterft.methods.watch import MAX_NON_FINITE, Watch
 from toasterft.progress import Reporter
-from toasterft.recipe import Trained, dump
+from toasterft.recipe import Dpo, Trained, dump
 
 
 @dataclass
@@ -60,6 +61,9 @@ MakeTrainer = Callable[[Course], transformers.Trainer]
 def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -> Run:
     """Load, encode, train, save, evaluate; everything lands in the run's folder.
 
+    Several processes come here together: pictures and questions to answer are dealt out among them, one keeps the
+    folder, and they end alike.
+
     Raises:
         UserError: the data or model is at fault; the run folder is removed again.
         RunFailed: the losses are not finite.
@@ -69,9 +73,10 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     recipe = job.recipe
     assert isinstance(recipe, Trained)
     meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
-    data, evaluation = read_data(recipe, report)
+    with processes.as_one():
+        data, evaluation = read_data(recipe, report)
     record = open_ledger(job, data)
-    meter.attach(record.path)
+    meter.attach(record.path, keep=processes.is_main())
     watch = Watch(record, report, meter)
     if record.record.get("fitted"):
         words = " ".join(f"{key}={value}" for key, value in record.record["fitted"].items())
@@ -79,25 +84,32 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     ending: dict[str, Any] = {}
     try:
         with watch:
-            opened = opening.open_model(job, engine, report, _with_image(data.examples), train=True)
+            with processes.as_one():
+                opened = opening.open_model(job, engine, report, _with_image(data.examples), train=True)
+                train = keep_short(data.examples, opened, job, report)
             ending["notes"] = opened.loaded.notes
-            train = keep_short(data.examples, opened, job, report)
             ending["train_count"] = len(train)
             encode(opened, [*train, *evaluation], watch)
-            report.sample(shown_sample(opened, train[0]))
-            course = Course(job, recipe, opened, record, train, evaluation, watch, report)
-            trainer = make_trainer(course)
-            trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(NoInputGradients())
-            keep_float32(opened.loaded.model)
-            if watch.stopping_for_the_cap():
-                raise CapReached("before the first step")
+            with processes.as_one():
+                report.sample(shown_sample(opened, train[0]))
+                course = Course(job, recipe, opened, record, train, evaluation, watch, report)
+                trainer = make_trainer(course)
+                trainer.remove_callback(PrinterCallback)
+                trainer.add_callback(NoInputGradients())
+                keep_float32(opened.loaded.model)
+                if watch.stopping_for_the_cap():
+                    raise CapReached("before the first step")
             train_from(trainer, start_of(record))
-            require_finite(record, watch)
-            save(course)
-            ending["images_encoded"] = opened.eyes.encoded if opened.eyes is not None else None
+            with processes.as_one():
+                require_finite(record, watch)
+                if processes.is_main():
+                    save(course)
+            if opened.eyes is not None:
+                ending["images_encoded"] = sum(processes.gathered(opened.eyes.encoded))
+            watch.agree()
             if watch.signal_number is None and not watch.capped:
                 ending["eval"] = evaluate(course)
+                watch.agree()
     except UserError:
         if job.resume is None:
             meter.close()
@@ -108,31 +120,42 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     except CapReached as reached:
         close(record, watch, "capped", meter.cap, **ending)
         raise _capped(record, meter, reached.what) from None
+    except Interrupted as stopped:
+        close(record, watch, "interrupted", stopped.what, **ending)
+        raise
     except torch.OutOfMemoryError:
         close(record, watch, "failed", "out of memory", **ending)
         raise OutOfMemory(
             "out of GPU memory",
             where=str(record.path),
             why="a step needed more than the estimate said",
-            next_step=f"toasterft {recipe.method} --resume {record.path} --fit exact",
+            next_step=f"{processes.command()} {recipe.method} --resume {record.path} --fit exact",
         ) from None
     except BaseException as error:
+        if processes.lost(error):
+            close(record, watch, "failed", "another process ended", **ending)
+            raise RunFailed(
+                "another process of this training ended, and a step needs all of them",
+                where=str(record.path),
+                next_step=f"{processes.command()} {recipe.method} --resume {record.path}",
+            ) from None
         close(record, watch, "failed", f"{type(error).__name__}: {error}"[:500], **ending)
         raise
     finally:
         report.done()
-    if watch.signal_number is not None:
-        name = signal.Signals(watch.signal_number).name
-        close(record, watch, "interrupted", name, **ending)
-        raise Interrupted(
-            f"stopped by {name}; checkpoint and adapter are in {record.path}",
-            exit_code=128 + watch.signal_number,
-            next_step=f"toasterft {recipe.method} --resume {record.path}",
-        )
-    if watch.capped:
-        close(record, watch, "capped", meter.cap, **ending)
-        raise _capped(record, meter, f"at step {trainer.state.global_step} of {trainer.state.max_steps}")
-    close(record, watch, "done", None, **ending)
+    with processes.as_one():
+        if watch.signal_number is not None:
+            name = signal.Signals(watch.signal_number).name
+            close(record, watch, "interrupted", name, **ending)
+            raise Interrupted(
+                f"stopped by {name}; checkpoint and adapter are in {record.path}",
+                exit_code=128 + watch.signal_number,
+                next_step=f"{processes.command()} {recipe.method} --resume {record.path}",
+            )
+        if watch.capped:
+            close(record, watch, "capped", meter.cap, **ending)
+            raise _capped(record, meter, f"at step {trainer.state.global_step} of {trainer.state.max_steps}")
+        close(record, watch, "done", None, **ending)
     return record
 
 
@@ -145,7 +168,7 @@ def _capped(record: Run, meter: Meter, where: str) -> CapReached:
         f"stopped at the cap ({meter.cap}) {where}; {saved}",
         where=str(record.path),
         why=f"the next step would have passed it; spent so far: {spent}. Idle time of a rented machine is not counted",
-        next_step=f"toasterft {record.record['method']} --resume {record.path} --budget …",
+        next_step=f"{processes.command()} {record.record['method']} --resume {record.path} --budget …",
     )
 
 
@@ -155,6 +178,11 @@ def _capped(record: Run, meter: Meter, where: str) -> CapReached:
 def read_data(recipe: Trained, report: Reporter) -> tuple[sources.Dataset, list[Example]]:
     """Training rows, and the rows to evaluate on (none where the data has no such split)."""
     data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    if isinstance(recipe, Dpo):
+        pairs = paired(data.examples, recipe.data)
+        if len(pairs) < len(data):
+            report.say(f"{len(data) - len(pairs)} of {len(data)} rows carry no `rejected`: left out")
+        data = replace(data, examples=pairs)
     without = [example for example in data.examples if example.reasoning is None]
     if without and recipe.rows_without_reasoning == "drop":
         data = replace(data, examples=[example for example in data.examples if example.reasoning is not None])
@@ -177,12 +205,24 @@ def read_data(recipe: Trained, report: Reporter) -> tuple[sources.Dataset, list[
 
 
 def open_ledger(job: Job, data: sources.Dataset) -> Run:
-    """The run's folder, with everything that is known before the start; locked until this process ends.
+    """The run's folder, with everything that is known before the start; locked until the main process ends.
 
     Raises:
-        DataError: the data of a resumed run is not what it began with.
+        DataError: the data of a resumed run is not what it began with, or not the same in all processes.
         UserError: another process works on this run.
     """
+    read = set(processes.gathered(data.sha256))
+    record: Run | None = None
+    with processes.as_one():
+        if len(read) > 1:
+            raise DataError("the processes of this run read different data", where=job.data_name)
+        if processes.is_main():
+            record = _open_ledger(job, data)
+    told = processes.from_main((record.path, record.record) if record is not None else None)
+    return record or ledger.Followed(*told)
+
+
+def _open_ledger(job: Job, data: sources.Dataset) -> Run:
     if job.resume is not None:
         record = job.resume
         record.lock()
@@ -208,6 +248,7 @@ def open_ledger(job: Job, data: sources.Dataset) -> Run:
         data_count=len(data),
         data_split=data.split,
         engine=job.engine,
+        processes=processes.count(),
         gpu=job.target.gpu.name if job.target.present else None,
         usd_per_hour=job.usd_per_hour,
         estimate=job.estimate.as_json() if job.estimate else None,
@@ -260,7 +301,10 @@ def keep_short(examples: list[Example], opened: Opened, job: Job, report: Report
     for example in examples:
         # The prompt holds one placeholder per image, which the image's own tokens replace.
         images = sum(geometry.image_tokens(*image.size_px) - 1 for image in example.images)
-        length = len(chat.ids(chat.question(example))) + images + len(chat.ids(chat.completion(example)))
+        written = len(chat.ids(chat.completion(example)))
+        if isinstance(recipe, Dpo):
+            written = max(written, len(chat.ids(chat.rejected(example))))
+        length = len(chat.ids(chat.question(example))) + images + written
         longest = max(longest, length)
         (kept if length <= recipe.max_length else dropped).append(example)
     if len(dropped) > jobs.MAX_DROPPED * len(examples):
@@ -274,27 +318,33 @@ def keep_short(examples: list[Example], opened: Opened, job: Job, report: Report
 
 
 def encode(opened: Opened, examples: list[Example], watch: Watch) -> None:
-    """Every image through the tower once; afterwards the tower may leave the GPU.
+    """Every image through the tower once, in one of the processes; afterwards the tower may leave the GPU.
 
     Raises:
         CapReached: between two images; those encoded so far stay in the cache.
     """
     if opened.eyes is None:
         return
-    report = watch.report
-    images = [image for example in examples for image in example.images]
-    report.phase("encoding", len({image.sha256 for image in images}))
+    report, store = watch.report, opened.eyes.store
+    images = list({image.sha256: image for example in examples for image in example.images}.values())
+    report.phase("encoding", len(images))
     watch.phases.turn()
     watch.phases.enter("encode")
+    # Each machine has a cache of its own, or they share one and some work is done twice.
+    place, sharers = processes.on_this_machine()
+    store.share(place, sharers)
 
     def progress(done: int, total: int) -> None:
         watch.phases.turn()
+        done, total = min(done * sharers, len(images)), len(images)  # the others are about as far
         report.advance(done, total, memory_bytes=watch.phases.peak_bytes)
         if watch.meter.reached():
             raise CapReached(f"after encoding {done} of {total} images")
 
-    opened.eyes.encode_all(images, progress)
-    if opened.eyes.store.full:
+    with processes.as_one():
+        opened.eyes.encode_all(images[place::sharers], progress)
+    store.full = bool(processes.largest([store.full])[0])
+    if store.full:
         report.say(
             "the feature cache is full: the other images are encoded again in every epoch (cache_limit_gb)"
         )
@@ -336,8 +386,9 @@ class Guarded:
         return self.watched(super().training_step(*args, **kwargs))  # type: ignore[misc]
 
     def watched(self, loss: Any) -> Any:
-        """The loss of one step, its gradients thrown away where it is not finite."""
-        if math.isfinite(float(loss)):
+        """The loss of one step, its gradients thrown away where it is not finite in any process."""
+        [poisoned] = processes.largest([not math.isfinite(float(loss))])
+        if not poisoned:
             self.watch.non_finite = 0
             return loss
         # The window's gradients are poisoned: without them the optimizer step changes nothing.
@@ -353,6 +404,11 @@ class Guarded:
         super()._save(output_dir, state_dict)  # type: ignore[misc]
         # A pickle: never needed to resume, and never to be loaded from a stranger's folder.
         (Path(output_dir or self.args.output_dir) / "training_args.bin").unlink(missing_ok=True)  # type: ignore[attr-defined]
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)  # type: ignore[misc]
+        # The state file comes next, and says that the checkpoint is whole.
+        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """The run's folder says more than TRL's card template."""
@@ -397,8 +453,11 @@ def arguments(course: Course) -> dict[str, Any]:
         "report_to": list(recipe.report_to) or "none",
         "run_name": course.record.id,
         "disable_tqdm": True,
+        "log_level_replica": "error",  # of the other processes; transformers lets them warn
         "remove_unused_columns": False,
         "dataloader_pin_memory": cuda,
+        # Under several processes: only what acts on images can be without use in a batch.
+        "ddp_find_unused_parameters": recipe.train_connector or recipe.train_vision,
     }
 
 
@@ -457,27 +516,42 @@ def save(course: Course) -> None:
 
 
 def evaluate(course: Course) -> dict[str, Any] | None:
-    """Accuracy on the evaluation rows, each answer kept in samples.jsonl."""
-    if not course.evaluation:
+    """Accuracy on the evaluation rows, each answered by one process and kept in samples.jsonl."""
+    rows = course.evaluation
+    if not rows:
         return None
-    course.report.phase("evaluating", len(course.evaluation))
+    course.report.phase("evaluating", len(rows))
     course.watch.phases.turn()
     course.watch.phases.enter("evaluate")
+    size, sharers = course.recipe.per_device_eval_batch_size, processes.count()
+    shares = [_share(rows, size, index, sharers) for index in range(sharers)]
     given: list[answering.Answer] = []
     for answer in answering.answers(
         course.opened,
-        course.evaluation,
-        batch_size=course.recipe.per_device_eval_batch_size,
+        shares[processes.index()],
+        batch_size=size,
         max_completion_length=course.recipe.max_completion_length,
-        progress=course.report.advance,
+        progress=lambda done, _: course.report.advance(min(done * sharers, len(rows)), len(rows)),
     ):
         course.record.sample(answer.as_json())
         given.append(answer)
         if course.watch.meter.reached():
             course.watch.capped = True
-            course.report.say(f"the cap ends the evaluation after {len(given)} answers")
+            course.report.say(f"the cap ends the evaluation after {len(given) * sharers} answers")
             break
+    answered = processes.gathered([answer.as_json() for answer in given])
+    for index in set(range(sharers)) - {processes.index()}:
+        for example, row in zip(shares[index], answered[index]):
+            course.record.sample(row)
+            given.append(answering.Answer.of_json(row, example, course.opened.chat.prompt))
     return answering.summary(given)
+
+
+def _share(rows: list[Example], size: int, index: int, sharers: int) -> list[Example]:
+    """Every n-th batch, so that each question is answered in the company in which one process would answer it."""
+    return [
+        row for start in range(index * size, len(rows), size * sharers) for row in rows[start : start + size]
+    ]
 
 
 def close(record: Run, watch: Watch, status: str, reason: str | None, **more: Any) -> None:

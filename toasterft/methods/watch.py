@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from toasterft import processes
 from toasterft.ledger import Run
 from toasterft.meter import Meter
 from toasterft.progress import Reporter
@@ -172,9 +173,18 @@ class Watch(TrainerCallback):
         self.report.advance(state.global_step, state.max_steps, **self._facts(state))
         if state.global_step < state.max_steps:
             self.stopping_for_the_cap()
+        self.agree()
         if self.signal_number is not None or self.failed is not None or self.capped:
             control.should_training_stop = True
             control.should_save = self.failed is None
+
+    def agree(self) -> None:
+        """What one process was told, or reads off its clock, all go by: a step needs every one of them."""
+        number, capped = processes.largest([self.signal_number or 0, int(self.capped)])
+        if number:
+            self.signal_number = number
+        if capped:
+            self.capped = True
 
     def stopping_for_the_cap(self) -> bool:
         """Whether another step like the longest recent one, and saving after it, would pass a cap."""
