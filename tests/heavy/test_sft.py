@@ -127,6 +127,19 @@ def test_other_settings_train_too(settings, tiny_model, charts_folder, run_cli, 
         )
 
 
+def test_an_earlier_adapter_is_not_rounded(tiny_model, charts_folder, run_cli, quick, homes):
+    """On 4-bit weights TRL would make it bfloat16 before the first step."""
+    words = ["--data", charts_folder, "--json", *quick]
+    first = run_cli("sft", "--model", tiny_model(), *words).json()
+    again = run_cli("sft", "--model", first["id"], *words, "learning_rate=1e-30", "max_steps=1").json()
+    one, two = (
+        safetensors.torch.load_file(homes / "runs" / record["id"] / "adapter_model.safetensors")
+        for record in (first, again)
+    )
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 def test_a_tower_is_never_trained_into_an_adapter_that_cannot_hold_it(
     tiny_model, charts_folder, run_cli, homes
 ):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import datasets
 import torch
 import trl
 
 from toasterft.engines import Engine
+from toasterft.engines.loaded import Loaded
 from toasterft.job import Job
 from toasterft.ledger import Run
 from toasterft.methods import training
@@ -37,6 +40,8 @@ def make_trainer(course: Course) -> Trainer:
     def numbers(start: int, stop: int) -> datasets.Dataset:
         return datasets.Dataset.from_dict({"row": list(range(start, stop))})
 
+    # TRL casts an adapter on 4-bit weights to bfloat16: one that was trained before would start rounded.
+    adapter = {name: value.detach().clone() for name, value in _adapter(loaded)}
     trainer = Trainer(
         model=loaded.model,
         args=trl.SFTConfig(
@@ -53,5 +58,14 @@ def make_trainer(course: Course) -> Trainer:
         processing_class=loaded.tokenizer,
         callbacks=[course.watch],
     )
+    for name, value in _adapter(loaded):
+        value.data = adapter[name]
     trainer.watch = course.watch
     return trainer
+
+
+def _adapter(loaded: Loaded) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """What learns of an adapter; nothing for a model that is tuned fully, which TRL leaves as it is."""
+    for name, value in loaded.model.named_parameters() if loaded.has_adapter else ():
+        if value.requires_grad:
+            yield name, value
