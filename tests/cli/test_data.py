@@ -255,3 +255,11 @@ def test_push_wants_an_owner_and_writes_over_nothing(run_cli, charts_folder, tmp
     (tmp_path / "packed" / "here").write_text("x")
     assert run_cli("data", "push", charts_folder, "me/mine", "--out", tmp_path / "packed").code == 2
     assert [path.name for path in (tmp_path / "packed").iterdir()] == ["here"]
+
+
+def test_a_folder_named_from_here_is_imported(run_cli, charts_folder, homes, monkeypatch):
+    """Pictures are looked for beside the rows, however the folder was named."""
+    monkeypatch.chdir(charts_folder.parent)
+    done = run_cli("data", "import", charts_folder.name, "mine", "--json", "--quiet")
+    assert done.code == 0, done.err
+    assert sum(done.json()["splits"].values()) == 40

@@ -145,6 +145,7 @@ def test_n_pairs_then_more_of_them(whole, drawn, tmp_path, monkeypatch):
     assert (card["counts"]["wanted"], card["counts"]["kept"]) == (2, 2)
     before = (folder / SAMPLES).read_text()
     assert before == (whole / SAMPLES).read_text()[: len(before)]
+    (folder / SAMPLES).write_text(before.removesuffix("\n"))  # a kill between a line and its end
     build(folder, drawn)
     assert rows_of(folder) == rows_of(whole)
 

@@ -89,7 +89,7 @@ def levels(source: str, config: str | None = None) -> Iterator[list[Table]]:
     Raises:
         DataError: there is no such thing, or it cannot be read.
     """
-    path = Path(source).expanduser()
+    path = Path(source).expanduser().absolute()
     if path.is_file():
         yield [_file(path, path.parent)]
     elif path.is_dir():

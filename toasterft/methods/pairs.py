@@ -209,7 +209,7 @@ def _go_on(build: Build, file: IO[str], report: Reporter) -> None:
     whole = len(kept) if len(kept) == len(build.rows) else len(kept) - len(kept) % size
     file.seek(0)
     file.truncate()
-    file.writelines(line for line, _ in kept[:whole])
+    file.writelines(line.rstrip("\n") + "\n" for line, _ in kept[:whole])  # the last may have lost its end
     _onto_disk(file)
     for _, samples in kept[:whole]:
         build.add(samples)
@@ -220,7 +220,12 @@ def _go_on(build: Build, file: IO[str], report: Reporter) -> None:
 def _sample_all(opened: Opened, build: Build, file: IO[str], meter: Meter, report: Reporter) -> None:
     """Rows in batches until there are enough pairs, the rows end, or something stops it."""
     recipe, total = build.recipe, build.recipe.n or len(build.rows)
+
+    def done() -> int:
+        return min(total, build.found if recipe.n else len(build.sampled))
+
     report.phase("sampling", total)
+    report.advance(done(), total)
     before, began, longest = len(build.sampled), time.monotonic(), 0.0
     while not build.complete and build.ended is None:
         if meter.reached(longest):
@@ -244,10 +249,9 @@ def _sample_all(opened: Opened, build: Build, file: IO[str], meter: Meter, repor
             build.add(samples)
         _onto_disk(file)
         longest = max(longest, time.monotonic() - now)
-        done = min(total, build.found if recipe.n else len(build.sampled))
         each = (time.monotonic() - began) / (len(build.sampled) - before)
         left = None if recipe.n else each * (len(build.rows) - len(build.sampled))
-        report.advance(done, total, usd=meter.usd, seconds_left=left)
+        report.advance(done(), total, usd=meter.usd, seconds_left=left)
 
 
 def _sample(opened: Opened, batch: list[Example], recipe: Pairs) -> list[list[Sample]]:
