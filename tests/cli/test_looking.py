@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import subprocess
 import sys
+import threading
 
 import toasterft
 
@@ -62,7 +64,6 @@ def test_lists(run_cli):
         ["recipes", "list"],
         ["recipes", "fields", "sft"],
         ["cache"],
-        ["doctor"],
         ["runs"],
     ):
         done = run_cli(*command)
@@ -82,14 +83,50 @@ def test_doctor_names_what_is_missing(run_cli, monkeypatch):
         return "1.15.0" if name == "trl" else honest(name)
 
     monkeypatch.setattr(health.metadata, "version", missing)
+    monkeypatch.setattr(health, "QUANTISE", "raise SystemExit('libbitsandbytes_cuda999.so not found')")
     report = {check["name"]: check for check in run_cli("doctor", "--json").json()["checks"]}
     assert (report["peft"]["ok"], report["trl"]["ok"]) == (False, False)
     assert "pip install" in report["peft"]["remedy"]
+    assert (report["4-bit"]["ok"], report["4-bit"]["found"]) == (
+        False,
+        "libbitsandbytes_cuda999.so not found",
+    )
+    assert "HF_HUB_OFFLINE" in report["hub"]["found"]
+
+
+def test_doctor_says_whether_the_hub_answers(run_cli, monkeypatch):
+    from toasterft import health
+
+    monkeypatch.setattr(health, "QUANTISE", "print('cpu')")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Hub) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert f"{address} answers 401" in str(run_cli("doctor", "--json").json()["checks"])
+        server.shutdown()
+    found = next(row for row in run_cli("doctor", "--json").json()["checks"] if row["name"] == "hub")
+    assert not found["ok"]
+    assert "cannot be reached" in found["found"]
 
 
 def test_the_hub_token_is_masked(run_cli, monkeypatch):
+    from toasterft import health
+
+    monkeypatch.setattr(health, "QUANTISE", "print('cpu')")
     monkeypatch.setenv("HF_TOKEN", "hf_verysecretindeed")
-    assert "verysecret" not in run_cli("doctor").out
+    told = run_cli("doctor").out
+    assert "hf_…ed" in told
+    assert "verysecret" not in told
 
 
 def test_runs_and_show(run_cli, tiny_model, charts_folder, quick):

@@ -1,4 +1,4 @@
-"""What every training method shares: data, ledger, encoding, guarding, saving, evaluating.
+"""What every training method shares: the way from the first row to the last answer, guarded trainers, endings.
 
 `run` is the whole job from the top; a method brings `make_trainer` and nothing else.
 """
@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,18 @@ import torch
 import transformers
 from transformers.trainer_callback import PrinterCallback
 
-from toasterft import job as jobs
 from toasterft import ledger, places, plots, processes
-from toasterft.data import sources
 from toasterft.data.example import Example
-from toasterft.data.pairs import paired
 from toasterft.engines import Engine, adapters
-from toasterft.errors import CapReached, DataError, Interrupted, ModelError, OutOfMemory, RunFailed, UserError
+from toasterft.errors import CapReached, Interrupted, ModelError, OutOfMemory, RunFailed, UserError
 from toasterft.job import Job
 from toasterft.ledger import Run
 from toasterft.meter import Meter
-from toasterft.methods import answering, opening
-from toasterft.methods.inputs import IGNORE
+from toasterft.methods import answering, beginning, opening
 from toasterft.methods.opening import Opened
 from toasterft.methods.watch import MAX_NON_FINITE, Watch
 from toasterft.progress import Reporter
-from toasterft.recipe import Dpo, Trained, dump
+from toasterft.recipe import Trained
 
 
 @dataclass
@@ -74,8 +69,8 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     assert isinstance(recipe, Trained)
     meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
     with processes.as_one():
-        data, evaluation = read_data(recipe, report)
-    record = open_ledger(job, data)
+        data, evaluation = beginning.read_data(recipe, report)
+    record = beginning.open_ledger(job, data)
     meter.attach(record.path, keep=processes.is_main())
     watch = Watch(record, report, meter)
     if record.record.get("fitted"):
@@ -86,12 +81,12 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
         with watch:
             with processes.as_one():
                 opened = opening.open_model(job, engine, report, _with_image(data.examples), train=True)
-                train = keep_short(data.examples, opened, job, report)
+                train = beginning.keep_short(data.examples, opened, job, report)
             ending["notes"] = opened.loaded.notes
             ending["train_count"] = len(train)
-            encode(opened, [*train, *evaluation], watch)
+            beginning.encode(opened, [*train, *evaluation], watch)
             with processes.as_one():
-                report.sample(shown_sample(opened, train[0]))
+                report.sample(beginning.shown_sample(opened, train[0]))
                 course = Course(job, recipe, opened, record, train, evaluation, watch, report)
                 trainer = make_trainer(course)
                 trainer.remove_callback(PrinterCallback)
@@ -172,91 +167,7 @@ def _capped(record: Run, meter: Meter, where: str) -> CapReached:
     )
 
 
-# --- data and ledger -------------------------------------------------------------------------
-
-
-def read_data(recipe: Trained, report: Reporter) -> tuple[sources.Dataset, list[Example]]:
-    """Training rows, and the rows to evaluate on (none where the data has no such split)."""
-    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
-    if isinstance(recipe, Dpo):
-        pairs = paired(data.examples, recipe.data)
-        if len(pairs) < len(data):
-            report.say(f"{len(data) - len(pairs)} of {len(data)} rows carry no `rejected`: left out")
-        data = replace(data, examples=pairs)
-    without = [example for example in data.examples if example.reasoning is None]
-    if without and recipe.rows_without_reasoning == "drop":
-        data = replace(data, examples=[example for example in data.examples if example.reasoning is not None])
-        report.say(f"{len(without)} rows without reasoning left out")
-    elif without and len(without) < len(data):
-        report.say(
-            f"{len(without)} of {len(data)} rows carry no reasoning and train on the answer alone "
-            "(rows_without_reasoning=drop leaves them out)"
-        )
-    where = recipe.eval_data or recipe.data
-    if recipe.eval_data is None and recipe.eval_split is None and not sources.has_split(where, "validate"):
-        report.say(
-            f"{data.name} has no validation split: nothing is evaluated (eval_data=… names other data)"
-        )
-        return data, []
-    held_out = sources.load(
-        where, purpose="validate", split=recipe.eval_split, limit=recipe.eval_limit, seed=recipe.seed
-    )
-    return data, held_out.examples
-
-
-def open_ledger(job: Job, data: sources.Dataset) -> Run:
-    """The run's folder, with everything that is known before the start; locked until the main process ends.
-
-    Raises:
-        DataError: the data of a resumed run is not what it began with, or not the same in all processes.
-        UserError: another process works on this run.
-    """
-    read = set(processes.gathered(data.sha256))
-    record: Run | None = None
-    with processes.as_one():
-        if len(read) > 1:
-            raise DataError("the processes of this run read different data", where=job.data_name)
-        if processes.is_main():
-            record = _open_ledger(job, data)
-    told = processes.from_main((record.path, record.record) if record is not None else None)
-    return record or ledger.Followed(*told)
-
-
-def _open_ledger(job: Job, data: sources.Dataset) -> Run:
-    if job.resume is not None:
-        record = job.resume
-        record.lock()
-        if record.record.get("data_sha256") != data.sha256:
-            raise DataError(
-                "the data changed since this run began",
-                where=job.recipe.data if isinstance(job.recipe, Trained) else None,
-                next_step=f"start anew from its adapter: --model {record.path}",
-            )
-        times = [*record.record.get("resumed_at", []), ledger.now()]
-        record.update(status="running", stop_reason=None, process_id=os.getpid(), resumed_at=times)
-        return record
-    record = ledger.create(
-        job.runs_dir,
-        method=job.recipe.method,
-        model=job.model.name,
-        data=job.data_name,
-        out=job.out,
-        model_base=job.model.base_name,
-        model_adapter=str(job.model.adapter) if job.model.adapter else None,
-        model_run=job.model.run,
-        data_sha256=data.sha256,
-        data_count=len(data),
-        data_split=data.split,
-        engine=job.engine,
-        processes=processes.count(),
-        gpu=job.target.gpu.name if job.target.present else None,
-        usd_per_hour=job.usd_per_hour,
-        estimate=job.estimate.as_json() if job.estimate else None,
-        fitted=job.fitted,
-    )
-    record.lock()
-    places.write_atomic(record.path / ledger.RECIPE_FILE, dump(job.recipe))
-    return record
+# --- to the last step -------------------------------------------------------------------------
 
 
 def start_of(record: Run) -> str | None:
@@ -284,97 +195,6 @@ def train_from(trainer: transformers.Trainer, checkpoint: str | None) -> None:
             why=f"its files ask for more than numbers: {str(error).splitlines()[-1]}"[:300],
             next_step="resume only runs of your own; --model <run> starts anew from its adapter",
         ) from None
-
-
-def keep_short(examples: list[Example], opened: Opened, job: Job, report: Reporter) -> list[Example]:
-    """Samples that fit `max_length`; the others are dropped, counted and named, never cut.
-
-    Raises:
-        DataError: more than 5 % would be dropped.
-    """
-    recipe = job.recipe
-    assert isinstance(recipe, Trained)
-    geometry = job.model.shape.geometry.with_longest_edge(opening.longest_edge(job))
-    chat, longest = opened.chat, 0
-    kept: list[Example] = []
-    dropped: list[Example] = []
-    for example in examples:
-        # The prompt holds one placeholder per image, which the image's own tokens replace.
-        images = sum(geometry.image_tokens(*image.size_px) - 1 for image in example.images)
-        written = len(chat.ids(chat.completion(example)))
-        if isinstance(recipe, Dpo):
-            written = max(written, len(chat.ids(chat.rejected(example))))
-        length = len(chat.ids(chat.question(example))) + images + written
-        longest = max(longest, length)
-        (kept if length <= recipe.max_length else dropped).append(example)
-    if len(dropped) > jobs.MAX_DROPPED * len(examples):
-        raise jobs.too_many_dropped(len(dropped), len(examples), longest, recipe)
-    if dropped:
-        names = ", ".join(example.id for example in dropped[:5]) + (" …" if len(dropped) > 5 else "")
-        report.say(
-            f"{len(dropped)} of {len(examples)} samples exceed max_length={recipe.max_length}: left out {names}"
-        )
-    return kept
-
-
-def encode(opened: Opened, examples: list[Example], watch: Watch) -> None:
-    """Every image through the tower once, in one of the processes; afterwards the tower may leave the GPU.
-
-    Raises:
-        CapReached: between two images; those encoded so far stay in the cache.
-    """
-    if opened.eyes is None:
-        return
-    report, store = watch.report, opened.eyes.store
-    images = list({image.sha256: image for example in examples for image in example.images}.values())
-    report.phase("encoding", len(images))
-    watch.phases.turn()
-    watch.phases.enter("encode")
-    # Each machine has a cache of its own, or they share one and some work is done twice.
-    place, sharers = processes.on_this_machine()
-    store.share(place, sharers)
-
-    def progress(done: int, total: int) -> None:
-        watch.phases.turn()
-        done, total = min(done * sharers, len(images)), len(images)  # the others are about as far
-        report.advance(done, total, memory_bytes=watch.phases.peak_bytes)
-        if watch.meter.reached():
-            raise CapReached(f"after encoding {done} of {total} images")
-
-    with processes.as_one():
-        opened.eyes.encode_all(images[place::sharers], progress)
-    store.full = bool(processes.largest([store.full])[0])
-    if store.full:
-        report.say(
-            "the feature cache is full: the other images are encoded again in every epoch (cache_limit_gb)"
-        )
-    elif opened.loaded.device.type == "cuda":
-        opened.loaded.part(opened.loaded.family.vision).to("cpu")
-        torch.cuda.empty_cache()
-
-
-def shown_sample(opened: Opened, example: Example) -> list[tuple[str, bool]]:
-    """One sample as (text, trained?) runs, read back from the labels themselves."""
-    batch = opened.inputs.training([example])
-    tokenizer, image = opened.loaded.tokenizer, opened.chat.image_token_id
-    runs: list[tuple[list[int], bool]] = []
-    for token, label in zip(batch["input_ids"][0].tolist(), batch["labels"][0].tolist()):
-        trained = label != IGNORE
-        if not runs or runs[-1][1] != trained:
-            runs.append(([], trained))
-        runs[-1][0].append(token)
-    shown = []
-    for tokens, trained in runs:
-        # Hundreds of image tokens say nothing; their number does.
-        count = tokens.count(image)
-        first = tokens.index(image) if count else 0
-        short = [token for place, token in enumerate(tokens) if token != image or place == first]
-        text = tokenizer.decode(short).replace(opened.chat.image_token, f"[{count} image tokens]", 1)
-        shown.append((text, trained))
-    return shown
-
-
-# --- the trainer -----------------------------------------------------------------------------
 
 
 class Guarded:
