@@ -68,7 +68,9 @@ def _packages() -> list[Check]:
             continue
         ok = requirement.specifier.contains(version, prereleases=True)
         tested = known.get(canonicalize_name(requirement.name))
-        shown = version if tested in (None, version.partition("+")[0]) else f"{version} (tested with {tested})"
+        shown = (
+            version if tested in (None, version.partition("+")[0]) else f"{version} (tested with {tested})"
+        )
         found.append(Check(requirement.name, ok, shown, "" if ok else f"pip install '{requirement}'"))
     return found
 

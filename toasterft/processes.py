@@ -145,7 +145,7 @@ def largest(values: Sequence[int]) -> list[int]:
     import torch
     from torch import distributed
 
-    found = torch.tensor(values)
+    found = torch.tensor(values, dtype=torch.int64)
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return [int(value) for value in found.tolist()]
 
@@ -176,7 +176,9 @@ def lost(error: BaseException) -> bool:
         return False
     from torch import distributed
 
-    found = isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    found = isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
     _shared_problem |= found
     return found
 

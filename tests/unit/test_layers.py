@@ -27,8 +27,8 @@ HEAVY_FOLDERS = ("engines", "methods")
 LAZY = {"datasets", "torch", "transformers"}
 # Each module may import those before it in this list, and nothing after it.
 ORDER = [
-    "errors", "places", "progress", "processes", "recipe", "geometry", "shapes", "catalog", "charts", "data", "estimate", "cache",
-    "hardware", "ledger", "meter", "models", "card", "llamacpp", "publish", "scoring", "compare", "switch",
+    "errors", "places", "progress", "processes", "recipe", "geometry", "shapes", "catalog", "charts", "data", "estimate",
+    "cache", "hardware", "ledger", "meter", "models", "card", "llamacpp", "publish", "scoring", "compare", "switch",
     "endpoint", "checker", "refine", "rewards", "cot", "traces", "audit", "plots", "arena", "toast", "job",
     "rehearsal", "stages", "cloud", "evaluations", "matrix", "health", "engines",
     "methods", "run", "demo", "show", "report", "api", "cli",

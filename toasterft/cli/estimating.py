@@ -185,7 +185,9 @@ def _replay(prepared: job.Job) -> dict[str, Any]:
     """
     planned = prepared.plan
     if planned is None or not isinstance(planned.recipe, Trained):
-        raise UserError("--simulate replays training: sft, grpo, dyme, dpo", next_step="leave it out for eval")
+        raise UserError(
+            "--simulate replays training: sft, grpo, dyme, dpo", next_step="leave it out for eval"
+        )
     from toasterft.methods import simulate
 
     found = simulate.of_plan(planned, models.config_of(prepared.model))
