@@ -11,8 +11,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/toasterft demo
 
+# Two processes of one thread each: most tests start programs of their own and wait for them.
 test: $(READY) lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Long versions of tests that `make test` keeps short: kills at random moments, by the dozen.
 soak: $(READY)

@@ -99,8 +99,8 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
                 require_finite(record, watch)
                 if processes.is_main():
                     save(course)
-            if opened.eyes is not None:
-                ending["images_encoded"] = sum(processes.gathered(opened.eyes.encoded))
+            eyes = opened.eyes
+            ending["images_encoded"] = None if eyes is None else sum(processes.gathered(eyes.encoded))
             watch.agree()
             if watch.signal_number is None and not watch.capped:
                 ending["eval"] = evaluate(course)
