@@ -143,9 +143,17 @@ def constants(model: torch.nn.Module) -> Iterator[torch.Tensor]:
             yield from (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
 
 
+@pytest.fixture
+def autocast_off() -> Iterator[None]:
+    """Off again afterwards: while `is_autocast_enabled` is patched, every autocast that ends leaves it on."""
+    yield
+    torch.set_autocast_enabled("cpu", False)
+
+
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize(("rank", "load_in_4bit"), [(8, True), (8, False), (None, False)])
+@pytest.mark.usefixtures("autocast_off")
 def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     rank: int | None, load_in_4bit: bool, rows: int, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
