@@ -19,7 +19,7 @@ def read(monkeypatch):
     def watching(self, name):
         if not name.startswith("_") and name in type(self).model_fields:
             caller = sys._getframe(1).f_globals.get("__name__", "")
-            if caller.startswith("toasterft.") and caller != "toasterft.recipe":
+            if caller.startswith("toasterft.") and not caller.startswith("toasterft.recipe."):
                 seen.setdefault(type(self).__name__, set()).add(name)
         return plain(self, name)
 

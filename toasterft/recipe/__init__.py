@@ -1,0 +1,58 @@
+"""What a run is asked to do: one validated, frozen object per command.
+
+A YAML file, dashed flags and `key=value` words become one dict, and that dict is validated once.
+Names are Hugging Face's. Unknown keys are refused with a suggestion, and every mistake is reported
+in the same message. A field that nothing reads would be a lie; `tests/heavy/test_recipe_fields.py`
+records which ones a real run touches.
+
+    sections      what recipes are made of: `Section`, prompt, lora, and what every command has in common
+    training      sft, dpo, pretrain: learning from given rows
+    policy        grpo, dyme: learning from own samples
+    answering     eval, ask, pairs: a model's answers, nothing learned
+    matrix        eval over models x prompts
+    methods       `RECIPES`, the recipe of each command by its name, and train: several in stages
+    validation    a dict becomes a recipe, or one error that names every mistake
+    loading       files, words and flags become that dict, and a recipe a file again
+"""
+
+from toasterft.recipe.answering import Ask, Eval, Pairs
+from toasterft.recipe.loading import PACKAGE, RECIPE_FOLDERS, dump, find, load, read_yaml, shipped
+from toasterft.recipe.matrix import Axes, Matrix
+from toasterft.recipe.methods import RECIPES, Train
+from toasterft.recipe.policy import LOCAL_REFINERS, UNTIL, Dyme, Grpo, Policy
+from toasterft.recipe.sections import Lora, Prompt, Recipe, Section
+from toasterft.recipe.training import Dpo, Pretrain, Sft, Trained
+from toasterft.recipe.validation import SYNONYMS, fields, validate
+
+__all__ = [
+    "LOCAL_REFINERS",
+    "PACKAGE",
+    "RECIPES",
+    "RECIPE_FOLDERS",
+    "SYNONYMS",
+    "UNTIL",
+    "Ask",
+    "Axes",
+    "Dpo",
+    "Dyme",
+    "Eval",
+    "Grpo",
+    "Lora",
+    "Matrix",
+    "Pairs",
+    "Policy",
+    "Pretrain",
+    "Prompt",
+    "Recipe",
+    "Section",
+    "Sft",
+    "Train",
+    "Trained",
+    "dump",
+    "fields",
+    "find",
+    "load",
+    "read_yaml",
+    "shipped",
+    "validate",
+]
