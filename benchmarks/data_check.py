@@ -1,6 +1,6 @@
 """Seconds that `toasterft data check` takes for 20,000 chart-sized images on two cores.
 
-python benchmarks/data_check.py [--images 20000] [--folder /tmp/check]
+python benchmarks/data_check.py [--images 20000] [--folder check]
 
 Drawn charts, scaled to 800 x 557 px (ChartQA's most frequent size), are RGBA PNGs as most of ChartQA's are.
 Each file is its own: a few bytes behind the end of the PNG tell the copies of one drawing apart, so that every

@@ -1,4 +1,4 @@
-"""The closed form of `estimate/memory.py` beside the replay of `methods/simulate.py`: deviations over a grid.
+"""The closed form of `estimate/memory` beside the replay of `methods/simulate`: deviations over a grid.
 
     OMP_NUM_THREADS=1 python benchmarks/memory_grid.py --rows memory_grid.jsonl --seconds 60
 

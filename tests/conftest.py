@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,6 +22,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROOT = Path(__file__).parent.parent
+# Of processes that train together on one CPU; tests run files of theirs in them.
+SIDE_BY_SIDE = {
+    "OMP_NUM_THREADS": 1, "OMP_WAIT_POLICY": "passive", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+}  # fmt: skip
 SHARED = Path(os.environ.get("TOASTERFT_SHARED", ROOT.parent / "shared" / "data"))
 
 
@@ -66,6 +73,21 @@ def charts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    """Six questions about one picture, half of them by people."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), "red").save(folder / "x.png")
+    lines = [
+        {"id": f"q{n}", "image": "x.png", "question": f"How high is bar {n}?", "answer": str(n)}
+        | {"kind": "human" if n % 2 else "augmented"}
+        for n in range(6)
+    ]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+@pytest.fixture
 def run_cli(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., SimpleNamespace]:
@@ -83,6 +105,59 @@ def run_cli(
         return SimpleNamespace(code=code, out=out, err=err, json=lambda: json.loads(out))
 
     return call
+
+
+@pytest.fixture(scope="session")
+def spawn() -> Callable[..., subprocess.Popen[str]]:
+    """Start `python WORDS…`, its output in pipes; `env` is added to this process's."""
+
+    def call(*words: Any, env: dict[str, Any] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {name: str(value) for name, value in (env or {}).items()},
+        )  # fmt: skip
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def accelerate(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., subprocess.Popen[str]]:
+    """What a user types; accelerate starts several processes on a CPU with `--multi_gpu` alone."""
+
+    def call(*words: Any) -> subprocess.Popen[str]:
+        launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2)
+        port = ("--main_process_port", _free_port())
+        return spawn(*launch, *port, "-m", "toasterft", *words, env=SIDE_BY_SIDE)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def in_two(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., list[tuple[int, str, str]]]:
+    """Run `python WORDS…` in two processes that no launcher looks after: (exit code, stdout, stderr) of each."""
+
+    def call(*words: Any) -> list[tuple[int, str, str]]:
+        world = {
+            "WORLD_SIZE": 2,
+            "LOCAL_WORLD_SIZE": 2,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": _free_port(),
+        }
+        running = [
+            spawn(*words, env={**SIDE_BY_SIDE, **world, "RANK": rank, "LOCAL_RANK": rank})
+            for rank in range(2)
+        ]
+        said = [each.communicate(timeout=170) for each in running]
+        return [(each.returncode, *texts) for each, texts in zip(running, said)]
+
+    return call
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 QUICK = (

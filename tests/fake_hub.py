@@ -1,4 +1,7 @@
-"""A hub on loopback that takes uploads and gives them back: what `upload_folder` and `snapshot_download` ask."""
+"""A hub on loopback that takes uploads and gives them back: what `upload_folder` and `snapshot_download` ask.
+
+Data sets live as models do, under addresses of their own.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ class FakeHub:
         self.blobs: dict[str, bytes] = {}
         self.tokens: set[str | None] = set()
         self.full = False  # refuses commits
+        self.closed = False  # refuses whatever is sent
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,7 +43,7 @@ class FakeHub:
 
             def do_GET(self) -> None:
                 hub.tokens.add(self.headers.get("Authorization"))
-                path = self.path.partition("?")[0]
+                path = self.place
                 name, _, rest = path.removeprefix("/api/models/").partition("/tree/")
                 owner, _, file = path[1:].partition("/resolve/")
                 if path in ("/", "/api/whoami-v2"):
@@ -63,15 +67,18 @@ class FakeHub:
 
             def do_POST(self) -> None:
                 hub.tokens.add(self.headers.get("Authorization"))
-                data, path = self.body(), self.path.partition("?")[0]
-                if path == "/api/repos/create":
+                data, path = self.body(), self.place
+                if hub.closed:
+                    self.send({"error": "not allowed"}, 403)
+                elif path == "/api/repos/create":
                     asked = json.loads(data)
+                    kind = "datasets/" if asked.get("type") == "dataset" else ""
                     name = f"{asked['organization']}/{asked['name']}"
                     found = name in hub.repos
                     private = asked.get("visibility") == "private" or asked.get("private", False)
                     if not found:
                         hub.repos[name] = Repo(private=private)
-                    self.send({"url": f"{self.address}/{name}"}, 409 if found else 200)
+                    self.send({"url": f"{self.address}/{kind}{name}"}, 409 if found else 200)
                 elif path == "/api/validate-yaml":
                     header = yaml.safe_load(json.loads(data)["content"].split("---")[1])
                     wrong = [] if isinstance(header, dict) else [{"message": "no mapping"}]
@@ -98,7 +105,8 @@ class FakeHub:
                     for line in data.splitlines():
                         self.take(hub.repos[name], json.loads(line))
                     hub.repos[name].commits += 1
-                    url = f"{self.address}/{name}/commit/{COMMIT}"
+                    kind = "datasets/" if "/datasets/" in self.path else ""
+                    url = f"{self.address}/{kind}{name}/commit/{COMMIT}"
                     self.send({"commitUrl": url, "commitOid": COMMIT})
                 else:
                     self.send({}, 404)
@@ -113,6 +121,14 @@ class FakeHub:
                     repo.files[value["path"]] = base64.b64decode(value["content"])
                 elif line["key"] == "lfsFile":
                     repo.files[value["path"]] = hub.blobs[value["oid"]]
+                elif line["key"] == "deletedFile":
+                    del repo.files[value["path"]]
+
+            @property
+            def place(self) -> str:
+                """The path, of a data set as if it were a model."""
+                path = self.path.partition("?")[0]
+                return path.replace("/api/datasets/", "/api/models/").removeprefix("/datasets")
 
             @property
             def address(self) -> str:

@@ -1,4 +1,7 @@
-"""Runs without a model: folders as `toasterft eval` and trainings leave them, with answers and figures of one's own."""
+"""Runs without a model: folders as `toasterft eval` and trainings leave them, with answers and figures of one's own.
+
+`folders` and `samples` read such folders, and those of real runs.
+"""
 
 from __future__ import annotations
 
@@ -117,3 +120,13 @@ def three(folder: Path, count: int = 6) -> tuple[Path, Path, list[str]]:
         ),
     ]  # fmt: skip
     return data, runs, ids
+
+
+def folders(runs: Path) -> list[Path]:
+    """Folders of all runs, oldest first."""
+    return sorted(file.parent for file in runs.glob("*/run.json"))
+
+
+def samples(run: Path) -> list[dict[str, Any]]:
+    """A run's answers."""
+    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]

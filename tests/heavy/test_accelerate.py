@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
-ROOT = Path(__file__).parents[2]
-ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
 STEPS = 12  # three epochs of 32 rows, eight a step
 SETTINGS = (
     "gradient_accumulation_steps=2", "num_train_epochs=3", "save_steps=5", "max_completion_length=6", "eval_limit=6",
     "per_device_eval_batch_size=4", "lora.r=4", "learning_rate=1e-3", "max_length=4000",
 )  # fmt: skip
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def accelerate(*words):
-    """What a user types; accelerate starts several processes on a CPU with `--multi_gpu` alone."""
-    started = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    started += ["--main_process_port", str(free_port()), "-m", "toasterft", *map(str, words)]
-    return subprocess.Popen(
-        started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | ENV
-    )
-
-
-def by_hand(*words):
-    """(exit code, stdout, stderr) of two processes that no launcher looks after."""
-    world = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    running = [
-        subprocess.Popen(
-            [sys.executable, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | ENV | {key: str(value) for key, value in (world | {"RANK": rank, "LOCAL_RANK": rank}).items()},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    said = [each.communicate(timeout=150) for each in running]
-    return [(each.returncode, *texts) for each, texts in zip(running, said)]
 
 
 def metrics(folder):
@@ -62,7 +26,9 @@ def record(folder):
     return json.loads((folder / "run.json").read_text())
 
 
-def test_two_processes_are_stopped_go_on_and_end_as_one_would(tiny_model, charts_folder, run_cli, tmp_path):
+def test_two_processes_are_stopped_go_on_and_end_as_one_would(
+    tiny_model, charts_folder, run_cli, tmp_path, accelerate, in_two
+):
     words = ("sft", "--model", tiny_model(), "--data", charts_folder, *SETTINGS)
     alone, both, flag = tmp_path / "alone", tmp_path / "both", tmp_path / "after"
     done = run_cli(*words, "per_device_train_batch_size=4", "--out", alone, "--quiet")
@@ -95,7 +61,7 @@ def test_two_processes_are_stopped_go_on_and_end_as_one_would(tiny_model, charts
     assert "began with 2 processes" in refused.err
     assert "--num_processes 2 -m toasterft sft --resume" in refused.err
 
-    (code, _, told), (other_code, other_out, other_told) = by_hand("-m", "toasterft", "sft", "--resume", both)
+    (code, _, told), (other_code, other_out, other_told) = in_two("-m", "toasterft", "sft", "--resume", both)
     assert (code, other_code) == (0, 0), told + other_told
     assert (other_out, other_told) == ("", "")
     expected, found = metrics(alone), metrics(both)
@@ -116,9 +82,9 @@ def test_two_processes_are_stopped_go_on_and_end_as_one_would(tiny_model, charts
     assert record(both)["eval"] == record(alone)["eval"]
 
 
-def test_a_mistake_ends_all_with_one_message(tiny_model, charts_folder, tmp_path):
+def test_a_mistake_ends_all_with_one_message(tiny_model, charts_folder, tmp_path, in_two):
     words = ("--model", tiny_model(), "--data", charts_folder, "--out", tmp_path / "run")
-    (code, _, err), other = by_hand("-m", "toasterft", "sft", *words, "learning_rat=1")
+    (code, _, err), other = in_two("-m", "toasterft", "sft", *words, "learning_rat=1")
     assert code == 2
     assert "learning_rate" in err
     assert other == (2, "", "")
@@ -146,8 +112,8 @@ with processes.led():
 """
 
 
-def test_what_one_process_meets_all_raise():
-    main, other = by_hand("-c", AGREEING)
+def test_what_one_process_meets_all_raise(in_two):
+    main, other = in_two("-c", AGREEING)
     assert (main[0], main[1]) == (0, "why 143 this True\n"), main[2]
     assert (other[0], other[1]) == (0, "why 143 this False\n"), other[2]
 
@@ -162,7 +128,7 @@ def test_processes_that_were_not_started_are_missed(run_cli, monkeypatch):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("method", ["grpo", "dyme"])
-def test_policy_methods_resume_bit_for_bit(method, tiny_model, charts_folder, tmp_path):
+def test_policy_methods_resume_bit_for_bit(method, tiny_model, charts_folder, tmp_path, accelerate, in_two):
     more = ("num_generations=4", "beta=0.04", "rewards.length=1.0", "lora.lora_dropout=0.1", "max_steps=9")
     more += ("num_iterations=2",) if method == "grpo" else ()
     words = (
@@ -185,7 +151,7 @@ def test_policy_methods_resume_bit_for_bit(method, tiny_model, charts_folder, tm
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=100)
     assert record(folder)["status"] == "interrupted"
-    assert [each[0] for each in by_hand("-m", "toasterft", method, "--resume", folder)] == [0, 0]
+    assert [each[0] for each in in_two("-m", "toasterft", method, "--resume", folder)] == [0, 0]
     assert [row["loss"] for row in metrics(folder)] == [row["loss"] for row in metrics(whole)]
     name = "adapter_model.safetensors"
     assert (folder / name).read_bytes() == (whole / name).read_bytes()

@@ -2,122 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import fake_hub
 import pytest
 
 from toasterft.data import sources
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub:
-    """Data set repositories in memory: what the client asks for to create, commit, list and fetch."""
-
-    def __init__(self):
-        self.repos: dict[str, dict[str, bytes]] = {}
-        self.private: dict[str, bool] = {}
-        self.commits = 0
-        self.refuse: int | None = None
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                self.answer(None)
-
-            def do_GET(self):
-                self.answer(None)
-
-            def do_POST(self):
-                self.answer(self.rfile.read(int(self.headers["Content-Length"] or 0)))
-
-            def answer(self, body):
-                status, value, headers = hub.answer(self.path.partition("?")[0], body)
-                data = value if isinstance(value, bytes) else json.dumps(value).encode()
-                self.send_response(status)
-                for name, text in {**headers, "Content-Length": str(len(data))}.items():
-                    self.send_header(name, text)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def answer(self, path, body):
-        if self.refuse and body is not None:
-            return self.refuse, {"error": "not allowed"}, {}
-        if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
-            self.repos.setdefault(name, {})
-            self.private[name] = bool(asked.get("private") or asked.get("visibility") == "private")
-            return 200, {"url": f"{self.url}/datasets/{name}"}, {}
-        if path == "/api/validate-yaml":
-            return 200, {"errors": [], "warnings": []}, {}
-        parts = path.removeprefix("/api").removeprefix("/datasets/").split("/")
-        name, rest = "/".join(parts[:2]), parts[2:]
-        if name not in self.repos:
-            return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
-        files = self.repos[name]
-        if rest[:1] == ["preupload"]:
-            asked = json.loads(body)["files"]
-            return (
-                200,
-                {
-                    "files": [
-                        {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in asked
-                    ]
-                },
-                {},
-            )
-        if rest[:1] == ["commit"]:
-            for line in body.decode().splitlines():
-                step = json.loads(line)
-                if step["key"] == "file":
-                    files[step["value"]["path"]] = base64.b64decode(step["value"]["content"])
-                elif step["key"] == "deletedFile":
-                    files.pop(step["value"]["path"])
-            self.commits += 1
-            return (
-                200,
-                {
-                    "success": True,
-                    "commitOid": COMMIT,
-                    "commitUrl": f"{self.url}/datasets/{name}/commit/{COMMIT}",
-                },
-                {},
-            )
-        if rest[:1] == ["tree"]:
-            tree = [
-                {"type": "file", "path": key, "size": len(value), "oid": "0"} for key, value in files.items()
-            ]
-            return 200, tree, {}
-        if rest[:1] == ["resolve"]:
-            data = files["/".join(rest[2:])]
-            etag = hashlib.sha256(data).hexdigest()
-            return 200, data, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
-        siblings = [{"rfilename": key, "size": len(value)} for key, value in files.items()]
-        return 200, {"id": name, "sha": COMMIT, "siblings": siblings, "private": self.private[name]}, {}
-
 
 @pytest.fixture
 def hub(tmp_path):
-    hub = Hub()
+    hub = fake_hub.FakeHub()
     env = {
         **os.environ,
-        "HF_ENDPOINT": hub.url,
+        "HF_ENDPOINT": hub.address,
         "HF_HOME": str(tmp_path / "hf"),
         "HF_TOKEN": "hf_of_a_test",
         "HF_HUB_OFFLINE": "0",
@@ -152,8 +53,9 @@ def test_there_and_back(hub, charts_folder, homes):
     assert json.loads(pushed.stdout)["rows"] == {
         split: len(rows) for split, rows in sources.load_whole(str(charts_folder)).splits.items()
     }
-    files = server.repos["me/charts"]
-    assert server.private["me/charts"], "private is the default"
+    repo = server.repos["me/charts"]
+    files = repo.files
+    assert repo.private, "private is the default"
     assert {"README.md", "card.json", "data/train-00000-of-00001.parquet"} <= files.keys()
     assert b"license: cc0-1.0" in files["README.md"]
     assert not any(name.startswith("images/") for name in files), "the pictures are in the parquet files"
@@ -161,26 +63,27 @@ def test_there_and_back(hub, charts_folder, homes):
     pulled = toasterft("pull", "me/charts", "back", "--json")
     assert pulled.returncode == 0, pulled.stderr
     card = json.loads(pulled.stdout)
-    assert (card["source"], card["commit"], card["licence"]) == ("me/charts", COMMIT, "CC0-1.0")
+    assert (card["source"], card["commit"], card["licence"]) == ("me/charts", fake_hub.COMMIT, "CC0-1.0")
     assert seen("back") == seen(charts_folder)
 
 
 def test_a_second_push_takes_the_place_of_the_first(hub, charts_folder, tmp_path):
     server, toasterft = hub
     assert toasterft("push", charts_folder, "me/charts", "--public").returncode == 0
-    assert not server.private["me/charts"]
+    repo = server.repos["me/charts"]
+    assert not repo.private
     rows = (charts_folder / "train.jsonl").read_text().splitlines()[:2]
     (tmp_path / "images").symlink_to(charts_folder / "images")
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
     again = toasterft("push", tmp_path / "train.jsonl", "me/charts")
     assert again.returncode == 0, again.stderr
-    tables = [name for name in server.repos["me/charts"] if name.endswith(".parquet")]
-    assert (tables, server.commits) == (["data/train-00000-of-00001.parquet"], 2)
+    tables = [name for name in repo.files if name.endswith(".parquet")]
+    assert (tables, repo.commits) == (["data/train-00000-of-00001.parquet"], 2)
 
 
 def test_what_the_hub_refuses_is_explained(hub, charts_folder, homes):
     server, toasterft = hub
-    server.refuse = 403
+    server.closed = True
     done = toasterft("push", charts_folder, "me/charts")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import socket
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from toasterft.methods.dpo import DpoTrainer
 from toasterft.methods.inputs import Inputs
 from toasterft.methods.preference import Pairs
 
-ROOT = Path(__file__).parents[2]
 QUICK = (
     "max_steps=4", "per_device_train_batch_size=2", "gradient_accumulation_steps=2", "max_completion_length=6",
     "eval_limit=2", "lora.r=4", "learning_rate=1e-3", "max_length=4000",
@@ -387,23 +384,10 @@ def one_process(model, out):
     (out / f"{rank}.json").write_text(json.dumps({"rows": rows[:-1], "weights": weights}))
 
 
-def test_two_processes_give_the_sums_of_one(tiny_model, tmp_path):
+def test_two_processes_give_the_sums_of_one(tiny_model, tmp_path, in_two):
     one_process(str(tiny_model()), str(tmp_path))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    env = {**os.environ, **world, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(tiny_model()), str(tmp_path)], text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    said = [each.communicate(timeout=170)[0] for each in running]
-    assert not any(each.returncode for each in running), "\n".join(text[-3000:] for text in said)
+    said = in_two(__file__, tiny_model(), tmp_path)
+    assert not any(code for code, *_ in said), "\n".join(err[-3000:] for *_, err in said)
     alone = json.loads((tmp_path / "by 1" / "0.json").read_text())
     both = [json.loads((tmp_path / "by 2" / f"{rank}.json").read_text()) for rank in range(2)]
     assert len(alone["rows"]) == 3

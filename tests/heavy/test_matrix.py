@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_runs import folders, samples
 from PIL import Image
 
 from toasterft import matrix as matrices
@@ -54,14 +55,6 @@ def generated(monkeypatch):
     return counts
 
 
-def evaluations(runs: Path) -> list[Path]:
-    return sorted(file.parent for file in runs.glob("*/run.json"))
-
-
-def rows(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
-
-
 def test_a_killed_matrix_goes_on_and_asks_nothing_twice(matrix, charts_folder, run_cli, homes, generated):
     file = matrix({"tiny": "toast-tiny"}, charts_folder, split="train", limit=14)
     runs = homes / "runs"
@@ -75,7 +68,7 @@ def test_a_killed_matrix_goes_on_and_asks_nothing_twice(matrix, charts_folder, r
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    first, second = evaluations(runs)
+    first, second = folders(runs)
     done = {name: (first / name).read_bytes() for name in ("run.json", "samples.jsonl")}
     # The last line may be half written, and so may the last batch be.
     with (second / "samples.jsonl").open("a") as torn:
@@ -87,7 +80,7 @@ def test_a_killed_matrix_goes_on_and_asks_nothing_twice(matrix, charts_folder, r
 
     found = run_cli("eval", "--matrix", file, "--json", "--quiet")
     assert found.code == 0, found.err
-    assert evaluations(runs) == [first, second]
+    assert folders(runs) == [first, second]
     assert {name: (first / name).read_bytes() for name in done} == done
     assert (second / "samples.jsonl").read_text().splitlines()[:whole] == kept[:whole]
     assert generated[0] == asked - whole
@@ -111,7 +104,7 @@ def test_a_killed_matrix_goes_on_and_asks_nothing_twice(matrix, charts_folder, r
         alone,
         *words,
     )
-    assert [row["text"] for row in rows(second)] == [row["text"] for row in rows(alone)]
+    assert [row["text"] for row in samples(second)] == [row["text"] for row in samples(alone)]
     assert json.loads((alone / "run.json").read_text())["eval"] == table["cells"][1]["eval"]
 
     generated[0] = 0
@@ -121,25 +114,10 @@ def test_a_killed_matrix_goes_on_and_asks_nothing_twice(matrix, charts_folder, r
 
 def _half_way(runs: Path) -> bool:
     """Whether the second cell has answered two batches and more."""
-    found = evaluations(runs)
+    found = folders(runs)
     if len(found) < 2 or not (found[1] / "samples.jsonl").exists():
         return False
     return (found[1] / "samples.jsonl").read_text().count("\n") >= 5
-
-
-@pytest.fixture
-def questions(tmp_path):
-    """Six questions about one picture, half of them by people."""
-    folder = tmp_path / "set"
-    folder.mkdir()
-    Image.new("RGB", (64, 64), "red").save(folder / "x.png")
-    lines = [
-        {"id": f"q{n}", "image": "x.png", "question": f"How high is bar {n}?", "answer": str(n)}
-        | {"kind": "human" if n % 2 else "augmented"}
-        for n in range(6)
-    ]
-    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return folder
 
 
 def test_one_table_of_cells_that_are_there_and_cells_that_are_not(
@@ -285,7 +263,7 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(matrix, questions, run_
     assert (done.code, generated[0]) == (2, 0)
     assert [cell["status"] for cell in done.json()["cells"]] == ["refused", "done"]
     assert "another process" in done.json()["cells"][0]["problem"]["what"]
-    assert len(rows(other.path)) == 6
+    assert len(samples(other.path)) == 6
 
 
 @pytest.mark.parametrize(
@@ -342,4 +320,4 @@ def test_flags_that_do_not_go_together(matrix, questions, run_cli, homes):
     done = run_cli("eval", "--matrix", file, "--out", other)
     assert done.code == 2
     assert "holds something else" in done.err
-    assert not evaluations(homes / "runs")
+    assert not folders(homes / "runs")

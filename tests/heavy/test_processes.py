@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
-import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
@@ -14,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
 ROWS, STEPS, PROMPTS, G = 10, 3, 4, 4
 SETTINGS = {
     "per_device_train_batch_size": G, "num_generations": G, "beta": 0.04, "max_steps": STEPS, "save_steps": 2,
@@ -96,12 +93,13 @@ def kept_sizes(trainer):
 
 
 @pytest.fixture(scope="module")
-def found(tiny_model, tmp_path_factory):
+def found(tiny_model, tmp_path_factory, in_two):
     """What one process and what two found, by method: (figures of each process, metrics of the first)."""
     out = tmp_path_factory.mktemp("processes")
     with pytest.MonkeyPatch.context() as monkeypatch:
         one_process(str(tiny_model()), str(out), monkeypatch)
-    launch(tiny_model(), out, 2)
+    said = in_two(__file__, tiny_model(), out)
+    assert not any(code for code, *_ in said), "\n".join(err[-3000:] for *_, err in said)
 
     def by(processes, method):
         folders = [out / f"by {processes}" / f"{method}-{rank}" for rank in range(processes)]
@@ -109,31 +107,6 @@ def found(tiny_model, tmp_path_factory):
         return [json.loads((folder / "found.json").read_text()) for folder in folders], rows
 
     return by
-
-
-def launch(model, out, processes):
-    """Run this file as torchrun would."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    world = {
-        "WORLD_SIZE": processes,
-        "LOCAL_WORLD_SIZE": processes,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-    }
-    running = []
-    for rank in range(processes):
-        mine = {"RANK": rank, "LOCAL_RANK": rank, **world}
-        running.append(
-            subprocess.Popen(
-                [sys.executable, __file__, str(model), str(out)], text=True, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, env=env | {name: str(value) for name, value in mine.items()},
-            )
-        )  # fmt: skip
-    said = [each.communicate(timeout=170)[0] for each in running]
-    assert not any(each.returncode for each in running), "\n".join(text[-3000:] for text in said)
 
 
 @pytest.mark.parametrize("method", METHODS)

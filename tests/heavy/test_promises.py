@@ -7,9 +7,8 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -30,11 +29,9 @@ def losses(folder):
     return {row["step"]: (row["loss"], row["grad_norm"]) for row in rows if "grad_norm" in row}
 
 
-def start(*words, env=None):
-    return subprocess.Popen(
-        [sys.executable, "-m", "toasterft", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | (env or {}),
-    )  # fmt: skip
+@pytest.fixture
+def start(spawn):
+    return partial(spawn, "-m", "toasterft")
 
 
 def many(*values):
@@ -47,7 +44,7 @@ def many(*values):
     [("sft", (), 3), ("grpo", POLICY, 3), many("sft", (), 50), many("grpo", POLICY, 50)],
 )
 def test_a_killed_run_resumes_bit_for_bit(
-    method, more, kills, tiny_model, charts_folder, run_cli, homes, tmp_path
+    method, more, kills, tiny_model, charts_folder, run_cli, homes, tmp_path, start
 ):
     """Killed at random moments, moved to another folder, and still the losses of an undisturbed run."""
     whole = run_cli(
@@ -113,7 +110,7 @@ def test_a_killed_run_resumes_bit_for_bit(
     assert "nothing to resume" in again.err
 
 
-def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, tmp_path):
+def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, tmp_path, start):
     folder = tmp_path / "run"
     words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT)
     process = start("sft", *words)
@@ -147,7 +144,7 @@ def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_run_can_go_on(number, code, tiny_model, charts_folder, tmp_path):
+def test_a_signal_saves_and_the_run_can_go_on(number, code, tiny_model, charts_folder, tmp_path, start):
     folder, flag = tmp_path / "run", tmp_path / "after"
     process = start(
         "grpo", "--model", tiny_model(), "--data", charts_folder, "--out", folder, "--after", f"touch {flag}",
@@ -167,7 +164,7 @@ def test_a_signal_saves_and_the_run_can_go_on(number, code, tiny_model, charts_f
     assert list((folder / "checkpoints").glob("*"))
 
 
-def test_a_cap_is_kept_and_money_spent_stays_spent(tiny_model, charts_folder, tmp_path):
+def test_a_cap_is_kept_and_money_spent_stays_spent(tiny_model, charts_folder, tmp_path, start):
     folder = tmp_path / "run"
     # A dollar a second: after the imports there are some ten seconds left.
     words = ("--model", tiny_model(), "--data", charts_folder, "--out", folder, *EXACT, "max_steps=5000")

@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
+from fake_runs import folders, samples
 from PIL import Image
 
 from toasterft import recipe
 from toasterft.methods import answering
-
-
-def evaluations(runs: Path) -> list[Path]:
-    return sorted(file.parent for file in runs.glob("*/run.json"))
-
-
-def rows(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture
-def questions(tmp_path):
-    """Six questions about one picture."""
-    folder = tmp_path / "set"
-    folder.mkdir()
-    Image.new("RGB", (64, 64), "red").save(folder / "x.png")
-    lines = [
-        {"id": f"q{n}", "image": "x.png", "question": f"How high is bar {n}?", "answer": str(n)}
-        for n in range(6)
-    ]
-    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return folder
 
 
 @pytest.fixture
@@ -74,7 +52,7 @@ def test_one_model_answers_from_the_reasoning_of_another(
     done = run_cli("eval", b, "--reasoner", a, "--data", questions, "--json", "--quiet")
     assert done.code == 0, done.err
     found = done.json()
-    by_a, by_b = evaluations(homes / "runs")
+    by_a, by_b = folders(homes / "runs")
     record = json.loads((by_b / "run.json").read_text())
     assert record["reasoner"] == found["reasoner"]
     assert (record["reasoner"]["run"], record["reasoner"]["without_reasoning"]) == (str(by_a), 2)
@@ -90,12 +68,12 @@ def test_one_model_answers_from_the_reasoning_of_another(
         "",
         "<think>cut off</think><answer>",
     ]
-    written = rows(by_b)
+    written = samples(by_b)
     assert [row["answer"] for row in written] == ["0", "1", "2", "8", "4", "5"]
     assert [row["well_formed"] for row in written] == [True, True, True, True, False, True]
     assert written[1]["reasoning"] == "I see that bar 1 is one high."
     assert found["scores"]["robust"]["value"] == pytest.approx(5 / 6)
-    assert [row["reasoner_tokens"] for row in written] == [row["completion_tokens"] for row in rows(by_a)]
+    assert [row["reasoner_tokens"] for row in written] == [row["completion_tokens"] for row in samples(by_a)]
     assert all(row["completion_tokens"] > row["reasoner_tokens"] for row in written)
 
     # A's answers are stored: a second pipeline takes them from there.
@@ -103,7 +81,7 @@ def test_one_model_answers_from_the_reasoning_of_another(
     shown = run_cli("eval", b, "--reasoner", a, "--data", questions, "--quiet")
     assert shown.code == 0, shown.err
     assert f"reasoningfrom{by_a};2of6hadnone" in "".join(shown.out.split())
-    assert len(evaluations(homes / "runs")) == 3
+    assert len(folders(homes / "runs")) == 3
 
 
 @pytest.mark.parametrize("model_type", ["idefics3", "qwen2_5_vl"])
@@ -111,7 +89,7 @@ def test_the_pipeline_runs_on_features_and_on_pixels(model_type, tiny_model, que
     words = ["--data", questions, "--limit", 3, "max_completion_length=6", "--json"]
     done = run_cli("eval", tiny_model(model_type), "--reasoner", tiny_model(), *words)
     assert done.code == 0, done.err
-    texts = [row["text"].strip() for row in rows(evaluations(homes / "runs")[-1])]
+    texts = [row["text"].strip() for row in samples(folders(homes / "runs")[-1])]
     assert all(text.startswith("<think>") and "</think><answer>" in text for text in texts), texts
 
 
@@ -119,7 +97,7 @@ def test_a_reasoner_that_is_not_there_leaves_nothing_behind(tiny_model, question
     done = run_cli("eval", tiny_model(), "--reasoner", "nobody", "--data", questions)
     assert done.code == 2
     assert "nobody: no such model" in done.err
-    assert not evaluations(homes / "runs")
+    assert not folders(homes / "runs")
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from toasterft.cot.facts import Plan as Reading
     from toasterft.cot.plan import Expected, Plan
     from toasterft.endpoint import Service
+    from toasterft.progress import Reporter
 
 app = typer.Typer()
 cot_app = typer.Typer(
@@ -49,6 +51,8 @@ ApiKeyEnv = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write, instead of NAME's own.")]
 EstimateOnly = Annotated[bool, typer.Option("--dry-run", help="Show the estimate and stop.")]
+
+Planned = TypeVar("Planned", "Plan", "Reading")
 
 
 @cot_app.command()
@@ -127,15 +131,8 @@ def build(
     expected = planning.expect(planned)
     if not json:
         _show_plan(planned, expected, today)
-    if dry_run:
-        if json:
-            show.as_json({"build": planned.identity, "n": planned.n, "expected": _as_json(expected)})
-        return
-    planning.hold_against(planned, expected, yes=yes)
-    card = building.run(planned, expected, show.reporter(quiet=quiet))
-    if json:
-        show.as_json(card)
-    else:
+    card = _carry_out(building.run, planned, expected, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
+    if card is not None:
         _show_card(planned, card)
 
 
@@ -169,7 +166,6 @@ def facts(
 ) -> None:
     """Have each picture read once, so that a checker can hold reasoning against what is in it."""
     from toasterft.cot import facts as reading
-    from toasterft.cot import plan as planning
     from toasterft.cot import teachers
     from toasterft.data import sources, write
 
@@ -185,14 +181,11 @@ def facts(
     expected = reading.expect(planned)
     if not json:
         _show_reading(planned, expected, today)
-    if dry_run:
-        if json:
-            show.as_json({"build": planned.identity, "n": planned.n, "expected": _as_json(expected)})
-        return
-    planning.hold_against(planned, expected, yes=yes, things="pictures", fewer="--pictures")
-    card = reading.run(planned, expected, show.reporter(quiet=quiet))
-    if json:
-        show.as_json(card)
+    card = _carry_out(
+        reading.run, planned, expected, dry_run=dry_run, yes=yes, json=json, quiet=quiet, things="pictures",
+        fewer="--pictures",
+    )  # fmt: skip
+    if card is None:
         return
     counts, where = card["counts"], planned.folder
     usd = show.dollars(card["spent"]["usd"])
@@ -261,6 +254,38 @@ def pairs(
     show.line(f"wrote {folder}: {counts['kept']:,} pairs; {right}", "bold green")
     _show_rejects(card, "rows")
     show.line(f"next  toasterft dpo --model {model} --data {name if out is None else folder}", "dim")
+
+
+def _carry_out(
+    run: Callable[[Planned, Expected, Reporter], dict[str, Any]],
+    planned: Planned,
+    expected: Expected,
+    *,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+    quiet: bool,
+    **counted: str,
+) -> dict[str, Any] | None:
+    """Hold a job against its budget and run it; the card, where it is left to the caller to show.
+
+    With `--dry-run` nothing is run; with `--json` what came of it is printed here.
+
+    Args:
+        counted: `things` and `fewer` of `hold_against`.
+    """
+    from toasterft.cot import plan as planning
+
+    if dry_run:
+        if json:
+            show.as_json({"build": planned.identity, "n": planned.n, "expected": _as_json(expected)})
+        return None
+    planning.hold_against(planned, expected, yes=yes, **counted)
+    card = run(planned, expected, show.reporter(quiet=quiet))
+    if not json:
+        return card
+    show.as_json(card)
+    return None
 
 
 def _names(text: str | None) -> list[str]:

@@ -7,8 +7,9 @@ so a process that was killed starts again from the top, is answered from the led
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -29,6 +30,13 @@ class Ending(Protocol):
     """A job in progress; once `ended` says why, nothing further is asked."""
 
     ended: ToasterError | None
+
+
+class Outcome(Protocol):
+    """What came of one item: `reason` is None where it will do, "endpoint" where nobody answered."""
+
+    @property
+    def reason(self) -> str | None: ...
 
 
 # --- asking ----------------------------------------------------------------------------------
@@ -91,6 +99,11 @@ def stopped_answering(job: Ending, teacher: str) -> None:
     )
 
 
+def all_settled(outcomes: Iterable[Outcome]) -> bool:
+    """Whether asking again could change nothing; an endpoint that did not answer may answer later."""
+    return all(one.reason != "endpoint" for one in outcomes)
+
+
 @contextmanager
 def stopping(job: Ending) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM lets requests on their way come in; the second ends at once."""
@@ -148,6 +161,14 @@ def opened(folder: Path, name: str, task: str, identity: dict[str, Any]) -> dict
     folder.mkdir(parents=True, exist_ok=True)
     places.write_json(folder / CARD, card)
     return card
+
+
+def give_up_if_refused(job: Ending, purse: Purse, folder: Path, *, fresh: bool) -> None:
+    """Raise an endpoint's refusal of everything that was asked; a `fresh` folder is removed again."""
+    if isinstance(job.ended, EndpointRefused) and not purse.paid:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise job.ended
 
 
 def who(service: Service) -> dict[str, str]:

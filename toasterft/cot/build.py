@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import shutil
 import time
 from collections import Counter
 from collections.abc import Coroutine
@@ -55,11 +54,6 @@ class Outcome:
     tries: int = 1
     candidates: tuple[jury.Candidate, ...] = ()
 
-    @property
-    def settled(self) -> bool:
-        """Whether asking again could change nothing; an endpoint that did not answer may answer later."""
-        return self.reason != "endpoint"
-
 
 @dataclass
 class Build:
@@ -88,9 +82,7 @@ class Build:
         """Enough traces, or every row has had its say."""
         if len(self.kept) >= self.plan.n:
             return True
-        return len(self.outcomes) == len(self.plan.data) and all(
-            one.settled for one in self.outcomes.values()
-        )
+        return len(self.outcomes) == len(self.plan.data) and asking.all_settled(self.outcomes.values())
 
 
 def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
@@ -120,10 +112,7 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
         else:
             _write_all(build, report)
         report.done()
-        if isinstance(build.ended, EndpointRefused) and not purse.paid:
-            if fresh:
-                shutil.rmtree(plan.folder, ignore_errors=True)
-            raise build.ended
+        asking.give_up_if_refused(build, purse, plan.folder, fresh=fresh)
         card |= _summary(build, purse, expected, card, time.time() - began)
         shelf.write(plan.folder, card, build.kept, build.others, apart)
     finally:

@@ -24,7 +24,6 @@ import datetime
 import hashlib
 import json
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Coroutine
@@ -125,11 +124,6 @@ class Read:
     detail: str = ""
     said: str = ""
 
-    @property
-    def settled(self) -> bool:
-        """Whether asking again could change nothing."""
-        return self.reason != "endpoint"
-
 
 @dataclass
 class Reading:
@@ -183,10 +177,7 @@ def run(plan: Plan, expected: Expected, report: Reporter) -> dict[str, Any]:
             report.say(f"going on from {purse.paid:,} answers, ${purse.spent_usd:.4f} spent")
         asyncio.run(_read_all(reading, purse, report))
         report.done()
-        if isinstance(reading.ended, EndpointRefused) and not purse.paid:
-            if fresh:
-                shutil.rmtree(plan.folder, ignore_errors=True)
-            raise reading.ended
+        asking.give_up_if_refused(reading, purse, plan.folder, fresh=fresh)
         card |= _summary(reading, purse, expected, float(card.get("seconds", 0.0)) + time.time() - began)
         _write(reading, card, apart)
     finally:
@@ -335,8 +326,7 @@ def _summary(reading: Reading, purse: Purse, expected: Expected, seconds: float)
     facts = reading.facts
     counts = [len(each) for each in facts.values()]
     return {
-        "complete": len(reading.found) == len(plan.pictures)
-        and all(one.settled for one in reading.found.values()),
+        "complete": len(reading.found) == len(plan.pictures) and asking.all_settled(reading.found.values()),
         "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "prompt": PROMPT,
         "prices": [asking.price_row(plan.teacher)],

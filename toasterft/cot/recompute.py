@@ -1,7 +1,7 @@
 """Works a written trace out again, from the table's text and the trace's words alone.
 
-Written apart from `derive` and `rules`, so that what one gets wrong the other does not repeat: it reads the
-table itself, knows only the sentences, and holds each against what was read or worked out before. A sentence
+Written apart from `derive` and `rules`, so that what one gets wrong the other does not repeat: it has the table
+read anew (`reread`), knows only the sentences, and holds each against what was read or worked out before. A sentence
 it does not understand counts as a fault: that is what `checker`, made for anybody's words, must forgive.
 """
 
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 from toasterft.charts.phrases import HEADINGS
+from toasterft.cot import reread
+from toasterft.cot.reread import Key
 from toasterft.scoring import robust
 
 _N = r"-?[0-9]+(?:\.[0-9]+)?"
-_COLUMN = re.compile(r" & (?=[^|&]*: ?(?:-?[$]?\.?[0-9]|nan))")
 _END = re.compile(r"(?:[.,](?= |$)|$) ?")
 _SCALES = (Fraction(100), Fraction(1000))
 _RANKS = {"": 1, "second ": 2, "third ": 3, "fourth ": 4, "fifth ": 5}
-
-Key = tuple[str, str]
 
 
 def faults(trace: str, facts: Any, answer: str) -> list[str]:
@@ -54,13 +53,11 @@ class _Reader:
     """Goes through a trace, keeping what was read (`stated`) and worked out (`known`)."""
 
     def __init__(self, facts: Any) -> None:
-        self.table = _of_text(facts) if isinstance(facts, str) else _of_facts(facts)
+        self.table = reread.table(facts)
         self.names: dict[str, list[Key]] = {}
         for label, series in self.table:
             self.names.setdefault(f"{series} {label}" if series else label, []).append((label, series))
-        self.labels = (
-            list(_labels(facts)) if isinstance(facts, str) else list(dict.fromkeys(k[0] for k in self.table))
-        )
+        self.labels = reread.labels(facts)
         self.series = list(dict.fromkeys(series for _, series in self.table))
         self.stated: dict[Key, Fraction] = {}
         self.known: set[Fraction] = set()
@@ -99,18 +96,18 @@ class _Reader:
 
     def conclude(self, answer: str) -> None:
         said = self.said
-        goal = _number(answer)
+        goal = reread.number(answer)
         if isinstance(said, Fraction) and goal is not None:
             decimals = len(answer.partition(".")[2])
             short = (abs(said) - abs(goal)) * 10**decimals  # rounded, or cut off
             right = -1 <= 2 * short < 2 and said * goal >= 0 if decimals else said == goal
         elif answer.startswith("[") and not isinstance(said, str):
-            numbers = [_number(part) for part in answer.strip("[]").split(",")]
+            numbers = [reread.number(part) for part in answer.strip("[]").split(",")]
             right = numbers == list(self.stated.values())[-len(numbers) :]
         elif " = " in answer:
             # The whole chart read out: every reading, and no other.
             pairs = [part.rpartition(" = ") for part in answer.split(", ")]
-            wanted = [(name, _number(value)) for name, _, value in pairs]
+            wanted = [(name, reread.number(value)) for name, _, value in pairs]
             stated = [
                 (f"{key[1]} {key[0]}" if key[1] else key[0], value) for key, value in self.stated.items()
             ]
@@ -169,7 +166,7 @@ class _Reader:
         lists = re.match(r"so (\[[^]]*\])", rest)
         if lists:
             named = sorted(part.strip() for part in lists[1].strip("[]").split(","))
-            numbers = [_number(part) for part in named]
+            numbers = [reread.number(part) for part in named]
             if named not in (sorted(self.series), sorted(self.labels)) and not (
                 None not in numbers and set(numbers) <= self.known
             ):
@@ -388,50 +385,6 @@ def _listed_anyhow(text: str, names: Sequence[str]) -> bool:
                 return False
             rest = rest[2:]
     return not rest or rest[0] in ".,"
-
-
-# --- the table, read a second time -----------------------------------------------------------
-
-
-def _of_facts(facts: Sequence[Mapping[str, Any]]) -> dict[Key, list[Fraction]]:
-    table: dict[Key, list[Fraction]] = {}
-    for fact in facts:
-        key = (str(fact["label"]), str(fact.get("series", "")))
-        table.setdefault(key, []).append(Fraction(str(fact["value"])))
-    return table
-
-
-def _labels(text: str) -> dict[str, None]:
-    head = _COLUMN.split(text)[0].partition(":")[2]
-    return dict.fromkeys(filter(None, (" ".join(label.split()) for label in head.split("|"))))
-
-
-def _of_text(text: str) -> dict[Key, list[Fraction]]:
-    """Values by (label, series); a label that occurs twice has several."""
-    head, *columns = _COLUMN.split(text)
-    labels = [" ".join(label.split()) for label in head.partition(":")[2].split("|")]
-    named: list[tuple[str, list[str]]] = []
-    waiting = ""
-    for column in columns:
-        name, _, cells = (waiting + column).rpartition(":")
-        # An `&` inside a name leaves the name's first half behind the last cell.
-        cells, part, half = cells.partition(" & ")
-        waiting = f"{half} & " if part else ""
-        named.append((" ".join(name.split()), cells.split("|")))
-    table: dict[Key, list[Fraction]] = {}
-    for place, label in enumerate(labels):
-        for name, values in named:
-            value = _number(values[place]) if place < len(values) else None
-            if value is not None and label:
-                table.setdefault((label, "" if len(columns) == 1 else name), []).append(value)
-    return table
-
-
-def _number(text: str) -> Fraction | None:
-    try:
-        return Fraction(text.strip().strip("$%").replace(",", ""))
-    except (ValueError, ZeroDivisionError):
-        return None
 
 
 def _rounded(value: Fraction) -> Fraction:

@@ -1,7 +1,8 @@
 """The plan of a run: memory, time and dollars before it starts. Arithmetic alone, no torch.
 
     work        what a recipe makes the model do, in passes and tokens
-    memory      bytes by phase and item
+    memory      bytes by item: what stays, a step, the tower
+    phases      which phases a run has, and the bytes of each
     seconds     time by phase
     money       dollars of a GPU's hours, and of a teacher's tokens
     plan        these beside a GPU: `Plan.on(gpu)` → `Estimate`

@@ -16,20 +16,15 @@ from typing import Any
 from toasterft import catalog
 from toasterft.catalog import Gpu, Teacher
 from toasterft.data.survey import MAX_DROPPED, Sizes, Survey
-from toasterft.estimate import memory, money, seconds, teaching, work
+from toasterft.estimate import memory, money, phases, seconds, teaching, work
 from toasterft.estimate.calibration import RANGE, Calibration
 from toasterft.estimate.spread import Spread
-from toasterft.estimate.work import Sampling
 from toasterft.geometry import Geometry
-from toasterft.recipe import Dpo, Dyme, Eval, Policy, Recipe, Sft, Trained
+from toasterft.recipe import Dpo, Dyme, Eval, Policy, Recipe, Trained
 from toasterft.shapes import ModelShape, shape_from_config
 
-# What of a training stays on the GPU while the model writes; gradients are dropped after every step.
-RESIDENT = ("weights", "adapter", "optimizer", "optimizer_paged")
 # GPUs from this compute capability on have flash attention (torch's sdp_utils.cpp).
 FLASH_FROM = 8.0
-# What `memory.of_encoding` takes for a tile where the tower has no size of its own.
-UNTILED_PX = 512
 
 
 @dataclass(frozen=True)
@@ -141,7 +136,7 @@ class Plan:
     def phase_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
         """Itemised memory of the GPU in every phase, context and allocator slack included; of the process on a CPU."""
         found = self._tensor_bytes(gpu)
-        found = _in_process(found, self.shape, self.recipe) if gpu.is_cpu else _with_slack(found)
+        found = phases.in_process(found, self.shape, self.recipe) if gpu.is_cpu else phases.with_slack(found)
         known = self.calibrated_for(gpu)
         for phase, ratio in (known.bytes if known else {}).items():
             if phase in found:
@@ -155,12 +150,12 @@ class Plan:
         return known if known is not None and known.machine == gpu.name else None
 
     def _tensor_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
-        recipe = _on_cpu(self.recipe) if gpu.is_cpu else self.recipe
+        recipe = phases.on_cpu(self.recipe) if gpu.is_cpu else self.recipe
         if isinstance(recipe, Eval):
-            return _evaluation_bytes(self.shape, self.survey, recipe)
+            return phases.of_evaluation(self.shape, self.survey, recipe)
         # The CPU's kernel works in blocks as flash attention does.
         flash = gpu.is_cpu or gpu.compute_capability >= FLASH_FROM
-        return _training_bytes(self.shape, self.survey, self.held_out_survey, recipe, flash=flash)
+        return phases.of_training(self.shape, self.survey, self.held_out_survey, recipe, flash=flash)
 
     def on(self, gpu: Gpu, *, price: float | None, today: datetime.date) -> Estimate:
         """What the run takes on one GPU, or on one for each process: memory is that of each.
@@ -286,127 +281,6 @@ def cheapest(estimates: Iterable[Estimate], *, rented: bool = False) -> Estimate
     return None
 
 
-# --- bytes by phase --------------------------------------------------------------------------
-
-
-def _training_bytes(
-    shape: ModelShape, survey: Survey, held_out: Survey | None, recipe: Trained, *, flash: bool
-) -> dict[str, dict[str, int]]:
-    width = _width_bytes(recipe)
-    phases = {"encode": memory.of_encoding(shape, recipe, width)} if work.caches(shape, recipe) else {}
-    train = _update_bytes(shape, survey, recipe, width, flash=flash)
-    stays = {name: train[name] for name in RESIDENT}
-    rollouts = work.of(shape, survey, recipe).rollouts
-    if rollouts is not None:
-        phases["rollout"] = stays | _writing_bytes(shape, survey, recipe, rollouts, width)
-    phases["train"] = train
-    if held_out is not None:
-        rows = min(held_out.rows, recipe.per_device_eval_batch_size)
-        phases["evaluate"] = stays | _writing_bytes(shape, held_out, recipe, Sampling(rows, rows), width)
-    return phases
-
-
-def _update_bytes(
-    shape: ModelShape, survey: Survey, recipe: Trained, width: int, *, flash: bool
-) -> dict[str, int]:
-    """One forward and backward pass, as large as they get."""
-    if not isinstance(recipe, Policy | Dpo):
-        return memory.of_training(shape, survey, recipe, width, flash=flash)
-    largest = work.of(shape, survey, recipe).longest
-    prompt, completion = round(largest.prompt_tokens), round(largest.completion_tokens)
-    if work.caches(shape, recipe):
-        return memory.of_policy_update(
-            shape,
-            recipe,
-            groups=largest.prompts,
-            branches=largest.branches,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            image_tokens=round(survey.images_per_row * survey.feature_tokens),
-            width_bytes=width,
-            flash=flash,
-        )
-    # Every completion runs with its own prompt, as rows of a supervised training do.
-    rows = recipe.model_copy(
-        update={"per_device_train_batch_size": largest.prompts, "max_length": prompt + completion}
-    )
-    longest = replace(survey, longest_tokens=prompt + completion, completion_tokens=completion)
-    return memory.of_training(shape, longest, rows, width, flash=flash)
-
-
-def _evaluation_bytes(shape: ModelShape, survey: Survey, recipe: Eval) -> dict[str, dict[str, int]]:
-    width = _width_bytes(recipe)
-    # `memory` knows weights by how a training holds them.
-    held = Sft(load_in_4bit=bool(recipe.load_in_4bit), encode_batch_size=recipe.encode_batch_size)
-    encode = memory.of_encoding(shape, held, width)
-    weights = {"weights": encode["weights"]}
-    rows = min(survey.rows, recipe.per_device_eval_batch_size)
-    phases = {}
-    if work.caches(shape, recipe):
-        phases["encode"] = {name: encode[name] for name in ("weights", "pixels", "activations")}
-    phases["evaluate"] = weights | _writing_bytes(shape, survey, recipe, Sampling(rows, rows), width)
-    return phases
-
-
-def _writing_bytes(
-    shape: ModelShape, survey: Survey, recipe: Trained | Eval, asked: Sampling, width: int
-) -> dict[str, int]:
-    """Beside what stays: the largest batch that is decoded, or the tower where pictures come as pixels."""
-    prompts = asked.at_once // asked.group
-    images = prompts * survey.images_per_row
-    writing = memory.of_generation(
-        shape,
-        rows=asked.at_once,
-        prompt_tokens=survey.longest_prompt_tokens,
-        completion_tokens=recipe.max_completion_length,
-        prompts=prompts,
-        image_tokens=round(survey.images_per_row * survey.feature_tokens),
-        top_p=recipe.top_p if isinstance(recipe, Policy) else 1.0,
-        width_bytes=4 if isinstance(recipe, Trained) and recipe.lora is None else width,
-    )
-    if work.caches(shape, recipe):
-        return writing
-    side = shape.vision.image_px or UNTILED_PX
-    tiles = math.ceil(images * survey.tower_patches / (side // shape.vision.patch_px) ** 2)
-    encode = memory.of_encoding(shape, Sft(encode_batch_size=max(1, tiles)), width)
-    reading = {name: encode[name] for name in ("pixels", "activations")}
-    return max(writing, reading, key=lambda items: sum(items.values()))
-
-
-def _width_bytes(recipe: Recipe) -> int:
-    return 4 if recipe.dtype == "float32" else 2
-
-
-def _on_cpu(recipe: Trained | Eval) -> Trained | Eval:
-    """`dtype: auto` is float32 on a CPU."""
-    return recipe.model_copy(update={"dtype": "float32"}) if recipe.dtype == "auto" else recipe
-
-
-def _in_process(
-    phases: dict[str, dict[str, int]], shape: ModelShape, recipe: Trained | Eval
-) -> dict[str, dict[str, int]]:
-    """Each phase as resident memory of a process without a GPU: the tower stays, libraries count."""
-    width = _width_bytes(_on_cpu(recipe))
-    tower = (shape.vision_params + shape.connector_params) * width
-    found = {}
-    for name, items in phases.items():
-        stays = {} if name == "encode" or not work.caches(shape, recipe) else {"tower": tower}
-        held = sum(items.values()) + sum(stays.values())
-        extra = int(held * memory.ALLOCATOR_SLACK) + memory.PROCESS_BYTES
-        found[name] = {**items, **stays, "cuda_and_slack": extra}
-    return found
-
-
-def _with_slack(phases: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """Each phase with what CUDA and its allocator take on top of the tensors."""
-    found = {}
-    for name, items in phases.items():
-        held = sum(items.values())
-        extra = int(held * memory.ALLOCATOR_SLACK) + memory.CUDA_CONTEXT_BYTES
-        found[name] = {**items, "cuda_and_slack": extra}
-    return found
-
-
 # --- one estimate ----------------------------------------------------------------------------
 
 
@@ -422,8 +296,8 @@ def _estimate(
     teachers_usd: Spread | None,
     notes: Iterable[str],
 ) -> Estimate:
-    phases = {name: {**items, "peak": sum(items.values())} for name, items in phase_bytes.items()}
-    phase = max(phases, key=lambda name: phases[name]["peak"])
+    by_phase = {name: {**items, "peak": sum(items.values())} for name, items in phase_bytes.items()}
+    phase = max(by_phase, key=lambda name: by_phase[name]["peak"])
     taken = Spread.sum(phase_seconds.values())
     said = list(notes)
     units = None
@@ -435,10 +309,10 @@ def _estimate(
         said.append(f"{gpu.name} costs nothing within the free limits, compute units on a paid plan")
     return Estimate(
         gpu=gpu.name,
-        fits=phases[phase]["peak"] <= gpu.vram_bytes,
-        vram_bytes=phases[phase],
+        fits=by_phase[phase]["peak"] <= gpu.vram_bytes,
+        vram_bytes=by_phase[phase],
         phase=phase,
-        phase_bytes=phases,
+        phase_bytes=by_phase,
         seconds=taken,
         phase_seconds=phase_seconds,
         pace=pace,

@@ -8,19 +8,19 @@ from dataclasses import replace
 import torch
 
 from toasterft import job as jobs
-from toasterft import ledger, places, processes
+from toasterft import ledger, processes
 from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.data.pairs import paired
 from toasterft.errors import CapReached, DataError
 from toasterft.job import Job
 from toasterft.ledger import Run
-from toasterft.methods import opening
+from toasterft.methods import opening, recording
 from toasterft.methods.inputs import IGNORE
 from toasterft.methods.opening import Opened
 from toasterft.methods.watch import Watch
 from toasterft.progress import Reporter
-from toasterft.recipe import Dpo, Trained, dump
+from toasterft.recipe import Dpo, Trained
 
 
 def read_data(recipe: Trained, report: Reporter) -> tuple[sources.Dataset, list[Example]]:
@@ -83,28 +83,13 @@ def _open_ledger(job: Job, data: sources.Dataset) -> Run:
         times = [*record.record.get("resumed_at", []), ledger.now()]
         record.update(status="running", stop_reason=None, process_id=os.getpid(), resumed_at=times)
         return record
-    record = ledger.create(
-        job.runs_dir,
-        method=job.recipe.method,
-        model=job.model.name,
-        data=job.data_name,
-        out=job.out,
-        model_base=job.model.base_name,
-        model_adapter=str(job.model.adapter) if job.model.adapter else None,
-        model_run=job.model.run,
-        data_sha256=data.sha256,
-        data_count=len(data),
-        data_split=data.split,
-        engine=job.engine,
+    return recording.begin(
+        job,
+        data,
         processes=processes.count(),
-        gpu=job.target.gpu.name if job.target.present else None,
-        usd_per_hour=job.usd_per_hour,
         estimate=job.estimate.as_json() if job.estimate else None,
         fitted=job.fitted,
     )
-    record.lock()
-    places.write_atomic(record.path / ledger.RECIPE_FILE, dump(job.recipe))
-    return record
 
 
 def keep_short(examples: list[Example], opened: Opened, job: Job, report: Reporter) -> list[Example]:

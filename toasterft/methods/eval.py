@@ -18,12 +18,12 @@ from toasterft.errors import OutOfMemory, UserError
 from toasterft.job import Job, prepare_use
 from toasterft.ledger import Run
 from toasterft.meter import Meter
-from toasterft.methods import answering, opening
+from toasterft.methods import answering, opening, recording
 from toasterft.methods.answering import Answer, Lead
 from toasterft.methods.opening import Opened
 from toasterft.methods.watch import Phases
 from toasterft.progress import Reporter
-from toasterft.recipe import Eval, Prompt, dump
+from toasterft.recipe import Eval, Prompt
 
 # What of a recipe decides how a model is opened; evaluations that agree in these can share one.
 OPENING = {
@@ -133,28 +133,8 @@ def _begin(job: Job, data: Dataset, thought: Run | None) -> Run:
         record.lock()
         record.update(status="running", stop_reason=None, process_id=os.getpid())
         return record
-    identity = evaluations.identity(job, data)
-    record = ledger.create(
-        job.runs_dir,
-        method="eval",
-        model=job.model.name,
-        data=job.data_name,
-        out=job.out,
-        model_base=job.model.base_name,
-        model_adapter=str(job.model.adapter) if job.model.adapter else None,
-        model_run=job.model.run,
-        data_sha256=data.sha256,
-        data_count=len(data),
-        data_split=data.split,
-        identity=identity,
-        engine=job.engine,
-        gpu=job.target.gpu.name if job.target.present else None,
-        usd_per_hour=job.usd_per_hour,
-        **({"reasoner": _of(thought)} if thought is not None else {}),
-    )
-    record.lock()
-    (record.path / ledger.RECIPE_FILE).write_text(dump(job.recipe), encoding="utf-8")
-    return record
+    reasoner = {} if thought is None else {"reasoner": _of(thought)}
+    return recording.begin(job, data, identity=evaluations.identity(job, data), **reasoner)
 
 
 def _of(thought: Run) -> dict[str, Any]:
