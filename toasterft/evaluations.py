@@ -34,7 +34,8 @@ def identity(job: Job, data: Dataset) -> str:
     assert isinstance(recipe, Eval)
     writer = None if recipe.reasoner is None else models.resolve(recipe.reasoner, job.runs_dir)
     asked = [
-        recipe.model_dump(mode="json", exclude=NOT_ASKED),
+        # Greedy answers do not depend on the seed.
+        recipe.model_dump(mode="json", exclude=NOT_ASKED - {"seed"} if recipe.temperature else NOT_ASKED),
         _weights(job.model, recipe.load_in_4bit),
         None if writer is None else _weights(writer, recipe.load_in_4bit),
         [(example.key, example.extra.get("task")) for example in data.examples],

@@ -22,7 +22,7 @@ def planted(monkeypatch):
     def plant(texts):
         left = iter(texts)
 
-        def generate(loaded, inputs, *, end_ids, max_completion_length):
+        def generate(loaded, inputs, *, end_ids, max_completion_length, temperature):
             tokenizer = loaded.processor.tokenizer
             read.extend(tokenizer.batch_decode(inputs["input_ids"]))
             return [[*tokenizer(next(left))["input_ids"], end_ids[0]] for _ in inputs["input_ids"]]

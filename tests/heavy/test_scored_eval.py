@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 from PIL import Image
 
+from toasterft import job, ledger, recipe, run
 from toasterft.methods import answering
+from toasterft.progress import Silent
 from toasterft.scoring import wilson
 
 
@@ -19,7 +22,7 @@ def planted(monkeypatch):
     def plant(texts):
         left = iter(texts)
 
-        def generate(loaded, inputs, *, end_ids, max_completion_length):
+        def generate(loaded, inputs, *, end_ids, max_completion_length, temperature):
             tokenizer = loaded.processor.tokenizer
             count = len(inputs["input_ids"])
             return [[*tokenizer(text)["input_ids"], end_ids[0]] for text in islice(left, count)]
@@ -202,3 +205,34 @@ def test_items_are_known_again_in_a_copy_of_the_data(tiny_model, run_cli, plante
         1,
     )
     assert found["differing"]["items"][0]["question"] == "Bar 4?"
+
+
+def test_sampled_answers_follow_the_seed_pass_by_pass(tiny_model, run_cli, dataset, tmp_path):
+    data = dataset([{"question": f"How much is bar {n}?", "answer": "1"} for n in range(6)])
+
+    def texts(name, *words):
+        out = tmp_path / name
+        settings = ("per_device_eval_batch_size=2", "max_completion_length=8", "--quiet")
+        done = run_cli("eval", tiny_model(), "--data", data, "--out", out, *settings, *words)
+        assert done.code == 0, done.err
+        return [json.loads(line)["text"] for line in (out / "samples.jsonl").read_text().splitlines()]
+
+    greedy, sampled = texts("greedy"), texts("sampled", "temperature=1", "seed=7")
+    assert texts("greedy-too", "seed=7") == greedy
+    assert sampled != greedy
+    assert texts("again", "temperature=1", "seed=7") == sampled
+    assert texts("other", "temperature=1", "seed=8") != sampled
+
+    # Cut in the second pass: it and what follows are asked anew, and say what they said.
+    folder = tmp_path / "sampled"
+    kept = (folder / "samples.jsonl").read_text().splitlines(keepends=True)[:3]
+    (folder / "samples.jsonl").write_text("".join(kept))
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    opened = job.prepare_use(
+        recipe.load("eval", str(folder / "recipe.yaml"), [], {}), tmp_path, data_name="set"
+    )
+    run.launch(replace(opened, resume=ledger.open_run(str(folder), tmp_path)), Silent())
+    assert [
+        json.loads(line)["text"] for line in (folder / "samples.jsonl").read_text().splitlines()
+    ] == sampled

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from toasterft import scoring, traces
 from toasterft.data.example import Example
 from toasterft.data.prompt import STEP, Chat, Parsed, parse
@@ -126,12 +128,16 @@ def answers(
     max_completion_length: int,
     suffix: str = "",
     leads: Mapping[str, Lead] | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Answer]:
-    """Greedy answers, in order, `batch_size` questions per pass.
+    """Answers in order, `batch_size` questions per pass; greedy ones at temperature 0.
 
     Args:
         leads: by `Example.key`, reasoning that the answers continue as if it were the model's own.
+        seed: of what is sampled above temperature 0; each pass begins from its own, so that an interrupted
+            evaluation goes on with the samples it would have had.
     """
     chat, end_ids = opened.chat, opened.chat.end_token_ids
     for start in range(0, len(examples), batch_size):
@@ -140,7 +146,15 @@ def answers(
         begun = [_begun(chat, example, lead) for example, lead in zip(batch, given)]
         prompts = _continued(opened.inputs.prompts(batch, suffix), [chat.ids(text) for text in begun])
         inputs = opened.inputs.left_padded(prompts)
-        rows = generate(opened.loaded, inputs, end_ids=end_ids, max_completion_length=max_completion_length)
+        if temperature > 0:
+            torch.manual_seed(seed + start)
+        rows = generate(
+            opened.loaded,
+            inputs,
+            end_ids=end_ids,
+            max_completion_length=max_completion_length,
+            temperature=temperature,
+        )
         for example, lead, beginning, ids in zip(batch, given, begun, rows):
             text = beginning + chat.decode(ids)
             parsed = parse(text, chat.prompt)

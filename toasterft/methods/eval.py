@@ -35,7 +35,7 @@ Kept = list[tuple[Any, Opened]]
 
 
 def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None) -> Run:
-    """Answer every question of a split greedily; scores in run.json, answers in samples.jsonl.
+    """Answer every question of a split, greedily unless the recipe samples; scores in run.json, answers in samples.jsonl.
 
     `job.resume` is an evaluation that was interrupted: what it has answered is not asked again.
 
@@ -71,6 +71,8 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
             max_completion_length=recipe.max_completion_length,
             suffix=answering.suffix_of(recipe.step, recipe.suffix),
             leads=leads,
+            temperature=recipe.temperature,
+            seed=recipe.seed + before,  # a pass begins from the number of its first question
             progress=lambda done, _: report.advance(before + done, len(data)),
         ):
             record.sample(answer.as_json())

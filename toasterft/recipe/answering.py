@@ -27,6 +27,8 @@ class Eval(Recipe):
     """Questions answered per forward pass."""
     max_completion_length: int = Field(256, ge=1)
     """Longest generated answer in tokens."""
+    temperature: float = Field(0.0, ge=0.0)
+    """0 takes the likeliest token; 1 samples from the model as GRPO does, so that scores are of its samples."""
     prompt: Prompt | None = None
     """Prompt settings; those saved with the run when unset."""
     load_in_4bit: bool | None = None
