@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toasterft import ledger
+from toasterft import catalog, ledger, places
 
 RESULTS = Path(__file__).parent / "results"
 # SmolLM2-360M, as the 500M's decoder is commonly given; SmolVLM-256M's own values are in its config.json.
@@ -35,16 +35,20 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "versions": ledger.versions(),
         "commit": ledger._git_commit(),
-        # Where things lay on one machine says nothing to a reader.
-        "command": " ".join(
-            ["python", *(word if not Path(word).is_absolute() else Path(word).name for word in sys.argv)]
-        ),
+        "command": command(),
     }
     import torch
 
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def command() -> str:
+    """What was typed; where things lay on one machine says nothing to a reader."""
+    return " ".join(
+        ["python", *(word if not Path(word).is_absolute() else Path(word).name for word in sys.argv)]
+    )
 
 
 def write(name: str, result: dict[str, Any]) -> Path:
@@ -56,7 +60,7 @@ def write(name: str, result: dict[str, Any]) -> Path:
     return path
 
 
-def smolvlm(tokenizer: Path, folder: Path, size: str = "256M") -> Path:
+def smolvlm(tokenizer: Path, folder: Path, size: str = "256M", dtype: str = "float32") -> Path:
     """A random-weight model of SmolVLM's real shape, saved where `--model` can read it."""
     import torch
     import transformers
@@ -73,7 +77,41 @@ def smolvlm(tokenizer: Path, folder: Path, size: str = "256M") -> Path:
     config = transformers.Idefics3Config.from_dict(raw)
     torch.manual_seed(0)
     model = transformers.Idefics3ForConditionalGeneration(config)
-    model.save_pretrained(folder)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    return folder
+
+
+def tiny_smolvlm(folder: Path) -> Path:
+    """The tests' random Idefics3 of 0.1 M parameters with its generated tokenizer, for trying a benchmark out."""
+    tests = str(Path(__file__).parents[1] / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    import tiny
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found: Path = tiny.smolvlm_like(folder, "idefics3")
+    return found
+
+
+def generated_tokenizer(folder: Path) -> Path:
+    """What `smolvlm` reads, where nobody gave a folder: the catalog's sizes around a generated tokenizer.
+
+    It knows 400 tokens, so that texts are some three times as long in it; the vocabulary of the model stays whole.
+    """
+    tiny_smolvlm(folder)
+    (folder / "model.safetensors").unlink()
+    row = catalog.models()["SmolVLM-256M"]
+    config = places.read_json(folder / "config.json")
+    for name, value in row.config.items():
+        config[name] = config[name] | value if isinstance(value, dict) else value
+    places.write_json(folder / "config.json", config)
+    preprocessor = places.read_json(folder / "preprocessor_config.json")
+    places.write_json(folder / "preprocessor_config.json", preprocessor | row.preprocessor)
+    processor = places.read_json(folder / "processor_config.json")
+    vision = row.config["vision_config"]
+    patches = (vision["image_size"] // vision["patch_size"]) ** 2
+    processor["image_seq_len"] = patches // row.config["scale_factor"] ** 2
+    places.write_json(folder / "processor_config.json", processor)
     return folder
 
 

@@ -44,6 +44,30 @@ class Calibration:
         """As an estimate cites it."""
         return f"{self.method} of {self.model} on {self.machine}, {self.date}"
 
+    @classmethod
+    def of_phases(
+        cls,
+        machine: str,
+        method: str,
+        model: str,
+        date: str,
+        phases: Mapping[str, Mapping[str, float | None]],
+        versions: Mapping[str, str],
+    ) -> Calibration:
+        """The ratios of a run's phases; a pair of which one side is missing or 0 gives none.
+
+        Args:
+            phases: name → predicted_seconds, measured_seconds, predicted_bytes, measured_bytes.
+        """
+
+        def ratios(unit: str) -> dict[str, float]:
+            pairs = {
+                name: (row[f"measured_{unit}"], row[f"predicted_{unit}"]) for name, row in phases.items()
+            }
+            return {name: round(one / other, 4) for name, (one, other) in pairs.items() if one and other}
+
+        return cls(machine, method, model, date, ratios("seconds"), ratios("bytes"), dict(phases), versions)
+
     def save(self) -> Path:
         """Replace the entry of the same method and model."""
         path = _path(self.machine)

@@ -1,0 +1,353 @@
+"""The parts of `gpu.py`, done in a worker process that reads one task per line from stdin, as JSON.
+
+A part puts what it finds into the task's answer file as it goes, so that a kill loses only what was under way.
+Nothing heavy is imported before an engine is opened: Unsloth has to come before transformers, trl and peft.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import common
+
+from toasterft import charts, job, models, places, recipe
+from toasterft.cli.training import CLIP_LOW
+from toasterft.job import Job
+from toasterft.progress import Silent
+
+GENERATIONS = 8
+TRAIN_ROWS, HELD_OUT_ROWS = 8, 4
+# Drawn at 4:3, as charts often are: 13 tiles of 512 px at SmolVLM's default size.
+CHART_PX, TINY_CHART_PX = (640, 480), (64, 64)
+# Optimizer steps, and how many of the first ones are not timed: kernels are built and memory is asked for in them.
+STEPS = {"sft": (4, 1), "grpo": (6, 2), "dyme": (4, 1)}
+POLICY = (
+    f"num_generations={GENERATIONS}", f"per_device_train_batch_size={GENERATIONS}", "gradient_accumulation_steps=1",
+    f"rollout_batch_size={GENERATIONS}",
+)  # fmt: skip
+# Random weights are never right, and a group of equal rewards trains nothing: rewards of our own decide instead.
+WORDS = {
+    "sft": ("per_device_train_batch_size=2", "gradient_accumulation_steps=2"),
+    "grpo": (*(f"{k}={v}" for k, v in CLIP_LOW.items()), *POLICY, 'rewards={"gpu_checks.parts:spread": 1.0}'),
+    "dyme": (
+        *POLICY,
+        'rewards={"accuracy": 1.0, "gpu_checks.parts:now_and_then": 1.0}',
+        "switch_threshold=0.3",
+    ),
+}
+# Positions at the end of a row whose logits are compared.
+COMPARED_LOGITS = 64
+
+
+@dataclass(frozen=True)
+class Task:
+    """One part for one model and engine.
+
+    Attributes:
+        folder: of the model.
+        scratch: where runs, caches and the logits of other engines lie.
+        used_bytes: of the GPU, before the worker began; None where nobody could say.
+        answer: the file to put findings into.
+    """
+
+    kind: str
+    model: str
+    folder: Path
+    data: Path
+    scratch: Path
+    answer: Path
+    engine: str = "plain"
+    device: str = "cuda"
+    tokenizer: Path | None = None
+    longest_edge: int | None = None
+    new_tokens: int = 48
+    used_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.model}-{self.engine}"
+
+
+Keep = Callable[..., None]
+
+
+def main() -> None:
+    for line in sys.stdin:
+        given = json.loads(line)
+        paths = ("folder", "data", "scratch", "answer", "tokenizer")
+        perform(
+            Task(**{key: Path(value) if key in paths and value else value for key, value in given.items()})
+        )
+
+
+def perform(task: Task) -> None:
+    """Do a part; whatever it raises is written down and ends nothing else."""
+    found: dict[str, Any] = {}
+
+    def keep(**more: Any) -> None:
+        found.update(more)
+        places.write_json(task.answer, found)
+
+    # Every part starts without features of the one before.
+    os.environ["TOASTERFT_CACHE"] = str(task.scratch / f"cache-{task.name}")
+    try:
+        PARTS[task.kind](task, keep)
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        text = "; ".join(error.lines()) if hasattr(error, "lines") else str(error)
+        keep(error=f"{type(error).__name__}: {text}"[:600], where=f"{Path(last.filename).name}:{last.lineno}")
+    keep(finished=True)
+
+
+# --- what everything stands on -----------------------------------------------------------------
+
+
+def describe(task: Task, keep: Keep) -> None:
+    """The machine and the commit, as torch sees them."""
+    import torch
+
+    keep(environment=common.environment(), gpu=None)
+    if task.device == "cuda":
+        seen = torch.cuda.get_device_properties(0)
+        keep(
+            gpu={
+                "name": seen.name,
+                "total_bytes": seen.total_memory,
+                "compute_capability": seen.major + seen.minor / 10,
+                "cuda": torch.version.cuda,
+                "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
+            }
+        )
+
+
+def build(task: Task, keep: Keep) -> None:
+    """The model with random weights, and the charts."""
+    if task.model == "tiny":
+        common.tiny_smolvlm(task.folder)
+    else:
+        tokenizer = task.tokenizer or common.generated_tokenizer(task.scratch / "tokenizer")
+        # As models are published.
+        common.smolvlm(tokenizer, task.folder, task.model, dtype="bfloat16")
+    if not task.data.exists():
+        rows = TRAIN_ROWS + HELD_OUT_ROWS
+        charts.write_dataset(
+            task.data, n=rows, seed=0, per_chart=1, splits=(TRAIN_ROWS / rows, HELD_OUT_ROWS / rows, 0.0),
+            size_px=TINY_CHART_PX if task.model == "tiny" else CHART_PX,
+        )  # fmt: skip
+    shape = models.resolve(str(task.folder), task.scratch).shape
+    tokens = len(places.read_json(task.folder / "tokenizer.json")["model"]["vocab"])
+    keep(
+        params=shape.total_params, layers=shape.text.layers, hidden=shape.text.hidden, tokenizer_tokens=tokens
+    )
+
+
+def recipe_of(task: Task, method: str) -> Any:
+    """What is run: the method's defaults at a few steps; 4-bit weights, checkpointing and paged 8-bit AdamW are such."""
+    steps, _ = STEPS[method]
+    words = [
+        *WORDS[method], f"engine={task.engine}", f"max_steps={steps}", f"max_completion_length={task.new_tokens}",
+        f"eval_limit={HELD_OUT_ROWS}", "per_device_eval_batch_size=4", "save_steps=1000", "seed=0",
+    ]  # fmt: skip
+    words += [f"image_longest_edge={task.longest_edge}"] if task.longest_edge else []
+    gpu = "cpu" if task.device == "cpu" else None
+    return recipe.load(method, None, words, {"model": str(task.folder), "data": str(task.data), "gpu": gpu})
+
+
+def prepared(task: Task, method: str) -> Job:
+    """The run as the command line would plan it."""
+    return job.prepare_training(recipe_of(task, method), task.scratch, out=task.scratch / f"run-{task.name}")
+
+
+_calls = itertools.count()
+
+
+def spread(completion: Any, example: Any) -> float:
+    """A reward that makes every group train: 0, 1/4, 1/2, 3/4, and again."""
+    return next(_calls) % 4 / 4
+
+
+def now_and_then(completion: Any, example: Any) -> float:
+    """The same, but for every fourth group, which is all wrong: DyME memorises there."""
+    call = next(_calls)
+    return 0.0 if call // GENERATIONS % 4 == 1 else call % 4 / 4
+
+
+# --- the product's own commands ------------------------------------------------------------------
+
+
+def train(task: Task, keep: Keep) -> None:
+    """A whole run of `toasterft sft`, `grpo --clip-low` or `dyme` in this process: what it promised and what it took."""
+    from toasterft import run
+    from toasterft.engines import open_engine
+
+    planned = prepared(task, task.kind)
+    job.require_ready(planned)
+    open_engine(planned.engine)
+    from gpu_checks import watching
+
+    with watching.Watched(warm=STEPS[task.kind][1]) as seen:
+        done = run.launch(planned, Silent())
+    record, metrics = done.record, done.metrics()
+    survey, wanted, plan = planned.survey, planned.recipe, planned.plan
+    assert survey is not None
+    assert plan is not None
+    rows = wanted.per_device_train_batch_size * wanted.gradient_accumulation_steps  # type: ignore[attr-defined]
+    losses = [row["loss"] for row in metrics if row.get("loss") is not None]
+    sampled = [row["rollout_tokens_per_second"] for row in metrics if "rollout_tokens_per_second" in row]
+    lengths = [row["completions/mean_length"] for row in metrics if "completions/mean_length" in row]
+    iterations, held_out = getattr(wanted, "num_iterations", 1), plan.held_out_survey
+    tokens = sum(lengths) / len(lengths) * rows / iterations if lengths else rows * survey.row_tokens
+    keep(
+        ran_on=record["engine"],
+        machine=record["gpu"],
+        losses=losses,
+        finite=bool(losses) and all(math.isfinite(value) for value in losses),
+        notes=record["notes"],
+        rows_per_step=rows,
+        images=survey.images + (held_out.images if held_out is not None else 0),
+        tiles=survey.tiles,
+        row_tokens=survey.row_tokens,
+        longest_tokens=survey.longest_tokens,
+        step_seconds=seen.clock.step_seconds,
+        tokens_per_second=tokens / seen.clock.step_seconds,
+        rollout_tokens_per_second=sampled[-1] if sampled else None,
+        iterations=iterations,
+        phases=record["measured"]["phases"],
+        estimate={name: record["estimate"][name] for name in ("gpu", "phase_bytes", "phase_seconds", "pace")},
+        allocated_bytes=seen.allocated_bytes,
+        outside_bytes=watching.outside_bytes(task.used_bytes),
+        four_bit_layers=seen.four_bit_layers,
+        optimizer=seen.optimizer,
+        checkpointing=seen.checkpointing,
+    )
+
+
+def simulate(task: Task, keep: Keep) -> None:
+    """Peak bytes of each phase of all three runs, replayed on the `meta` device."""
+    from toasterft.methods import simulate as replay
+
+    for method in STEPS:
+        planned = prepared(task, method)
+        assert planned.plan is not None
+        found = replay.of_plan(planned.plan, models.config_of(planned.model))
+        keep(**{method: {phase: row["peak"] for phase, row in found.items()}})
+
+
+# --- the same numbers on both engines ------------------------------------------------------------
+
+
+def agree(task: Task, keep: Keep) -> None:
+    """Logits of one row: features against pixels, 16 bit against float32, 4 bit against the other engine's."""
+    # Unsloth leaves logits out of some passes unless told that they are wanted.
+    os.environ["UNSLOTH_RETURN_LOGITS"] = "1"
+    engine = opened_engine(task)
+    import safetensors.torch
+    import torch
+
+    from toasterft.methods.opening import AGREEMENT
+
+    kept = task.scratch / f"logits-{task.model}.safetensors"
+    rows, found = examples(task), {}
+    if task.engine == "plain":
+        found["float32"] = logits(opened(task, engine, load_in_4bit=False, dtype="float32"), rows)
+    found["half"] = logits(opened(task, engine, load_in_4bit=False), rows)
+    four_bit = opened(task, engine, load_in_4bit=True)
+    found["four_bit"], pixels = logits(four_bit, rows), logits(four_bit, rows, pixels=True)
+    dtype = four_bit.loaded.dtype
+    keep(
+        dtype=str(dtype).removeprefix("torch."),
+        tolerance=AGREEMENT[dtype],
+        finite=all(bool(torch.isfinite(value).all()) for value in found.values()),
+        features_against_pixels=difference(found["four_bit"], pixels),
+    )
+    if task.engine == "plain":
+        safetensors.torch.save_file(found, kept)
+        keep(half_against_float32=difference(found["half"], found["float32"]))
+    elif kept.exists():
+        reference = safetensors.torch.load_file(kept)
+        keep(
+            half_against_float32=difference(found["half"], reference["float32"]),
+            four_bit_against_plain=difference(found["four_bit"], reference["four_bit"]),
+        )
+
+
+def opened_engine(task: Task) -> Any:
+    """The engine's module, imported before transformers, trl and peft."""
+    from toasterft.engines import open_engine
+
+    return open_engine(task.engine)
+
+
+def opened(task: Task, engine: Any, *, load_in_4bit: bool, dtype: str = "auto", train: bool = False) -> Any:
+    """The model with its inputs from features, outside any run; with a fresh adapter where it is to train."""
+    from toasterft.data.prompt import Chat
+    from toasterft.engines import Request
+    from toasterft.engines.families import family
+    from toasterft.engines.vision import Eyes
+    from toasterft.methods.inputs import Inputs
+    from toasterft.methods.opening import Opened
+    from toasterft.recipe import Lora, Prompt
+
+    loaded = engine.load(
+        Request(
+            base=str(task.folder), family=family("idefics3"), lora=Lora() if train else None, train=train, dtype=dtype,
+            load_in_4bit=load_in_4bit, gradient_checkpointing=train, image_longest_edge=task.longest_edge, seed=0,
+        )
+    )  # fmt: skip
+    chat, eyes = Chat(loaded.processor, Prompt()), Eyes(loaded)
+    return Opened(loaded, chat, Inputs(loaded, chat, eyes), eyes)
+
+
+def examples(task: Task) -> list[Any]:
+    """The rows that are trained on."""
+    from toasterft.data import sources
+
+    return sources.load(str(task.data), purpose="train").examples
+
+
+def logits(model: Any, rows: list[Any], *, pixels: bool = False) -> Any:
+    """[1, positions, vocabulary] in float32 on the CPU: the last ones of the first row, its completion among them."""
+    from toasterft.methods.inputs import Inputs
+
+    inputs = Inputs(model.loaded, model.chat, None) if pixels else model.inputs
+    batch = inputs.training(rows[:1])
+    batch = {name: value.to(model.loaded.device) for name, value in batch.items() if name != "labels"}
+    with model.loaded.evaluating() as network:
+        return network(**batch, logits_to_keep=COMPARED_LOGITS).logits.float().cpu().contiguous()
+
+
+def difference(one: Any, other: Any) -> dict[str, float]:
+    """Largest and mean difference of logits, relative to the largest logit."""
+    apart, scale = (one - other).abs(), other.abs().max().clamp(min=1e-6)
+    return {"largest": float(apart.max() / scale), "mean": float(apart.mean() / scale)}
+
+
+def decode(task: Task, keep: Keep) -> None:
+    """Tokens per second of one prompt's completions, in every way to decode that is at hand."""
+    engine = opened_engine(task)
+    from gpu_checks import decoding
+
+    decoding.compare(task, keep, lambda four_bit: opened(task, engine, load_in_4bit=four_bit))
+
+
+def peer(task: Task, keep: Keep) -> None:
+    """TRL's trainers, Unsloth's notebook loop, and vLLM behind Unsloth."""
+    opened_engine(task)
+    from gpu_checks import peers
+
+    peers.PEERS[task.kind](task, keep)
+
+
+PARTS: dict[str, Callable[[Task, Keep], None]] = {
+    "describe": describe, "build": build, "agree": agree, "sft": train, "grpo": train, "dyme": train,
+    "simulate": simulate, "decode": decode, "trl_sft": peer, "trl_grpo": peer, "notebook": peer, "vllm": peer,
+}  # fmt: skip
