@@ -80,23 +80,14 @@ def of(asked: Job) -> Calibration:
             "predicted_bytes": predicted.phase_bytes.get(name, {}).get("peak", 0),
             "measured_bytes": found["peak_bytes"] + _outside(asked),
         }
-    calibration = Calibration(
-        machine=asked.target.gpu.name,
-        method=recipe.method,
-        model=asked.model.name,
-        date=datetime.date.today().isoformat(),
-        seconds={
-            name: round(row["measured_seconds"] / row["predicted_seconds"], 4)
-            for name, row in phases.items()
-            if row["measured_seconds"] >= SHORTEST_SECONDS and row["predicted_seconds"]
-        },
-        bytes={
-            name: round(row["measured_bytes"] / row["predicted_bytes"], 4)
-            for name, row in phases.items()
-            if row["predicted_bytes"]
-        },
-        measured=phases,
-        versions=ledger.versions(),
+    calibration = Calibration.of_phases(
+        asked.target.gpu.name,
+        recipe.method,
+        asked.model.name,
+        datetime.date.today().isoformat(),
+        phases,
+        ledger.versions(),
+        shortest_seconds=SHORTEST_SECONDS,
     )
     calibration.save()
     return calibration

@@ -53,20 +53,27 @@ class Calibration:
         date: str,
         phases: Mapping[str, Mapping[str, float | None]],
         versions: Mapping[str, str],
+        shortest_seconds: float = 0.0,
     ) -> Calibration:
         """The ratios of a run's phases; a pair of which one side is missing or 0 gives none.
 
         Args:
             phases: name → predicted_seconds, measured_seconds, predicted_bytes, measured_bytes.
+            shortest_seconds: a phase measured to take less gives no ratio of time.
         """
 
-        def ratios(unit: str) -> dict[str, float]:
+        def ratios(unit: str, least: float) -> dict[str, float]:
             pairs = {
                 name: (row[f"measured_{unit}"], row[f"predicted_{unit}"]) for name, row in phases.items()
             }
-            return {name: round(one / other, 4) for name, (one, other) in pairs.items() if one and other}
+            return {
+                name: round(one / other, 4)
+                for name, (one, other) in pairs.items()
+                if one and other and one >= least
+            }
 
-        return cls(machine, method, model, date, ratios("seconds"), ratios("bytes"), dict(phases), versions)
+        seconds, sizes = ratios("seconds", shortest_seconds), ratios("bytes", 0)
+        return cls(machine, method, model, date, seconds, sizes, dict(phases), versions)
 
     def save(self) -> Path:
         """Replace the entry of the same method and model."""
