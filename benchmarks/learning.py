@@ -20,6 +20,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import common
@@ -37,6 +38,9 @@ POLICY = (
     "per_device_train_batch_size=64", "gradient_accumulation_steps=1", "num_generations=8", "lora.r=32",
     "lora.lora_alpha=64", "max_completion_length=64", "rollout_batch_size=64",
 )  # fmt: skip
+
+# The methods study: rows to learn from, optimizer steps, prompts per step, samples per prompt.
+ROWS, STEPS, PROMPTS, GENERATIONS = 480, 100, 16, 4
 
 
 @dataclass(frozen=True)
@@ -176,25 +180,94 @@ def policy_rates() -> list[Cell]:
     return cells
 
 
+def whole(method: str, rate: str, *words: str, steps: int = STEPS) -> Stage:
+    """One run of the methods study: the language model tuned whole, as the paper does, on the same few rows."""
+    if method == "sft":
+        sizes: tuple[str, ...] = (f"per_device_train_batch_size={PROMPTS}",)
+    else:
+        samples = PROMPTS * GENERATIONS
+        sizes = (
+            f"per_device_train_batch_size={samples}", f"rollout_batch_size={samples}",
+            f"num_generations={GENERATIONS}", "max_completion_length=48",
+            "rewards={accuracy: 1, format: 1, thinking: 1}",
+        )  # fmt: skip
+    fixed = ("gradient_accumulation_steps=1", "load_in_4bit=false", "lora=null", f"max_steps={steps}")
+    return Stage(method, (*sizes, *fixed, f"learning_rate={rate}", *words), limit=ROWS)
+
+
+# Of dyme-pure: the thinking reward is word overlap with the reference, and no facts are used.
+PURE = ("rewards={accuracy: 1, format: 1, thinking_lemma: 1}", "refiner=none")
+
+
+# Of dyme-pure: the thinking reward is word overlap with the reference, and no facts are used.
+PURE = ("rewards={accuracy: 1, format: 1, thinking_lemma: 1}", "refiner=none")
+SOFT = ("soft_power=1",)
+
+
+def tune() -> list[Cell]:
+    """Four settings of every method, on a tuning seed and tuning charts; `methods` takes the best of each."""
+    cells = [Cell(f"sft {rate}", (whole("sft", rate),)) for rate in ("5e-4", "1e-3", "2e-3", "4e-3")]
+    cells += [Cell(f"grpo {rate}", (whole("grpo", rate),)) for rate in ("1e-4", "3e-4", "1e-3", "2e-3")]
+    for first, second in (("1e-3", "1e-4"), ("1e-3", "3e-4"), ("2e-3", "1e-4"), ("2e-3", "3e-4")):
+        cells.append(Cell(f"two-stage {first} {second}", two_stages(first, second)))
+        cells.append(Cell(f"two-stage+kl {first} {second}", two_stages(first, second, "beta=0.04")))
+    for name, words in (("dyme-pure", PURE), ("dyme", ()), ("dyme-soft", SOFT)):
+        for rate, weight in (("1e-3", 4), ("1e-3", 16), ("2e-3", 4), ("2e-3", 16)):
+            stage = whole("dyme", rate, f"sft_weight={weight}", *words)
+            cells.append(Cell(f"{name} {rate} weight {weight}", (stage,)))
+    return cells
+
+
+def two_stages(first: str, second: str, *words: str) -> tuple[Stage, ...]:
+    """Half of the steps SFT, half GRPO."""
+    return whole("sft", first, steps=STEPS // 2), whole("grpo", second, *words, steps=STEPS // 2)
+
+
+# What `tune` found best (results/learning-tune.md). With 16, a memorised prompt weighs four times an explored one.
+SFT_RATE, GRPO_RATE, DYME_RATE, WEIGHT = "2e-3", "2e-3", "2e-3", "sft_weight=16"
+TWO_STAGES, TWO_STAGES_KL = ("1e-3", "1e-4"), ("2e-3", "1e-4")
+# Steps of SFT in the seconds that DyME takes on an otherwise idle core.
+AS_LONG = 350
+ALL = ("core", "full", "hard")
+
+
 def methods() -> list[Cell]:
-    steps, rate = 120, "learning_rate=3e-4"
-    splits = ("core", "full", "hard")
-    policy = (*POLICY, rate)
-    sft = (*SFT, "learning_rate=1e-3")
-    half = Stage("sft", (*sft, f"max_steps={steps // 2}"))
+    """Every method at its best setting of `tune`, in as many steps; and SFT in as many seconds as DyME takes."""
     kinds = {
         "base": (),
-        "sft": (Stage("sft", (*sft, f"max_steps={steps}")),),
-        "grpo": (Stage("grpo", (*policy, f"max_steps={steps}")),),
-        "two-stage": (half, Stage("grpo", (*policy, f"max_steps={steps // 2}"))),
-        "two-stage+kl": (half, Stage("grpo", (*policy, "beta=0.04", f"max_steps={steps // 2}"))),
-        "dyme": (Stage("dyme", (*policy, f"max_steps={steps}")),),
-        "dyme-weight-G": (Stage("dyme", (*policy, "sft_weight=8", f"max_steps={steps}")),),
+        "sft": (whole("sft", SFT_RATE),),
+        "grpo": (whole("grpo", GRPO_RATE),),
+        "two-stage": two_stages(*TWO_STAGES),
+        "two-stage+kl": two_stages(*TWO_STAGES_KL, "beta=0.04"),
+        "dyme-pure": (whole("dyme", DYME_RATE, WEIGHT, *PURE),),
+        "dyme": (whole("dyme", DYME_RATE, WEIGHT),),
+        "dyme-soft": (whole("dyme", DYME_RATE, WEIGHT, *SOFT),),
+        "sft, as long as dyme": (whole("sft", SFT_RATE, steps=AS_LONG),),
     }
-    return [Cell(name, stages, splits=splits) for name, stages in kinds.items()]
+    return [Cell(name, stages, splits=ALL) for name, stages in kinds.items()]
 
 
-STUDIES = {"traces": traces, "rates": rates, "grpo": grpo, "policy-rates": policy_rates, "methods": methods}
+def ablations() -> list[Cell]:
+    """DyME with one thing changed."""
+    changes = {
+        "dyme": (),
+        "sft_weight=1": ("sft_weight=1",),
+        "sft_weight=4": ("sft_weight=4",),
+        "no memorise": ("memorise=false",),
+        "no explore": ("explore=false",),
+        "no checker": ("rewards={accuracy: 1, format: 1}",),
+        "no refiner": ("refiner=none",),
+        "threshold 0.8": ("switch_threshold=0.8",),
+        "annealed": ("anneal=true",),
+        "budgeted": ("memorise_until=0.5",),
+    }
+    return [Cell(name, (whole("dyme", DYME_RATE, WEIGHT, *words),)) for name, words in changes.items()]
+
+
+STUDIES = {
+    "traces": traces, "rates": rates, "grpo": grpo, "policy-rates": policy_rates, "tune": tune, "methods": methods,
+    "ablations": ablations,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -248,12 +321,20 @@ def pooled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "cell": name, "split": split, "accuracy": right / count, "low": low, "high": high, "n": count,
                     "per_seed": [round(each["scores"]["robust"]["value"], 4) for each in evals],
-                    "format_rate": sum(each["format_rate"]["value"] for each in evals) / len(evals),
-                    "mean_completion_tokens": sum(each["mean_completion_tokens"] for each in evals) / len(evals),
-                    "train_seconds": sum(row["train_seconds"] for row in same) / len(same),
+                    "format_rate": mean(each["format_rate"]["value"] for each in evals),
+                    "valid_traces": mean(valid(each) for each in evals),
+                    "trace_tokens": mean((each["traces"]["tokens"] or {"median": 0})["median"] for each in evals),
+                    "mean_completion_tokens": mean(each["mean_completion_tokens"] for each in evals),
+                    "train_seconds": mean(row["train_seconds"] for row in same),
                 }
             )  # fmt: skip
     return found
+
+
+def valid(scores: dict[str, Any]) -> float:
+    """Share of traces with facts and arithmetic right and the conclusion that was answered; none are none."""
+    checked = scores["traces"]["checked"]
+    return float(checked["valid"]["value"]) if checked else 0.0
 
 
 def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -272,14 +353,16 @@ def markdown(study: str, result: dict[str, Any]) -> str:
         f"# learning: {study}", "",
         f"toast-tiny, {result['seeds']} seed(s), at most {result['questions']} questions each;",
         f"`python benchmarks/learning.py {study}`.", "",
-        "| cell | split | accuracy (95 %) | per seed | form kept | tokens | seconds |", "|---|---|---|---|---|---|---|",
+        "| cell | split | accuracy (95 %) | per seed | form kept | valid traces | tokens | seconds |",
+        "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in result["rows"]:
         seeds = " ".join(f"{100 * value:.0f}" for value in row["per_seed"])
         lines.append(
             f"| {row['cell']} | {row['split']} "
             f"| {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f}–{100 * row['high']:.1f}) | {seeds} "
-            f"| {100 * row['format_rate']:.0f} % | {row['mean_completion_tokens']:.0f} | {row['train_seconds']:.0f} |"
+            f"| {100 * row['format_rate']:.0f} % | {100 * row['valid_traces']:.0f} % "
+            f"| {row['mean_completion_tokens']:.0f} | {row['train_seconds']:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
