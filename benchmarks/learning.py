@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import shutil
 import time
@@ -62,6 +63,7 @@ class Cell:
     data: str = "simplified"
     steps: tuple[bool, ...] = (False,)
     splits: tuple[str, ...] = ("core",)
+    temperatures: tuple[float, ...] = (0.0,)
 
 
 @dataclass
@@ -114,19 +116,20 @@ class Bench:
             seconds += took
         folder.mkdir(parents=True, exist_ok=True)
         scores = {}
-        for split in cell.splits:
-            for step in cell.steps:
-                flags = {
-                    "model": model, "data": str(self.data(cell.data, split, held_out=True)),
-                    "limit": self.limit, "step": step, "seed": 0,
-                }  # fmt: skip
-                words = [
-                    "per_device_eval_batch_size=64",
-                    f"max_completion_length={160 if cell.data == 'structured' else 64}",
-                ]
-                wanted = recipe.load("eval", None, words, flags)
-                found = run.launch(job.prepare_use(wanted, folder, data_name=split), Silent())
-                scores[f"{split}{'+step' if step else ''}"] = found.record["eval"]
+        ways = itertools.product(cell.splits, cell.steps, cell.temperatures)
+        for split, step, temperature in ways:
+            flags = {
+                "model": model, "data": str(self.data(cell.data, split, held_out=True)),
+                "limit": self.limit, "step": step, "seed": 0,
+            }  # fmt: skip
+            words = [
+                "per_device_eval_batch_size=64", f"temperature={temperature}",
+                f"max_completion_length={160 if cell.data == 'structured' else 64}",
+            ]  # fmt: skip
+            wanted = recipe.load("eval", None, words, flags)
+            found = run.launch(job.prepare_use(wanted, folder, data_name=split), Silent())
+            name = f"{split}{'+step' if step else ''}{', sampled' if temperature else ''}"
+            scores[name] = found.record["eval"]
         result = {"cell": cell.name, "seed": seed, "train_seconds": round(seconds, 1), "scores": scores}
         done.write_text(json.dumps(result, indent=1))
         return result
@@ -151,18 +154,6 @@ def rates() -> list[Cell]:
             stage = Stage("sft", (*words, *settings, f"learning_rate={rate}", "max_steps=60"))
             cells.append(Cell(f"{way}-{rate}", (stage,)))
     return cells
-
-
-def grpo() -> list[Cell]:
-    sft = Stage("sft", (*SFT, "max_steps=218"))
-    policy = Stage("grpo", (*POLICY, "learning_rate=3e-4", "max_steps=120"))
-    clip_low = Stage(
-        "grpo", (*POLICY, "learning_rate=3e-4", "max_steps=120", "num_iterations=2", "epsilon_high=0.1")
-    )
-    return [
-        Cell("base", ()), Cell("sft", (sft,)), Cell("sft+grpo", (sft, policy)),
-        Cell("sft+cliplow", (sft, clip_low)), Cell("grpo", (policy,)),
-    ]  # fmt: skip
 
 
 def policy_rates() -> list[Cell]:
@@ -223,12 +214,26 @@ def two_stages(first: str, second: str, *words: str) -> tuple[Stage, ...]:
     return whole("sft", first, steps=STEPS // 2), whole("grpo", second, *words, steps=STEPS // 2)
 
 
-# What `tune` found best (results/learning-tune.md). With 16, a memorised prompt weighs four times an explored one.
-SFT_RATE, GRPO_RATE, DYME_RATE, WEIGHT = "2e-3", "2e-3", "2e-3", "sft_weight=16"
+# What `tune` found best (results/learning-tune.md). With 16 of G = 4, a memorised prompt weighs four times an explored one.
+SFT_RATE, GRPO_RATE, DYME_RATE, SOFT_RATE, WEIGHT = "2e-3", "2e-3", "1e-3", "2e-3", "sft_weight=16"
 TWO_STAGES, TWO_STAGES_KL = ("1e-3", "1e-4"), ("2e-3", "1e-4")
 # Steps of SFT in the seconds that DyME takes on an otherwise idle core.
 AS_LONG = 350
 ALL = ("core", "full", "hard")
+
+
+def grpo() -> list[Cell]:
+    """What GRPO adds to an SFT checkpoint in five minutes of a core, greedy and sampled; and to the raw base."""
+    samples = (
+        "per_device_train_batch_size=128", "rollout_batch_size=128", "num_generations=8", "max_completion_length=48",
+        "gradient_accumulation_steps=1", "load_in_4bit=false", "lora=null", "rewards={accuracy: 1, format: 1, thinking: 1}",
+        "learning_rate=1e-4",
+    )  # fmt: skip
+    sft = whole("sft", "1e-3", steps=340)
+    policy = Stage("grpo", (*samples, "max_steps=80"))
+    clip_low = Stage("grpo", (*samples, "max_steps=160", "num_iterations=2", "epsilon_high=0.1"))
+    cells = {"sft": (sft,), "sft+grpo": (sft, policy), "sft+cliplow": (sft, clip_low), "grpo": (policy,)}
+    return [Cell(name, stages, temperatures=(0.0, 1.0)) for name, stages in cells.items()]
 
 
 def methods() -> list[Cell]:
@@ -241,7 +246,7 @@ def methods() -> list[Cell]:
         "two-stage+kl": two_stages(*TWO_STAGES_KL, "beta=0.04"),
         "dyme-pure": (whole("dyme", DYME_RATE, WEIGHT, *PURE),),
         "dyme": (whole("dyme", DYME_RATE, WEIGHT),),
-        "dyme-soft": (whole("dyme", DYME_RATE, WEIGHT, *SOFT),),
+        "dyme-soft": (whole("dyme", SOFT_RATE, WEIGHT, *SOFT),),
         "sft, as long as dyme": (whole("sft", SFT_RATE, steps=AS_LONG),),
     }
     return [Cell(name, stages, splits=ALL) for name, stages in kinds.items()]
