@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
 import json
 import shutil
 import time
@@ -63,7 +62,7 @@ class Cell:
     data: str = "simplified"
     steps: tuple[bool, ...] = (False,)
     splits: tuple[str, ...] = ("core",)
-    temperatures: tuple[float, ...] = (0.0,)
+    sampled: bool = False  # the first split at temperature 1 as well
 
 
 @dataclass
@@ -89,10 +88,28 @@ class Bench:
             )  # fmt: skip
         return folder
 
+    def folder(self, stages: tuple[Stage, ...], seed: int) -> Path:
+        """Where the run of the last of some stages lies."""
+        key = hashlib.sha256(repr((stages, self.seed, self.charts)).encode()).hexdigest()[:12]
+        return self.work / "stages" / f"{stages[-1].method}-{key}-{seed}"
+
+    def course(self, cell: Cell, seed: int) -> dict[str, list[float]]:
+        """Figures of the cell's last run, each as the means of its first and last tenth of steps."""
+        if not cell.stages:
+            return {}
+        lines = (self.folder(cell.stages, seed) / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line) for line in lines]
+        found = {}
+        for name in ("rewards/accuracy/mean", "switch/memorise", "switch/explore", "entropy"):
+            values = [step[name] for step in steps if step.get(name) is not None]
+            tenth = max(1, len(values) // 10)
+            if values:
+                found[name] = [round(mean(part), 4) for part in (values[:tenth], values[-tenth:])]
+        return found
+
     def trained(self, stages: tuple[Stage, ...], model: str, seed: int) -> tuple[str, float]:
         """The run of the last of some stages, and its seconds; cells that begin alike share what they share."""
-        key = hashlib.sha256(repr((stages, self.seed, self.charts)).encode()).hexdigest()[:12]
-        out, stage = self.work / "stages" / f"{stages[-1].method}-{key}-{seed}", stages[-1]
+        out, stage = self.folder(stages, seed), stages[-1]
         done = out / "seconds.json"
         if not done.exists():
             shutil.rmtree(out, ignore_errors=True)
@@ -105,19 +122,22 @@ class Bench:
         return str(out), float(json.loads(done.read_text()))
 
     def cell(self, cell: Cell, seed: int) -> dict[str, Any]:
-        """Train and evaluate, or read what an earlier call measured."""
+        """Train and evaluate, apart from what an earlier call has measured."""
         folder = self.work / "cells" / f"{cell.name}-{seed}"
         done = folder / "result.json"
+        result: dict[str, Any] = {"cell": cell.name, "seed": seed, "train_seconds": 0.0, "scores": {}}
         if done.exists():
-            return dict(json.loads(done.read_text()))
+            result = json.loads(done.read_text())
+        ways = [(split, step, 0.0) for split in cell.splits for step in cell.steps]
+        ways += [(cell.splits[0], False, 1.0)] if cell.sampled else []
+        missing = [way for way in ways if way_name(*way) not in result["scores"]]
         model, seconds = "toast-tiny", 0.0
-        for number in range(len(cell.stages)):
+        for number in range(len(cell.stages) if missing else 0):
             model, took = self.trained(cell.stages[: number + 1], model, seed)
             seconds += took
+            result["train_seconds"] = round(seconds, 1)
         folder.mkdir(parents=True, exist_ok=True)
-        scores = {}
-        ways = itertools.product(cell.splits, cell.steps, cell.temperatures)
-        for split, step, temperature in ways:
+        for split, step, temperature in missing:
             flags = {
                 "model": model, "data": str(self.data(cell.data, split, held_out=True)),
                 "limit": self.limit, "step": step, "seed": 0,
@@ -128,11 +148,14 @@ class Bench:
             ]  # fmt: skip
             wanted = recipe.load("eval", None, words, flags)
             found = run.launch(job.prepare_use(wanted, folder, data_name=split), Silent())
-            name = f"{split}{'+step' if step else ''}{', sampled' if temperature else ''}"
-            scores[name] = found.record["eval"]
-        result = {"cell": cell.name, "seed": seed, "train_seconds": round(seconds, 1), "scores": scores}
-        done.write_text(json.dumps(result, indent=1))
+            result["scores"][way_name(split, step, temperature)] = found.record["eval"]
+            done.write_text(json.dumps(result, indent=1))
         return result
+
+
+def way_name(split: str, step: bool, temperature: float) -> str:
+    """What a table calls an evaluation."""
+    return f"{split}{'+step' if step else ''}{', sampled' if temperature else ''}"
 
 
 def traces() -> list[Cell]:
@@ -233,7 +256,7 @@ def grpo() -> list[Cell]:
     policy = Stage("grpo", (*samples, "max_steps=80"))
     clip_low = Stage("grpo", (*samples, "max_steps=160", "num_iterations=2", "epsilon_high=0.1"))
     cells = {"sft": (sft,), "sft+grpo": (sft, policy), "sft+cliplow": (sft, clip_low), "grpo": (policy,)}
-    return [Cell(name, stages, temperatures=(0.0, 1.0)) for name, stages in cells.items()]
+    return [Cell(name, stages, sampled=True) for name, stages in cells.items()]
 
 
 def methods() -> list[Cell]:
@@ -249,7 +272,7 @@ def methods() -> list[Cell]:
         "dyme-soft": (whole("dyme", SOFT_RATE, WEIGHT, *SOFT),),
         "sft, as long as dyme": (whole("sft", SFT_RATE, steps=AS_LONG),),
     }
-    return [Cell(name, stages, splits=ALL) for name, stages in kinds.items()]
+    return [Cell(name, stages, splits=ALL, sampled=True) for name, stages in kinds.items()]
 
 
 def ablations() -> list[Cell]:
@@ -266,7 +289,10 @@ def ablations() -> list[Cell]:
         "annealed": ("anneal=true",),
         "budgeted": ("memorise_until=0.5",),
     }
-    return [Cell(name, (whole("dyme", DYME_RATE, WEIGHT, *words),)) for name, words in changes.items()]
+    return [
+        Cell(name, (whole("dyme", DYME_RATE, WEIGHT, *words),), sampled=True)
+        for name, words in changes.items()
+    ]
 
 
 STUDIES = {
@@ -295,7 +321,7 @@ def main() -> None:
             continue
         first = given.first_seed
         for seed in range(first, first + (1 if not cell.stages else given.seeds)):
-            rows.append(bench.cell(cell, seed))
+            rows.append(bench.cell(cell, seed) | {"course": bench.course(cell, seed)})
             told = {
                 name: round(100 * each["scores"]["robust"]["value"], 1)
                 for name, each in rows[-1]["scores"].items()
@@ -331,6 +357,11 @@ def pooled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "trace_tokens": mean((each["traces"]["tokens"] or {"median": 0})["median"] for each in evals),
                     "mean_completion_tokens": mean(each["mean_completion_tokens"] for each in evals),
                     "train_seconds": mean(row["train_seconds"] for row in same),
+                    "memorised": [
+                        mean(row["course"]["switch/memorise"][end] for row in same)
+                        for end in (0, 1)
+                        if "switch/memorise" in same[0]["course"]
+                    ],
                 }
             )  # fmt: skip
     return found
@@ -347,6 +378,7 @@ def brief(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "cell": row["cell"], "seed": row["seed"], "train_seconds": row["train_seconds"],
+            "course": row["course"],
             "by_kind": {split: each.get("by_kind") for split, each in row["scores"].items()},
         }
         for row in rows
@@ -358,8 +390,8 @@ def markdown(study: str, result: dict[str, Any]) -> str:
         f"# learning: {study}", "",
         f"toast-tiny, {result['seeds']} seed(s), at most {result['questions']} questions each;",
         f"`python benchmarks/learning.py {study}`.", "",
-        "| cell | split | accuracy (95 %) | per seed | form kept | valid traces | tokens | seconds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| cell | split | accuracy (95 %) | per seed | form kept | valid traces | tokens | seconds | memorised |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in result["rows"]:
         seeds = " ".join(f"{100 * value:.0f}" for value in row["per_seed"])
@@ -367,7 +399,8 @@ def markdown(study: str, result: dict[str, Any]) -> str:
             f"| {row['cell']} | {row['split']} "
             f"| {100 * row['accuracy']:.1f} % ({100 * row['low']:.1f}–{100 * row['high']:.1f}) | {seeds} "
             f"| {100 * row['format_rate']:.0f} % | {100 * row['valid_traces']:.0f} % "
-            f"| {row['mean_completion_tokens']:.0f} | {row['train_seconds']:.0f} |"
+            f"| {row['mean_completion_tokens']:.0f} | {row['train_seconds']:.0f} "
+            f"| {' → '.join(f'{100 * share:.0f} %' for share in row['memorised'])} |"
         )
     return "\n".join(lines) + "\n"
 
