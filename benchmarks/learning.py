@@ -276,23 +276,26 @@ def methods() -> list[Cell]:
 
 
 def ablations() -> list[Cell]:
-    """DyME with one thing changed."""
-    changes = {
+    """DyME with one thing changed, and its soft form likewise."""
+    changes: dict[str, tuple[str, ...]] = {
         "dyme": (),
-        "sft_weight=1": ("sft_weight=1",),
-        "sft_weight=4": ("sft_weight=4",),
-        "no memorise": ("memorise=false",),
         "no explore": ("explore=false",),
-        "no checker": ("rewards={accuracy: 1, format: 1}",),
+        "no memorise": ("memorise=false",),
+        "sft_weight=1": ("sft_weight=1",),
         "no refiner": ("refiner=none",),
+        "no checker": ("rewards={accuracy: 1, format: 1}",),
         "threshold 0.8": ("switch_threshold=0.8",),
         "annealed": ("anneal=true",),
         "budgeted": ("memorise_until=0.5",),
     }
-    return [
-        Cell(name, (whole("dyme", DYME_RATE, WEIGHT, *words),), sampled=True)
-        for name, words in changes.items()
-    ]
+    soft: dict[str, tuple[str, ...]] = {
+        "dyme-soft": (),
+        "soft, no explore": ("explore=false",),
+        "soft, no refiner": ("refiner=none",),
+    }
+    stages = {name: whole("dyme", DYME_RATE, WEIGHT, *words) for name, words in changes.items()}
+    stages |= {name: whole("dyme", SOFT_RATE, WEIGHT, *SOFT, *words) for name, words in soft.items()}
+    return [Cell(name, (stage,), sampled=True) for name, stage in stages.items()]
 
 
 STUDIES = {
