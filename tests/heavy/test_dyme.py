@@ -78,11 +78,11 @@ def step(trainer, groups):
 NONE, SOME, ALL = [0, 0, 0, 0], [1, 0, 0, 1], [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("weight", [1.0, 4.0])
-def test_an_all_wrong_batch_is_sft(weight, tiny_model, examples, tmp_path):
-    """Its loss is weight/G times the mean over prompts of the trace's mean token loss."""
+@pytest.mark.parametrize(("given", "weight"), [(1.0, 1.0), (4.0, 4.0), (None, 4.0)])
+def test_an_all_wrong_batch_is_sft(given, weight, tiny_model, examples, tmp_path):
+    """Its loss is weight/G times the mean over prompts of the trace's mean token loss; the weight is G unless given."""
     opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, sft_weight=weight)
+    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, sft_weight=given)
     _, grads = step(trainer, groups_of(opened, examples, [NONE] * 3))
     opened.loaded.model.zero_grad()
     losses = []
@@ -149,7 +149,7 @@ def test_a_swapped_row_gets_its_own_old_and_reference(tiny_model, examples, tmp_
         assert [len(each) for each in group.old] == [len(ids) for ids in group.ids]
         assert [len(each) for each in group.reference] == [len(ids) for ids in group.ids]
     assert groups[0].ids[0] == opened.chat.ids(opened.chat.completion(examples[0]))
-    assert groups[0].advantage.tolist() == [1, 0, 0, 0]
+    assert groups[0].advantage.tolist() == [4, 0, 0, 0]
 
 
 def test_dyme_from_the_command_line(tiny_model, charts_folder, run_cli, homes):
@@ -200,7 +200,7 @@ def test_a_reward_threshold_decides_instead_of_accuracy(tiny_model, examples, tm
         trainer, opened, examples, [SOME, NONE, NONE], [[0.5, 0.2, 0.1, 0.5], [0.9, 0.1, 0.1, 0.1], [0.8] * 4]
     )
     # Right, but with a reward of one half: memorised all the same; wrong with a high reward: explored, solved.
-    assert groups[0].advantage.tolist() == [1, 0, 0, 0]
+    assert groups[0].advantage.tolist() == [4, 0, 0, 0]
     assert groups[1].advantage[0] > 0 > groups[1].advantage[1]
     assert groups[2].advantage.tolist() == [0, 0, 0, 0]
 
@@ -222,7 +222,7 @@ def test_an_annealed_reference_stands_in_every_group(tiny_model, examples, tmp_p
 def test_memorising_ends_where_the_budget_does(tiny_model, examples, tmp_path):
     opened = opened_with(tiny_model())
     trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, memorise_until=0.3)
-    for step, memorises in ((0, 1), (2, 1), (3, 0), (9, 0)):
+    for step, memorises in ((0, 4), (2, 4), (3, 0), (9, 0)):
         groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL], step=step)
         assert groups[0].advantage.tolist() == [memorises, 0, 0, 0]
         assert groups[1].advantage.any()
@@ -232,7 +232,7 @@ def test_without_exploring_only_references_teach(tiny_model, examples, tmp_path)
     opened = opened_with(tiny_model())
     trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, explore=False)
     groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL])
-    assert [group.advantage.tolist() for group in groups] == [[1, 0, 0, 0], [0] * 4, [0] * 4]
+    assert [group.advantage.tolist() for group in groups] == [[4, 0, 0, 0], [0] * 4, [0] * 4]
 
 
 def test_what_became_of_references_is_counted(tiny_model, examples, tmp_path):

@@ -108,10 +108,11 @@ class DymeTrainer(PolicyTrainer):
         else:
             weights = list(self.dyme.rewards.values())
             correct = switch.above(rewards, weights, self.dyme.switch_threshold)
+        weight = self.dyme.sft_weight
         return switch.choose(
             correct,
             rewards,
-            sft_weight=self.dyme.sft_weight,
+            sft_weight=self.dyme.num_generations if weight is None else weight,
             soft_power=self.dyme.soft_power,
             annealed=switch.cosine(done) if self.dyme.anneal else None,
             memorise=self.dyme.memorise and done < self.dyme.memorise_until,

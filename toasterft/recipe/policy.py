@@ -109,8 +109,8 @@ class Dyme(Policy):
     """Folder, earlier run, catalog name, or hub id."""
     rewards: dict[str, float] = Field({"accuracy": 1.0, "format": 1.0, "thinking": 1.0})
     """Weights of accuracy, format, length, thinking (facts), thinking_lemma (reference), thinking_judge, my.module:fn."""
-    sft_weight: float = Field(1.0, ge=0.0)
-    """Advantage of a memorised row: 1 as the official code, num_generations as the paper's equation 8."""
+    sft_weight: float | None = Field(None, ge=0.0)
+    """Advantage of a memorised row: num_generations when unset (the paper's equation 8); 1 is the official code's."""
     soft_power: float | None = Field(None, gt=0.0)
     """Memorise in partly solved groups too, with weight sft_weight·(1 - c/G)^soft_power; unset is binary."""
     switch_threshold: float | None = Field(None, gt=0.0, lt=1.0)
