@@ -32,6 +32,7 @@ from typing import Any
 
 import common
 from gpu_checks import cards, parts, table, verdict
+from gpu_checks.task import GENERATIONS, STEPS, Task
 from gpu_checks.turns import ENGINES, MODELS, PARTS, Turn, allowance, in_order, is_installed, missing
 from gpu_checks.worker import Worker, asked
 
@@ -101,8 +102,8 @@ class Bench:
                 "tokenizer": "generated" if given.tokenizer is None else "given",
                 "longest_edge": given.longest_edge,
                 "tokens": given.tokens,
-                "generations": parts.GENERATIONS,
-                "steps": {name: steps for name, (steps, _) in parts.STEPS.items()},
+                "generations": GENERATIONS,
+                "steps": {name: steps for name, (steps, _) in STEPS.items()},
             },
             "checks": {},
             "speed": [],
@@ -178,12 +179,12 @@ class Bench:
             check |= {"status": "timed out", "reason": f"stopped after {seconds:.0f} s"}
         elif "error" in found:
             check |= {"status": "failed", "reason": found["error"]}
-        if turn.kind in parts.STEPS:
-            check |= {"optimizer_steps": parts.STEPS[turn.kind][0]}
+        if turn.kind in STEPS:
+            check |= {"optimizer_steps": STEPS[turn.kind][0]}
         return check
 
-    def _task(self, turn: Turn) -> parts.Task:
-        return parts.Task(
+    def _task(self, turn: Turn) -> Task:
+        return Task(
             kind=turn.kind, model=turn.model, engine=turn.engine, device=self.device,
             folder=self.scratch / f"SmolVLM-{turn.model}",
             data=self.scratch / ("charts-tiny" if turn.model == "tiny" else "charts"),

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from gpu_checks import parts
-from gpu_checks.parts import GENERATIONS, Keep, Task
+from gpu_checks.task import GENERATIONS, Keep, Task, examples
 from gpu_checks.watching import synchronize
 from toasterft.engines.generate import sample_groups
 
@@ -53,7 +52,7 @@ def _ways(task: Task) -> dict[bool, dict[str, Callable[[Task, Any], list[list[in
 
 
 def _plain(task: Task, model: Any) -> list[list[int]]:
-    inputs = model.inputs.left_padded(model.inputs.prompts(parts.examples(task)[:1]))
+    inputs = model.inputs.left_padded(model.inputs.prompts(examples(task)[:1]))
     [rows] = sample_groups(
         model.loaded,
         inputs,
@@ -77,7 +76,7 @@ def _captured(task: Task, model: Any) -> list[list[int]]:
 
 
 def _generated(task: Task, model: Any, **options: Any) -> list[list[int]]:
-    rows = parts.examples(task)[:1] * GENERATIONS
+    rows = examples(task)[:1] * GENERATIONS
     inputs = model.inputs.left_padded(model.inputs.prompts(rows))
     ends = model.chat.end_token_ids
     model.loaded.model.eval()

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 import trl
 
-from gpu_checks import parts
-from gpu_checks.parts import GENERATIONS, STEPS, Keep, Task, examples, recipe_of
+from gpu_checks.task import GENERATIONS, STEPS, Keep, Task, examples, opened, opened_engine, recipe_of
 from gpu_checks.watching import StepClock, synchronize
 from toasterft.data.example import Example
 from toasterft.data.prompt import Chat, target
@@ -33,7 +32,7 @@ def trl_sft(task: Task, keep: Keep) -> None:
     """TRL's SFTTrainer with its own collator."""
     import datasets
 
-    model = parts.opened(task, parts.opened_engine(task), load_in_4bit=True, train=True)
+    model = opened(task, opened_engine(task), load_in_4bit=True, train=True)
     rows = [
         {
             "images": [row.images[0].open()],
@@ -71,7 +70,7 @@ def trl_grpo(task: Task, keep: Keep) -> None:
 def _trl_grpo(task: Task, keep: Keep, micro: int) -> None:
     import datasets
 
-    model = parts.opened(task, parts.opened_engine(task), load_in_4bit=True, train=True)
+    model = opened(task, opened_engine(task), load_in_4bit=True, train=True)
     rows = [
         {"prompt": [{"role": "user", "content": row.question}], "images": [row.images[0].open()]}
         for row in examples(task)
@@ -97,7 +96,7 @@ def _trl_grpo(task: Task, keep: Keep, micro: int) -> None:
 
 
 def _reward(completions: list[Any], **_: Any) -> list[float]:
-    """`parts.spread`, in TRL's form."""
+    """`task.spread`, in TRL's form."""
     return [place % 4 / 4 for place in range(len(completions))]
 
 

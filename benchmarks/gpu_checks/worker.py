@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_checks.parts import Task
+from gpu_checks.task import Task
 from toasterft import places
 
 BENCHMARKS = Path(__file__).parents[1]

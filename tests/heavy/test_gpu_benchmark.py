@@ -17,7 +17,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import gpu  # noqa: E402
-from gpu_checks import cards, parts, table, turns, verdict, worker  # noqa: E402
+from gpu_checks import cards, table, turns, verdict, worker  # noqa: E402
+from gpu_checks.task import Task  # noqa: E402
 from gpu_checks.turns import PARTS, Turn, allowance, in_order, missing  # noqa: E402
 
 from toasterft import catalog, hardware  # noqa: E402
@@ -353,7 +354,7 @@ def test_only_a_gpu_writes_a_result_of_its_own_accord(bench, monkeypatch):
 @pytest.fixture
 def task(tmp_path):
     folder = tmp_path / "nothing"
-    return parts.Task("sft", "tiny", folder, folder, tmp_path, tmp_path / "answer.json", device="cpu")
+    return Task("sft", "tiny", folder, folder, tmp_path, tmp_path / "answer.json", device="cpu")
 
 
 def test_a_part_that_takes_too_long_is_stopped(task):
