@@ -5,6 +5,7 @@
     good        a trace that passes the filters, ending in the answer that the prompt gives away
     bare, wrong, long, leaky, sums, french, empty       answers that each fail one filter
     slow        good, after a second
+    held        good, once the test has set `gate`
     429, 429-late, 500, 401                             refusals, the first with Retry-After
     malformed, html, no-choices                         a 200 that is no chat completion
     drop, half                                          the connection breaks before or within the answer
@@ -36,6 +37,7 @@ class Teacher:
     Attributes:
         asked: every request body, in order of arrival.
         billed: how often each prompt was answered with a bill, whether or not the answer arrived.
+        gate: set it to let `held` answers go; it opens by itself at the end.
         at_once: the most requests that were being worked on together.
         answers: what judges say, by question; generators find theirs in the prompt.
     """
@@ -44,11 +46,11 @@ class Teacher:
         self.behave: Behaviour = (lambda *_: behave) if isinstance(behave, str) else behave
         self.seconds = seconds
         self.asked: list[dict[str, Any]] = []
-        self.at: list[float] = []
         self.keys: list[str] = []
         self.billed: Counter[str] = Counter()
         self.billed_tokens = 0
         self.answers: dict[str, str] = {}
+        self.gate = threading.Event()
         self.at_once = self._now = 0
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -65,6 +67,7 @@ class Teacher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.gate.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -86,7 +89,6 @@ class Teacher:
                 with teacher._lock:
                     number = len(teacher.asked)
                     teacher.asked.append(body)
-                    teacher.at.append(time.monotonic())
                     teacher.keys.append(self.headers.get("Authorization", ""))
                     teacher._now += 1
                     teacher.at_once = max(teacher.at_once, teacher._now)
@@ -113,6 +115,8 @@ class Teacher:
                     return self.hang_up()
                 if how == "slow":
                     time.sleep(SLOW_SECONDS)
+                if how == "held":
+                    teacher.gate.wait()
                 tokens = body.get("max_tokens", 0) * 3 if how == "greedy" else OUTPUT_TOKENS
                 with teacher._lock:
                     teacher.billed[prompt_of(body)] += 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from itertools import islice
 from random import Random
 
 import pytest
+from growth import MOST_TIMES_THE_WORK, times_the_work
 
 from toasterft import charts
 from toasterft.charts.spec import fact_name
@@ -712,30 +712,30 @@ def test_needed_rows():
 
 
 HOSTILE = (
-    "9" * 5000 + " = 7.",
-    "(" * 3000 + "1" + ")" * 3000 + " + 1 = 2.",
-    "1 + " * 2000 + "1 = 2001.",
-    "red = " * 2000,
-    "the " * 4000 + "red is 7",
-    "red is the a the of value " * 1000 + "7",
-    "= = = < > < > 7 < red > = 5",
-    "red, blue and " * 800 + "green are " + "7, 3 and " * 800 + "12",
-    "\ue000 = 7. \x00\ud800 red = \u0667.",
-    "7 / 0 = 1. 1e999 = 7. -- 7 - - 3 = 10.",
-    "so " * 3000,
-    "largest " * 2000 + "12 " * 500,
-    "answer is " * 2000,
-    "7" + " million" * 2000,
-    "3 bars " * 2000 + "are above 5",
+    lambda n: "9" * 5 * n + " = 7.",
+    lambda n: "(" * 3 * n + "1" + ")" * 3 * n + " + 1 = 2.",
+    lambda n: "1 + " * 2 * n + "1 = 2001.",
+    lambda n: "red = " * 2 * n,
+    lambda n: "the " * 4 * n + "red is 7",
+    lambda n: "red is the a the of value " * n + "7",
+    lambda n: "= = = < > < > 7 < red > = 5" * (n // 100),
+    lambda n: "red, blue and " * n + "green are " + "7, 3 and " * n + "12",
+    lambda n: "\ue000 = 7. \x00\ud800 red = \u0667." * (n // 100),
+    lambda n: "7 / 0 = 1. 1e999 = 7. -- 7 - - 3 = 10." * (n // 100),
+    lambda n: "so " * 3 * n,
+    lambda n: "largest " * 2 * n + "12 " * (n // 2),
+    lambda n: "answer is " * 2 * n,
+    lambda n: "7" + " million" * 2 * n,
+    lambda n: "3 bars " * 2 * n + "are above 5",
 )
 
 
-@pytest.mark.parametrize("trace", HOSTILE, ids=range(len(HOSTILE)))
-def test_any_text_is_judged_quickly(trace):
-    began = time.process_time()
-    checked = check(trace, FACTS, SUM, "19")
-    assert 0.0 <= checked.score <= 1.0
-    assert time.process_time() - began < 1.0
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_stalls(text):
+    def judged(size):
+        assert 0.0 <= check(text(size), FACTS, SUM, "19").score <= 1.0
+
+    assert times_the_work(judged, 1000) <= MOST_TIMES_THE_WORK
 
 
 def test_noise_is_judged():

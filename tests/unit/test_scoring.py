@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from growth import MOST_TIMES_THE_WORK, times_the_work
 
 from toasterft.scoring import (
     SCORERS,
@@ -357,10 +357,12 @@ REPEATED = ["five ", " ", "and ", "9", "9,", "1/", "2:", "[", "answer is ", "$",
 @pytest.mark.parametrize("unit", REPEATED)
 @pytest.mark.parametrize("name", SCORERS)
 def test_no_output_raises_or_stalls(name: str, unit: str) -> None:
-    output, start = unit * 4000, time.perf_counter()
-    for prediction, gold in ((output, "[1, 2]"), (output, "12"), (output, "Blue"), ("12", output)):
-        assert SCORERS[name](prediction, gold) in (True, False)
-    assert time.perf_counter() - start < 2.0
+    def judged(size: int) -> None:
+        output = unit * size
+        for prediction, gold in ((output, "[1, 2]"), (output, "12"), (output, "Blue"), ("12", output)):
+            assert SCORERS[name](prediction, gold) in (True, False)
+
+    assert times_the_work(judged, 4000) <= MOST_TIMES_THE_WORK
 
 
 # ------------------------------------------------------------------------------------- rates

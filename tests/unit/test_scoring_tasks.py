@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from growth import MOST_TIMES_THE_WORK, times_the_work
 
 from toasterft import rewards
 from toasterft.data import sources
@@ -205,10 +205,12 @@ def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_no_output_raises_or_stalls(task: str, unit: str) -> None:
     asked = example(task, "awe", LABELS)
-    start = time.perf_counter()
-    assert right(unit * 4000, asked) in (True, False)
-    assert right("awe", example(task, unit * 4000, LABELS)) in (True, False)
-    assert time.perf_counter() - start < 2.0
+
+    def judged(size: int) -> None:
+        assert right(unit * size, asked) in (True, False)
+        assert right("awe", example(task, unit * size, LABELS)) in (True, False)
+
+    assert times_the_work(judged, 4000) <= MOST_TIMES_THE_WORK
 
 
 def test_the_accuracy_reward_is_the_evaluations_scorer() -> None:
