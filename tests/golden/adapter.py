@@ -1,0 +1,136 @@
+"""All that the goldens take from inside toasterft; whoever moves a module mends it here and nowhere else.
+
+Everything else in this folder goes through the command line and the files that it leaves. Imports stand in the
+functions, so that a part whose module is on the move does not stop the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def main() -> None:
+    """The command line, told by `sys.argv`."""
+    from toasterft.cli import main as cli_main
+
+    cli_main()
+
+
+def command_tree() -> Any:
+    """The click command at the root."""
+    import typer
+
+    from toasterft.cli import app
+
+    return typer.main.get_command(app)
+
+
+def gpu_here() -> bool:
+    """Whether plans of this machine may name a GPU of its own."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+# --- reasoning -------------------------------------------------------------------------------
+
+
+def checker_says(row: Row, trace: str) -> list[float | None]:
+    """[score, coverage, arithmetic, conclusion, number of faults] of the checker for anybody's words."""
+    from toasterft import checker
+
+    found = checker.check(trace, row["table"], row["question"], row["answer"])
+    return [found.score, found.coverage, found.arithmetic, found.conclusion, len(found.faults)]
+
+
+def charts_passes(row: Row, trace: str) -> bool:
+    """Whether the strict reader of the chart generator's own sentences passes a trace."""
+    from toasterft import charts
+
+    return charts.check_trace(trace, row["table"], row["answer"]).ok
+
+
+def recompute_passes(row: Row, trace: str) -> bool:
+    """Whether the strict reader of the rules teacher's sentences passes a trace."""
+    from toasterft.cot import recompute
+
+    return not recompute.faults(trace, row["table"], row["answer"])
+
+
+def refined(row: Row, reference: str | None, template: dict[str, Any] | None = None) -> str | None:
+    """A reference rewritten by rules in a template's shape (the plain one by default)."""
+    from toasterft.refine import Template, refine
+
+    shape = Template() if template is None else Template.from_json(template)
+    return refine(row["table"], row["question"], row["answer"], reference, shape)
+
+
+def template_learned(traces: Sequence[str]) -> dict[str, Any]:
+    """The template that good traces teach, as JSON."""
+    from toasterft.refine import Template, learn
+
+    return learn(Template(), traces).to_json()
+
+
+# --- keys of paid answers that no command gives without a model's own words --------------------
+
+
+def request_keys(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Keys of DyME's requests: the judge's, and the refiner's in two shapes."""
+    from toasterft.checker import judge
+    from toasterft.data.example import Example
+    from toasterft.endpoint import Request
+    from toasterft.endpoint.wire import given
+    from toasterft.refine import Template, writer
+
+    service = given("http://192.0.2.1/v1/", "frozen-1")
+    headed = Template(("goal", "needs", "facts", "step", "recheck", "conclusion"), True, True)
+    examples = [
+        Example(str(n), row["question"], row["answer"], reasoning=row["trace"], facts=row["table"])
+        for n, row in enumerate(rows)
+    ]
+    bare = Request("How many?", system="Be brief.", max_tokens=9, attempt=2, parameters={"top_p": 0.5})
+    return {
+        "judge": [judge.request(one.reasoning or "", one).key(service) for one in examples],
+        "refiner": [writer.request(one, Template()).key(service) for one in examples],
+        "refiner with headings": [writer.request(one, headed).key(service) for one in examples],
+        "plain": [bare.key(service)],
+    }
+
+
+# --- memory ----------------------------------------------------------------------------------
+
+
+def closed_form(kind: str, name: str, **sizes: Any) -> dict[str, int]:
+    """Bytes of one phase by the closed form, without a GPU's context: step, update, generation or encoding."""
+    from toasterft import catalog
+    from toasterft.estimate import memory
+    from toasterft.estimate.memory import Sequences
+    from toasterft.recipe import Lora, Sft
+    from toasterft.shapes import shape_from_config
+
+    row = catalog.models()[name]
+    shape = shape_from_config(row.config, row.preprocessor)
+    if kind == "encoding":
+        return memory.of_encoding(shape, Sft(encode_batch_size=sizes["tiles"]), 2)
+    if kind == "generation":
+        return memory.of_generation(shape, width_bytes=2, **sizes)
+    checkpointing = {"gradient_checkpointing": sizes.pop("checkpointing")}
+    if kind == "update":
+        return memory.of_policy_update(shape, Sft(**checkpointing), width_bytes=2, **sizes)
+    rank, given = sizes.pop("rank"), sizes.pop("settings", {})
+    recipe = Sft(lora=None if rank is None else Lora(r=rank), **checkpointing, **given)
+    sequences = Sequences(*(sizes[key] for key in ("batch", "tokens", "trained", "image_tokens")))
+    return memory.of_step(shape, recipe, sequences, 2, tower=False, flash=sizes.get("flash", True))
+
+
+def replayed(kind: str, name: str, **sizes: Any) -> dict[str, Any]:
+    """The same phase replayed on torch's meta device: step or update."""
+    from toasterft import catalog
+    from toasterft.methods import simulate
+
+    replay = {"step": simulate.peak, "update": simulate.policy_peak}[kind]
+    return dict(replay(catalog.models()[name].config, **sizes))
