@@ -346,9 +346,26 @@ def test_copies_look_the_same_and_other_charts_do_not():
     assert len(set(zip(looks, owner))) == len(set(looks)) == len(originals)
 
 
+@pytest.mark.parametrize(
+    ("spot", "looks_the_same"),
+    [
+        ([14] * 9, True),
+        ([14] * 8 + [15], False),  # 14.1 grey levels over the 3 x 3
+        ([60] + [0] * 8, True),
+        ([61] + [0] * 8, False),
+    ],
+)
+def test_how_far_a_spot_may_be_off(spot, looks_the_same):
+    """Fourteen grey levels of a 3 x 3 spot, and sixty of a single one."""
+    one = np.where(np.indices((64, 64)).sum(0) % 2, 180, 20).astype(np.uint8)
+    other = one.copy()
+    other[30:33, 30:33] += np.array(spot, np.uint8).reshape(3, 3)
+    assert lookalikes.same(one, other[None]).tolist() == [looks_the_same]
+
+
 def test_shape_tells_pictures_apart():
     shown = np.stack([pictures.grey(chart(1))] * 3)
-    assert lookalikes.groups(shown, np.array([0.0, 0.01, 0.5])) == [0, 0, 2]
+    assert lookalikes.groups(shown, np.array([0.0, 0.029, 0.06])) == [0, 0, 2]
 
 
 def test_transparent_paper_is_white():

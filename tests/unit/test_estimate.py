@@ -505,6 +505,21 @@ def test_lossy_rungs_are_images_length_bits_and_model():
     assert ladder.smaller_edges(planned(model="Qwen2.5-VL-3B")) == [512]
 
 
+def test_what_no_tensor_asks_for_by_hand():
+    asked = planned()
+    for gpu, besides in ((catalog.gpu("A40"), 500_000_000), (hardware.cpu(), 600_000_000)):
+        for items in asked.phase_bytes(gpu).values():
+            extra = items.pop("cuda_and_slack")
+            assert extra == int(0.10 * sum(items.values())) + besides
+
+
+@pytest.mark.parametrize(("long", "too_many"), [(500, False), (501, True)])
+def test_a_run_may_leave_out_a_twentieth_of_its_samples(long, too_many):
+    one, longer = (survey.Row((), tokens, 10) for tokens in (50, 1500))
+    sizes = survey.Sizes({one: 10_000 - long, longer: long}, {}, 0, "made up")
+    assert replace(planned("max_length=100"), sizes=sizes).drops_too_many is too_many
+
+
 def test_a_lower_max_length_leaves_out_at_most_a_twentieth():
     one, long = (survey.Row(((100, 100),), tokens, 10) for tokens in (50, 1500))
     sizes = survey.Sizes({one: 97, long: 3}, {(100, 100): 100}, 0, "made up")

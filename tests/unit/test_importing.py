@@ -358,6 +358,14 @@ def test_a_few_bad_rows_are_left_out_and_listed(taken, tmp_path):
     assert any("not fetched from URLs" in row["what"] for row in card["unreadable"])
 
 
+@pytest.mark.parametrize(("bad", "code"), [(10, 0), (11, 2)])
+def test_a_twentieth_of_the_rows_may_be_bad(bad, code, run_cli, tmp_path):
+    rows = [{"question": f"{n}+1?", "answer": str(n + 1)} for n in range(200 - bad)]
+    rows += [{"image": f"{n}.png", "question": "Which?", "answer": "red"} for n in range(bad)]
+    as_jsonl(tmp_path / "train.jsonl", rows)
+    assert run_cli("data", "import", tmp_path / "train.jsonl", "mine").code == code
+
+
 def test_too_many_bad_rows_mean_that_nothing_is_written(run_cli, homes, tmp_path):
     rows = [{"image": f"{n}.png", "question": "Which?", "answer": "red"} for n in range(10)]
     as_jsonl(tmp_path / "train.jsonl", rows)
