@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from toasterft import catalog, ledger, places
+from toasterft import catalog, paths
+from toasterft.runs import run_folder
 
 RESULTS = Path(__file__).parent / "results"
 # SmolLM2-360M, as the 500M's decoder is commonly given; SmolVLM-256M's own values are in its config.json.
@@ -33,8 +34,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "cpu": cpu,
         "cpus": os.cpu_count(),
-        "versions": ledger.versions(),
-        "commit": ledger._git_commit(),
+        "versions": run_folder.versions(),
+        "commit": run_folder._git_commit(),
         "command": command(),
     }
     import torch
@@ -101,17 +102,17 @@ def generated_tokenizer(folder: Path) -> Path:
     tiny_smolvlm(folder)
     (folder / "model.safetensors").unlink()
     row = catalog.models()["SmolVLM-256M"]
-    config = places.read_json(folder / "config.json")
+    config = paths.read_json(folder / "config.json")
     for name, value in row.config.items():
         config[name] = config[name] | value if isinstance(value, dict) else value
-    places.write_json(folder / "config.json", config)
-    preprocessor = places.read_json(folder / "preprocessor_config.json")
-    places.write_json(folder / "preprocessor_config.json", preprocessor | row.preprocessor)
-    processor = places.read_json(folder / "processor_config.json")
+    paths.write_json(folder / "config.json", config)
+    preprocessor = paths.read_json(folder / "preprocessor_config.json")
+    paths.write_json(folder / "preprocessor_config.json", preprocessor | row.preprocessor)
+    processor = paths.read_json(folder / "processor_config.json")
     vision = row.config["vision_config"]
     patches = (vision["image_size"] // vision["patch_size"]) ** 2
     processor["image_seq_len"] = patches // row.config["scale_factor"] ** 2
-    places.write_json(folder / "processor_config.json", processor)
+    paths.write_json(folder / "processor_config.json", processor)
     return folder
 
 
@@ -128,23 +129,23 @@ def child(script: Path, *words: str, environment: dict[str, str] | None = None) 
     return found
 
 
-def policy_trainer(kind: Any, opened: Any, examples: list[Any], **settings: Any) -> Any:
+def policy_trainer(kind: Any, session: Any, examples: list[Any], **settings: Any) -> Any:
     """A policy trainer on a model in memory, outside any run: for timing single steps."""
     import tempfile
 
     from toasterft import recipe
-    from toasterft.job import Job
-    from toasterft.ledger import Run
-    from toasterft.meter import Meter
-    from toasterft.methods.training import Course
-    from toasterft.methods.watch import Watch
+    from toasterft.jobs.prepare import Job
     from toasterft.progress import Silent
+    from toasterft.runs.meter import Meter
+    from toasterft.runs.run_folder import Run
+    from toasterft.training.monitor import RunMonitor
+    from toasterft.training.run import TrainingContext
 
     method = kind.__name__.removesuffix("Trainer").lower().replace("policy", "grpo")
     words = {"max_steps": 1, "save_steps": 1000, "optim": "paged_adamw_8bit", "seed": 0, **settings}
     wanted = recipe.RECIPES[method].model_validate({"method": method, **words})
     record = Run(Path(tempfile.mkdtemp()), {})
-    watch = Watch(record, Silent(), Meter())
+    monitor = RunMonitor(record, Silent(), Meter())
     # Only what a trainer reads of a course; there is no plan and no ledger here.
-    course = Course(Job.__new__(Job), wanted, opened, record, examples, [], watch, Silent())  # type: ignore[arg-type]
-    return kind(course)
+    context = TrainingContext(Job.__new__(Job), wanted, session, record, examples, [], monitor, Silent())  # type: ignore[arg-type]
+    return kind(context)

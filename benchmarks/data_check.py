@@ -23,8 +23,8 @@ from random import Random
 import common
 from PIL import Image
 
-from toasterft.charts.draw import draw
-from toasterft.charts.sample import make_chart
+from toasterft.data.charts.draw import draw
+from toasterft.data.charts.sample import make_chart
 
 SIZE_PX = (800, 557)
 DRAWN_PX = (768, 535)  # the largest the generator draws

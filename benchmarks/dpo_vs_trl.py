@@ -22,10 +22,10 @@ from pathlib import Path
 
 import common
 
-from toasterft import models
-from toasterft.engines import open_engine
-from toasterft.methods.training import NoInputGradients
-from toasterft.methods.watch import peak_memory_bytes
+from toasterft.engine import open_engine
+from toasterft.models import lookup
+from toasterft.training.monitor import peak_memory_bytes
+from toasterft.training.run import NoInputGradients
 
 RETURNING = {
     "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144", "MALLOC_ARENA_MAX": "1",
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, default=models.EMBEDDED / "toast-tiny")
+    parser.add_argument("--model", type=Path, default=lookup.EMBEDDED / "toast-tiny")
     parser.add_argument("--longest-edge", type=int, default=512)
     parser.add_argument("--pairs", type=int, default=4, help="of one step")
     parser.add_argument("--rounds", type=int, default=3)
@@ -86,11 +86,10 @@ class Bench:
 
     def __init__(self, given: argparse.Namespace, scratch: Path) -> None:
         os.environ["TOASTERFT_CACHE"] = str(scratch / "cache")
-        from toasterft import charts
-        from toasterft.data import sources
-        from toasterft.data.prompt import Chat
-        from toasterft.engines import Request
-        from toasterft.engines.families import family
+        from toasterft.data import charts, sources
+        from toasterft.data.chat import Chat
+        from toasterft.engine import Request
+        from toasterft.models.families import family
         from toasterft.recipe import Lora, Prompt
 
         drawn = charts.write_dataset(scratch / "charts", n=2 * given.pairs, seed=0, per_chart=1)
@@ -106,7 +105,7 @@ class Bench:
         )  # fmt: skip
         self.chat = Chat(self.model.processor, Prompt())
         self.loaded = {"loaded_bytes": peak_memory_bytes()}
-        shape = models.resolve(str(given.model), Path("runs")).shape
+        shape = lookup.resolve(str(given.model), Path("runs")).shape
         geometry = shape.geometry.with_longest_edge(given.longest_edge)
         self.tiles = [geometry.tiles(*each.images[0].size_px) for each in self.examples]
 
@@ -115,19 +114,19 @@ class Bench:
         return self._ours(variant) if variant in OURS else self._trl(variant)
 
     def _ours(self, variant: str) -> float:
-        from toasterft import cache
-        from toasterft.engines.vision import Eyes
-        from toasterft.methods.dpo import DpoTrainer
-        from toasterft.methods.inputs import Inputs
-        from toasterft.methods.opening import Opened
+        from toasterft.engine import feature_cache
+        from toasterft.engine.batching import Batcher
+        from toasterft.engine.image_features import ImageEncoder
+        from toasterft.engine.open_model import ModelSession
+        from toasterft.training.dpo import DpoTrainer
 
-        cache.clear()
-        eyes = Eyes(self.model)
-        opened = Opened(self.model, self.chat, Inputs(self.model, self.chat, eyes), eyes)
+        feature_cache.clear()
+        encoder = ImageEncoder(self.model)
+        session = ModelSession(self.model, self.chat, Batcher(self.model, self.chat, encoder), encoder)
         began = time.perf_counter()
-        eyes.encode_all([image for example in self.examples for image in example.images])
+        encoder.encode_all([image for example in self.examples for image in example.images])
         trainer = common.policy_trainer(
-            DpoTrainer, opened, self.examples, per_device_train_batch_size=1,
+            DpoTrainer, session, self.examples, per_device_train_batch_size=1,
             gradient_accumulation_steps=len(self.examples), learning_rate=1e-5,
         )  # fmt: skip
         trainer.add_callback(NoInputGradients())
@@ -141,7 +140,7 @@ class Bench:
         import torch
         import trl
 
-        from toasterft.data.prompt import rejected, target
+        from toasterft.data.chat import rejected, target
 
         def says(text: str) -> list[dict[str, str]]:
             return [{"role": "assistant", "content": text}]

@@ -36,7 +36,8 @@ from gpu_checks.task import GENERATIONS, STEPS, Task
 from gpu_checks.turns import ENGINES, MODELS, PARTS, Turn, allowance, in_order, is_installed, missing
 from gpu_checks.worker import Worker, asked
 
-from toasterft import catalog, hardware, places
+from toasterft import catalog, paths
+from toasterft.catalog import hardware
 
 EDGES_PX = {"tiny": (32, 64)}
 DEFAULT_EDGES_PX = (512, 1024, 2048)
@@ -139,7 +140,7 @@ class Bench:
 
     def _take_over(self) -> None:
         """Checks of an earlier call, where commit, versions, GPU and settings are the same."""
-        before = places.read_json(self.out) if self.out is not None else None
+        before = paths.read_json(self.out) if self.out is not None else None
         same = before is not None and all(
             before["environment"].get(key) == self.result["environment"].get(key)
             for key in ("commit", "versions")
@@ -202,7 +203,7 @@ class Bench:
         self.result["seconds"] = round(time.monotonic() - self.began, 1)
         if self.out is not None:
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            places.write_json(self.out, self.result)
+            paths.write_json(self.out, self.result)
 
     def _compare(self, *, final: bool) -> None:
         result, checks = self.result, self.result["checks"]

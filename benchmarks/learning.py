@@ -25,8 +25,10 @@ from typing import Any
 
 import common
 
-from toasterft import charts, job, recipe, run, scoring
-from toasterft.demo import REASONING
+from toasterft import recipe, scoring
+from toasterft.data import charts
+from toasterft.jobs import execute, prepare
+from toasterft.jobs.demo import REASONING
 from toasterft.progress import Silent
 
 COMMON = ("gradient_checkpointing=false", "eval_limit=1", "save_steps=100000", "max_length=1024")
@@ -93,7 +95,7 @@ class Bench:
         key = hashlib.sha256(repr((stages, self.seed, self.charts)).encode()).hexdigest()[:12]
         return self.work / "stages" / f"{stages[-1].method}-{key}-{seed}"
 
-    def course(self, cell: Cell, seed: int) -> dict[str, list[float]]:
+    def context(self, cell: Cell, seed: int) -> dict[str, list[float]]:
         """Figures of the cell's last run, each as the means of its first and last tenth of steps."""
         if not cell.stages:
             return {}
@@ -116,7 +118,7 @@ class Bench:
             flags = {"model": model, "data": str(self.data(stage.data)), "seed": seed, "limit": stage.limit}
             wanted = recipe.load(stage.method, None, [*COMMON, *stage.settings], flags)
             began = time.monotonic()
-            run.launch(job.prepare_training(wanted, out.parent, out=out), Silent())
+            execute.launch(prepare.prepare_training(wanted, out.parent, out=out), Silent())
             done.write_text(json.dumps(time.monotonic() - began))
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
         return str(out), float(json.loads(done.read_text()))
@@ -147,7 +149,7 @@ class Bench:
                 f"max_completion_length={160 if cell.data == 'structured' else 64}",
             ]  # fmt: skip
             wanted = recipe.load("eval", None, words, flags)
-            found = run.launch(job.prepare_use(wanted, folder, data_name=split), Silent())
+            found = execute.launch(prepare.prepare_use(wanted, folder, data_name=split), Silent())
             result["scores"][way_name(split, step, temperature)] = found.record["eval"]
             done.write_text(json.dumps(result, indent=1))
         return result
@@ -324,7 +326,7 @@ def main() -> None:
             continue
         first = given.first_seed
         for seed in range(first, first + (1 if not cell.stages else given.seeds)):
-            rows.append(bench.cell(cell, seed) | {"course": bench.course(cell, seed)})
+            rows.append(bench.cell(cell, seed) | {"course": bench.context(cell, seed)})
             told = {
                 name: round(100 * each["scores"]["robust"]["value"], 1)
                 for name, each in rows[-1]["scores"].items()

@@ -24,11 +24,10 @@ from typing import Any
 import common
 
 from toasterft import catalog
-from toasterft.estimate import memory
-from toasterft.estimate.memory import Sequences
-from toasterft.methods import simulate
+from toasterft.estimation import memory, simulate
+from toasterft.estimation.memory import Sequences
+from toasterft.models.architectures import ModelShape, shape_from_config
 from toasterft.recipe import Lora, Sft
-from toasterft.shapes import ModelShape, shape_from_config
 
 # Tokens of one tile, and of the tags and the newline beside it.
 TILE_TOKENS = {"SmolVLM-256M": (64, 5), "SmolVLM-500M": (64, 5), "LLaVA-OneVision-0.5B": (729, 1)}

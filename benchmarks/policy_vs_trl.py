@@ -21,9 +21,9 @@ from typing import Any
 
 import common
 
-from toasterft.engines import open_engine
-from toasterft.methods.training import NoInputGradients
-from toasterft.methods.watch import peak_memory_bytes
+from toasterft.engine import open_engine
+from toasterft.training.monitor import peak_memory_bytes
+from toasterft.training.run import NoInputGradients
 
 RETURNING = {
     "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144", "MALLOC_ARENA_MAX": "1",
@@ -134,11 +134,11 @@ class Bench:
         import os
 
         os.environ["TOASTERFT_CACHE"] = tempfile.mkdtemp()
-        from toasterft import models
         from toasterft.data import sources
-        from toasterft.data.prompt import Chat
-        from toasterft.engines import Request
-        from toasterft.engines.families import family
+        from toasterft.data.chat import Chat
+        from toasterft.engine import Request
+        from toasterft.models import lookup
+        from toasterft.models.families import family
         from toasterft.recipe import Lora, Prompt
 
         self.example = sources.load(given.data, purpose="train", limit=1).examples[0]
@@ -150,7 +150,7 @@ class Bench:
         )  # fmt: skip
         self.loaded_bytes = peak_memory_bytes()
         self.chat = Chat(self.loaded.processor, Prompt())
-        geometry = models.resolve(str(given.model), Path("runs")).shape.geometry.with_longest_edge(edge)
+        geometry = lookup.resolve(str(given.model), Path("runs")).shape.geometry.with_longest_edge(edge)
         self.tiles = geometry.tiles(*self.example.images[0].size_px)
         self.prompt_tokens = 0
 
@@ -162,17 +162,17 @@ class Bench:
         import torch
         import transformers
 
-        from toasterft.engines import generate
-        from toasterft.engines.vision import Eyes
-        from toasterft.methods import rollout
-        from toasterft.methods.inputs import Inputs
-        from toasterft.methods.opening import Opened
-        from toasterft.methods.policy import PolicyTrainer
+        from toasterft.engine import generate
+        from toasterft.engine.batching import Batcher
+        from toasterft.engine.image_features import ImageEncoder
+        from toasterft.engine.open_model import ModelSession
+        from toasterft.training.policy import rollout
+        from toasterft.training.policy.trainer import PolicyTrainer
 
-        eyes = Eyes(self.loaded)
-        opened = Opened(self.loaded, self.chat, Inputs(self.loaded, self.chat, eyes), eyes)
+        encoder = ImageEncoder(self.loaded)
+        session = ModelSession(self.loaded, self.chat, Batcher(self.loaded, self.chat, encoder), encoder)
         trainer = common.policy_trainer(
-            PolicyTrainer, opened, [self.example], num_generations=count, max_completion_length=tokens,
+            PolicyTrainer, session, [self.example], num_generations=count, max_completion_length=tokens,
             per_device_train_batch_size=count, gradient_accumulation_steps=1, rewards={"policy_vs_trl:spread": 1.0},
         )  # fmt: skip
         trainer.add_callback(NoInputGradients())
@@ -190,11 +190,11 @@ class Bench:
         rollout.sample_groups = timed
         # Making the trainer proved the tree on this very sample, and left its features in the cache.
         for image in self.example.images if variant == "ours_cold" else ():
-            eyes.store.drop(image.sha256)
+            encoder.store.drop(image.sha256)
         torch.manual_seed(0)
         began = time.perf_counter()
         if variant == "ours_cold":
-            eyes.encode_all(self.example.images)
+            encoder.encode_all(self.example.images)
             parts["encode"] = time.perf_counter() - began
         trainer.train()
         seconds = time.perf_counter() - began

@@ -21,9 +21,9 @@ from typing import Any
 
 import common
 
-from toasterft.engines import open_engine
-from toasterft.methods.training import NoInputGradients
-from toasterft.methods.watch import peak_memory_bytes
+from toasterft.engine import open_engine
+from toasterft.training.monitor import peak_memory_bytes
+from toasterft.training.run import NoInputGradients
 
 # glibc told to give freed blocks back: otherwise resident memory shows what it hoards, not what is used.
 RETURNING = {
@@ -107,9 +107,9 @@ class Bench:
         import torch
 
         from toasterft.data import sources
-        from toasterft.data.prompt import Chat
-        from toasterft.engines import Request
-        from toasterft.engines.families import family
+        from toasterft.data.chat import Chat
+        from toasterft.engine import Request
+        from toasterft.models.families import family
         from toasterft.recipe import Lora, Prompt
 
         engine = open_engine("plain")
@@ -127,9 +127,9 @@ class Bench:
         self.tiles = [geometry.tiles(*example.images[0].size_px) for example in self.examples]
 
     def _geometry(self) -> Any:
-        from toasterft import models
+        from toasterft.models import lookup
 
-        shape = models.resolve(str(self.given.model), Path("runs")).shape
+        shape = lookup.resolve(str(self.given.model), Path("runs")).shape
         return shape.geometry.with_longest_edge(self.given.longest_edge)
 
     def epoch(self, variant: str) -> float:
@@ -139,7 +139,7 @@ class Bench:
         )
         began = time.perf_counter()
         if variant == "ours_cold":
-            self.eyes.encode_all([image for example in self.examples for image in example.images])
+            self.encoder.encode_all([image for example in self.examples for image in example.images])
         trainer.train()
         return time.perf_counter() - began
 
@@ -159,16 +159,16 @@ class Bench:
         import datasets
         import trl
 
-        from toasterft import cache
-        from toasterft.engines.vision import Eyes
-        from toasterft.methods.inputs import Inputs
+        from toasterft.engine import feature_cache
+        from toasterft.engine.batching import Batcher
+        from toasterft.engine.image_features import ImageEncoder
 
         if cold:
-            cache.clear()
-        self.eyes = Eyes(self.loaded)
+            feature_cache.clear()
+        self.encoder = ImageEncoder(self.loaded)
         if not cold:
-            self.eyes.encode_all([image for example in self.examples for image in example.images])
-        inputs = Inputs(self.loaded, self.chat, self.eyes)
+            self.encoder.encode_all([image for example in self.examples for image in example.images])
+        inputs = Batcher(self.loaded, self.chat, self.encoder)
         trainer = trl.SFTTrainer(
             model=self.loaded.model,
             args=trl.SFTConfig(
@@ -186,7 +186,7 @@ class Bench:
         import datasets
         import trl
 
-        from toasterft.data.prompt import target
+        from toasterft.data.chat import target
 
         rows = [
             {

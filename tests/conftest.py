@@ -65,7 +65,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture(scope="session")
 def charts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty drawn charts, small pictures, with train, validation and test splits."""
-    from toasterft import charts
+    from toasterft.data import charts
 
     return charts.write_dataset(
         tmp_path_factory.mktemp("data") / "charts", n=40, seed=7, per_chart=1, size_px=(64, 64)

@@ -24,12 +24,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toasterft import job, places, show
+from toasterft import paths, terminal
 from toasterft import recipe as recipes
 from toasterft.errors import RecipeError
-from toasterft.estimate import Estimate
-from toasterft.ledger import Run
+from toasterft.estimation import Estimate
+from toasterft.jobs import prepare
 from toasterft.recipe import Section, Trained
+from toasterft.runs.run_folder import Run
 
 
 def Recipe(method: str, source: str | os.PathLike[str] | None = None, /, **settings: Any) -> Trained:
@@ -68,7 +69,7 @@ def estimate(
     Raises:
         UserError: the data or the model cannot be had.
     """
-    planned = job.prepare_training(_with(recipe, gpu=gpu, price=price), places.runs_dir(runs_dir)).estimate
+    planned = prepare.prepare_training(_with(recipe, gpu=gpu, price=price), paths.runs_dir(runs_dir)).estimate
     assert planned is not None
     return planned
 
@@ -98,17 +99,17 @@ def train(
         RunFailed: the run went wrong.
     """
     prepared = replace(
-        job.prepare_training(
-            _with(recipe, price=price), places.runs_dir(runs_dir), out=None if out is None else Path(out)
+        prepare.prepare_training(
+            _with(recipe, price=price), paths.runs_dir(runs_dir), out=None if out is None else Path(out)
         ),
         budget_usd=budget,
         max_seconds=None if max_hours is None else 3600 * max_hours,
     )
-    job.require_ready(prepared)
-    job.require_within_caps(prepared, over=yes)
-    from toasterft import run
+    prepare.require_ready(prepared)
+    prepare.require_within_caps(prepared, over=yes)
+    from toasterft.jobs import execute
 
-    found: Run = run.launch(prepared, show.reporter(quiet=quiet))
+    found: Run = execute.launch(prepared, terminal.reporter(quiet=quiet))
     return found
 
 
@@ -130,10 +131,10 @@ def evaluate(
     """
     words, fields = _as_typed(recipes.Eval, {"model": model, **settings})
     wanted = recipes.load("eval", None, words, fields)
-    prepared = job.prepare_use(wanted, places.runs_dir(runs_dir), data_name=Path(wanted.data).stem)
-    from toasterft import run
+    prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir), data_name=Path(wanted.data).stem)
+    from toasterft.jobs import execute
 
-    found = run.launch(prepared, show.reporter(quiet=quiet))
+    found = execute.launch(prepared, terminal.reporter(quiet=quiet))
     return {**found.record["eval"], "run": str(found.path)}
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from toasterft.catalog import Gpu
-from toasterft.estimate import Plan
-from toasterft.estimate.calibration import Calibration
+from toasterft.estimation import Plan
+from toasterft.estimation.calibration import Calibration
 
 SIZES_GB = (8, 12, 16, 24, 48)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)

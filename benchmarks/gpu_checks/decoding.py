@@ -13,7 +13,7 @@ import transformers
 
 from gpu_checks.task import GENERATIONS, Keep, Task, examples
 from gpu_checks.watching import synchronize
-from toasterft.engines.generate import sample_groups
+from toasterft.engine.generate import sample_groups
 
 ROUNDS = 2
 

@@ -24,12 +24,15 @@ from gpu_checks.task import (
     Keep,
     Task,
     examples,
-    opened,
     opened_engine,
     recipe_of,
+    session,
 )
-from toasterft import charts, job, models, places
-from toasterft.job import Job
+from toasterft import paths as places
+from toasterft.data import charts
+from toasterft.jobs import prepare
+from toasterft.jobs.prepare import Job
+from toasterft.models import lookup
 from toasterft.progress import Silent
 
 # Drawn at 4:3, as charts often are: 13 tiles of 512 px at SmolVLM's default size.
@@ -101,7 +104,7 @@ def build(task: Task, keep: Keep) -> None:
             task.data, n=rows, seed=0, per_chart=1, splits=(TRAIN_ROWS / rows, HELD_OUT_ROWS / rows, 0.0),
             size_px=TINY_CHART_PX if task.model == "tiny" else CHART_PX,
         )  # fmt: skip
-    shape = models.resolve(str(task.folder), task.scratch).shape
+    shape = lookup.resolve(str(task.folder), task.scratch).shape
     tokens = len(places.read_json(task.folder / "tokenizer.json")["model"]["vocab"])
     keep(
         params=shape.total_params, layers=shape.text.layers, hidden=shape.text.hidden, tokenizer_tokens=tokens
@@ -110,7 +113,9 @@ def build(task: Task, keep: Keep) -> None:
 
 def prepared(task: Task, method: str) -> Job:
     """The run as the command line would plan it."""
-    return job.prepare_training(recipe_of(task, method), task.scratch, out=task.scratch / f"run-{task.name}")
+    return prepare.prepare_training(
+        recipe_of(task, method), task.scratch, out=task.scratch / f"run-{task.name}"
+    )
 
 
 # --- the product's own commands ------------------------------------------------------------------
@@ -118,26 +123,26 @@ def prepared(task: Task, method: str) -> Job:
 
 def train(task: Task, keep: Keep) -> None:
     """A whole run of `toasterft sft`, `grpo --clip-low` or `dyme` in this process: what it promised and what it took."""
-    from toasterft import run
-    from toasterft.engines import open_engine
+    from toasterft.engine import open_engine
+    from toasterft.jobs import execute
 
     planned = prepared(task, task.kind)
-    job.require_ready(planned)
+    prepare.require_ready(planned)
     open_engine(planned.engine)
     from gpu_checks import watching
 
     with watching.Watched(warm=STEPS[task.kind][1]) as seen:
-        done = run.launch(planned, Silent())
+        done = execute.launch(planned, Silent())
     record, metrics = done.record, done.metrics()
-    survey, wanted, plan = planned.survey, planned.recipe, planned.plan
-    assert survey is not None
+    stats, wanted, plan = planned.stats, planned.recipe, planned.plan
+    assert stats is not None
     assert plan is not None
     rows = wanted.per_device_train_batch_size * wanted.gradient_accumulation_steps  # type: ignore[attr-defined]
     losses = [row["loss"] for row in metrics if row.get("loss") is not None]
     sampled = [row["rollout_tokens_per_second"] for row in metrics if "rollout_tokens_per_second" in row]
     lengths = [row["completions/mean_length"] for row in metrics if "completions/mean_length" in row]
-    iterations, held_out = getattr(wanted, "num_iterations", 1), plan.held_out_survey
-    tokens = sum(lengths) / len(lengths) * rows / iterations if lengths else rows * survey.row_tokens
+    iterations, held_out = getattr(wanted, "num_iterations", 1), plan.held_out_stats
+    tokens = sum(lengths) / len(lengths) * rows / iterations if lengths else rows * stats.row_tokens
     keep(
         ran_on=record["engine"],
         machine=record["gpu"],
@@ -145,10 +150,10 @@ def train(task: Task, keep: Keep) -> None:
         finite=bool(losses) and all(math.isfinite(value) for value in losses),
         notes=record["notes"],
         rows_per_step=rows,
-        images=survey.images + (held_out.images if held_out is not None else 0),
-        tiles=survey.tiles,
-        row_tokens=survey.row_tokens,
-        longest_tokens=survey.longest_tokens,
+        images=stats.images + (held_out.images if held_out is not None else 0),
+        tiles=stats.tiles,
+        row_tokens=stats.row_tokens,
+        longest_tokens=stats.longest_tokens,
         step_seconds=seen.clock.step_seconds,
         tokens_per_second=tokens / seen.clock.step_seconds,
         rollout_tokens_per_second=sampled[-1] if sampled else None,
@@ -165,12 +170,12 @@ def train(task: Task, keep: Keep) -> None:
 
 def simulate(task: Task, keep: Keep) -> None:
     """Peak bytes of each phase of all three runs, replayed on the `meta` device."""
-    from toasterft.methods import simulate as replay
+    from toasterft.estimation import simulate as replay
 
     for method in STEPS:
         planned = prepared(task, method)
         assert planned.plan is not None
-        found = replay.of_plan(planned.plan, models.config_of(planned.model))
+        found = replay.of_plan(planned.plan, lookup.config_of(planned.model))
         keep(**{method: {phase: row["peak"] for phase, row in found.items()}})
 
 
@@ -185,14 +190,14 @@ def agree(task: Task, keep: Keep) -> None:
     import safetensors.torch
     import torch
 
-    from toasterft.methods.opening import AGREEMENT
+    from toasterft.engine.open_model import AGREEMENT
 
     kept = task.scratch / f"logits-{task.model}.safetensors"
     rows, found = examples(task), {}
     if task.engine == "plain":
-        found["float32"] = logits(opened(task, engine, load_in_4bit=False, dtype="float32"), rows)
-    found["half"] = logits(opened(task, engine, load_in_4bit=False), rows)
-    four_bit = opened(task, engine, load_in_4bit=True)
+        found["float32"] = logits(session(task, engine, load_in_4bit=False, dtype="float32"), rows)
+    found["half"] = logits(session(task, engine, load_in_4bit=False), rows)
+    four_bit = session(task, engine, load_in_4bit=True)
     found["four_bit"], pixels = logits(four_bit, rows), logits(four_bit, rows, pixels=True)
     dtype = four_bit.loaded.dtype
     keep(
@@ -214,9 +219,9 @@ def agree(task: Task, keep: Keep) -> None:
 
 def logits(model: Any, rows: list[Any], *, pixels: bool = False) -> Any:
     """[1, positions, vocabulary] in float32 on the CPU: the last ones of the first row, its completion among them."""
-    from toasterft.methods.inputs import Inputs
+    from toasterft.engine.batching import Batcher
 
-    inputs = Inputs(model.loaded, model.chat, None) if pixels else model.inputs
+    inputs = Batcher(model.loaded, model.chat, None) if pixels else model.inputs
     batch = inputs.training(rows[:1])
     batch = {name: value.to(model.loaded.device) for name, value in batch.items() if name != "labels"}
     with model.loaded.evaluating() as network:
@@ -234,7 +239,7 @@ def decode(task: Task, keep: Keep) -> None:
     engine = opened_engine(task)
     from gpu_checks import decoding
 
-    decoding.compare(task, keep, lambda four_bit: opened(task, engine, load_in_4bit=four_bit))
+    decoding.compare(task, keep, lambda four_bit: session(task, engine, load_in_4bit=four_bit))
 
 
 def peer(task: Task, keep: Keep) -> None:

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 import trl
 
-from gpu_checks.task import GENERATIONS, STEPS, Keep, Task, examples, opened, opened_engine, recipe_of
+from gpu_checks.task import GENERATIONS, STEPS, Keep, Task, examples, opened_engine, recipe_of, session
 from gpu_checks.watching import StepClock, synchronize
+from toasterft.data.chat import Chat, target
 from toasterft.data.example import Example
-from toasterft.data.prompt import Chat, target
-from toasterft.engines import processors
-from toasterft.engines.families import family
-from toasterft.methods.watch import peak_memory_bytes, restart_peak
+from toasterft.engine import processors
+from toasterft.models.families import family
 from toasterft.recipe import Prompt
+from toasterft.training.monitor import peak_memory_bytes, restart_peak
 
 # How TRL's trainer and ours both call the mean number of tokens of a step's completions.
 LENGTH = "completions/mean_length"
@@ -32,7 +32,7 @@ def trl_sft(task: Task, keep: Keep) -> None:
     """TRL's SFTTrainer with its own collator."""
     import datasets
 
-    model = opened(task, opened_engine(task), load_in_4bit=True, train=True)
+    model = session(task, opened_engine(task), load_in_4bit=True, train=True)
     rows = [
         {
             "images": [row.images[0].open()],
@@ -70,7 +70,7 @@ def trl_grpo(task: Task, keep: Keep) -> None:
 def _trl_grpo(task: Task, keep: Keep, micro: int) -> None:
     import datasets
 
-    model = opened(task, opened_engine(task), load_in_4bit=True, train=True)
+    model = session(task, opened_engine(task), load_in_4bit=True, train=True)
     rows = [
         {"prompt": [{"role": "user", "content": row.question}], "images": [row.images[0].open()]}
         for row in examples(task)

@@ -92,7 +92,7 @@ def _tables(result: Result) -> Iterator[tuple[str, Sequence[str], Rows]]:
             ],
         )
     yield (
-        "Constants of estimate/seconds.py",
+        "Constants of estimation/seconds.py",
         ("constant", "assumed", "implied", "from"),
         [(row["constant"], row["assumed"], row["implied"], row["from"]) for row in result["efficiencies"]],
     )

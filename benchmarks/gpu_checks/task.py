@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toasterft import recipe
-from toasterft.cli.training import CLIP_LOW
+from toasterft.cli.train import CLIP_LOW
 
 GENERATIONS = 8
 TRAIN_ROWS, HELD_OUT_ROWS = 8, 4
@@ -94,19 +94,19 @@ def now_and_then(completion: Any, example: Any) -> float:
 
 def opened_engine(task: Task) -> Any:
     """The engine's module, imported before transformers, trl and peft."""
-    from toasterft.engines import open_engine
+    from toasterft.engine import open_engine
 
     return open_engine(task.engine)
 
 
-def opened(task: Task, engine: Any, *, load_in_4bit: bool, dtype: str = "auto", train: bool = False) -> Any:
+def session(task: Task, engine: Any, *, load_in_4bit: bool, dtype: str = "auto", train: bool = False) -> Any:
     """The model with its inputs from features, outside any run; with a fresh adapter where it is to train."""
-    from toasterft.data.prompt import Chat
-    from toasterft.engines import Request
-    from toasterft.engines.families import family
-    from toasterft.engines.vision import Eyes
-    from toasterft.methods.inputs import Inputs
-    from toasterft.methods.opening import Opened
+    from toasterft.data.chat import Chat
+    from toasterft.engine import Request
+    from toasterft.engine.batching import Batcher
+    from toasterft.engine.image_features import ImageEncoder
+    from toasterft.engine.open_model import ModelSession
+    from toasterft.models.families import family
     from toasterft.recipe import Lora, Prompt
 
     loaded = engine.load(
@@ -115,8 +115,8 @@ def opened(task: Task, engine: Any, *, load_in_4bit: bool, dtype: str = "auto", 
             load_in_4bit=load_in_4bit, gradient_checkpointing=train, image_longest_edge=task.longest_edge, seed=0,
         )
     )  # fmt: skip
-    chat, eyes = Chat(loaded.processor, Prompt()), Eyes(loaded)
-    return Opened(loaded, chat, Inputs(loaded, chat, eyes), eyes)
+    chat, encoder = Chat(loaded.processor, Prompt()), ImageEncoder(loaded)
+    return ModelSession(loaded, chat, Batcher(loaded, chat, encoder), encoder)
 
 
 def examples(task: Task) -> list[Any]:

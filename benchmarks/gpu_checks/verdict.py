@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from toasterft.estimate import memory, seconds
-from toasterft.estimate.calibration import Calibration
+from toasterft.estimation import memory, seconds
+from toasterft.estimation.calibration import Calibration
 
 Check = dict[str, Any]
 METHODS = ("sft", "grpo", "dyme")
@@ -234,7 +234,7 @@ def _pairs(check: Check) -> dict[str, dict[str, float | None]]:
 
 
 def efficiencies(checks: Mapping[str, Check]) -> list[dict[str, Any]]:
-    """What the constants of `estimate/seconds.py` would have to be for the likely time to be the measured one."""
+    """What the constants of `estimation/seconds.py` would have to be for the likely time to be the measured one."""
     found = []
     for check in done(checks):
         if check["kind"] not in METHODS:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers
 
-from toasterft.methods import training, watch
+from toasterft.training import monitor, run
 
 # Of a context and libraries' workspaces; anything else is another process that came or went in the meantime.
 PLAUSIBLE_OUTSIDE_BYTES = (50e6, 3e9)
@@ -91,7 +91,7 @@ class Watched:
     def __enter__(self) -> Watched:
         outer, allocated = self, self.allocated_bytes
 
-        class Phases(watch.Phases):
+        class Phases(monitor.Phases):
             def _note(self) -> None:
                 super()._note()
                 if torch.cuda.is_available():
@@ -103,14 +103,14 @@ class Watched:
             outer._original[1](trainer, checkpoint)
             outer._look_at(trainer)
 
-        self._original = watch.Phases, training.train_from
-        watch.Phases, training.train_from = Phases, train_from  # type: ignore[misc]
+        self._original = monitor.Phases, run.train_from
+        monitor.Phases, run.train_from = Phases, train_from  # type: ignore[misc]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        watch.Phases, training.train_from = self._original  # type: ignore[misc]
+        monitor.Phases, run.train_from = self._original  # type: ignore[misc]
 
     def _look_at(self, trainer: transformers.Trainer) -> None:
         """What the run was really made of."""

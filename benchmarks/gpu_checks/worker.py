@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_checks.task import Task
-from toasterft import places
+from toasterft import paths
 
 BENCHMARKS = Path(__file__).parents[1]
 POLL_SECONDS = 0.05
@@ -48,7 +48,7 @@ class Worker:
         while not found.get("finished"):
             ended = self.process.poll()
             if task.answer.exists() and task.answer.stat().st_mtime != seen:
-                seen, found = task.answer.stat().st_mtime, places.read_json(task.answer)
+                seen, found = task.answer.stat().st_mtime, paths.read_json(task.answer)
             elif ended is not None:
                 last = self.log.read_text(errors="replace").strip().splitlines()[-3:]
                 found |= {

@@ -293,10 +293,9 @@ def test_mistakes_are_explained(run_cli, tmp_path):
 def test_the_server_stays_light(tmp_path):
     code = (
         "import sys\n"
-        "import toasterft.arena.server, toasterft.arena.hall, toasterft.arena.answers, toasterft.arena.board\n"
-        "from toasterft.arena import answers\n"
+        "from toasterft.evaluation.arena import contenders, leaderboard, server, session\n"
         "from pathlib import Path\n"
-        "answers.find(sys.argv[2:], Path(sys.argv[1]))\n"
+        "contenders.find(sys.argv[2:], Path(sys.argv[1]))\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'matplotlib') if name in sys.modules])\n"
     )
     _, runs, ids = fake_runs.three(tmp_path)
@@ -305,5 +304,5 @@ def test_the_server_stays_light(tmp_path):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "toasterft", "--version"], capture_output=True, text=True
     )
-    assert "toasterft.arena.server" not in done.stderr
+    assert "toasterft.evaluation.arena.server" not in done.stderr
     assert "starlette" not in done.stderr

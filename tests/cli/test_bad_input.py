@@ -154,12 +154,12 @@ def test_no_network_for_a_hub_name(refused, tmp_path):
 def test_no_space_left(run_cli, tiny_model, charts_folder, quick, monkeypatch):
     import errno
 
-    from toasterft import cache
+    from toasterft.engine import feature_cache
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "replace", full)
+    monkeypatch.setattr(feature_cache.os, "replace", full)
     done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, *quick)
     assert done.code == 2
     assert "no space left on the disk" in done.err
@@ -197,8 +197,8 @@ def test_errors_as_json(run_cli):
 
 
 def test_our_own_bugs_keep_their_traceback(run_cli, monkeypatch):
-    from toasterft import ledger
+    from toasterft.runs import run_folder
 
-    monkeypatch.setattr(ledger, "runs", lambda _: 1 / 0)
+    monkeypatch.setattr(run_folder, "runs", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_cli("runs")

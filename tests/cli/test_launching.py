@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from toasterft import charts
+from toasterft.data import charts
 
 QUICK = (
     "max_steps=1", "per_device_train_batch_size=4", "gradient_accumulation_steps=1", "max_completion_length=4",
@@ -121,7 +121,7 @@ def test_what_is_refused(run_cli, sft, drawn, homes, monkeypatch, tmp_path):
     adapter.mkdir()
     local = {"base_model_name_or_path": str(tmp_path / "base"), "peft_type": "LORA"}
     (adapter / "adapter_config.json").write_text(json.dumps(local))
-    shutil.copytree(Path(charts.__file__).parents[1] / "weights" / "toast-tiny", tmp_path / "base")
+    shutil.copytree(Path(charts.__file__).parents[2] / "models" / "weights" / "toast-tiny", tmp_path / "base")
     for words, says in (
         (sft[:-2], "a rented machine needs a cap"),
         ((*sft, "--gpu", "A4O"), "did you mean A40?"),
@@ -221,10 +221,12 @@ def rented(homes, monkeypatch):
 
 def test_the_whole_way_and_back(run_cli, sft, rented, homes, tmp_path):
     """Trained there on a base of this machine, and at home here."""
-    from toasterft import models
+    from toasterft.models import lookup
 
     base = Path(
-        shutil.copytree(Path(charts.__file__).parents[1] / "weights" / "toast-tiny", tmp_path / "base")
+        shutil.copytree(
+            Path(charts.__file__).parents[2] / "models" / "weights" / "toast-tiny", tmp_path / "base"
+        )
     )
     done = run_cli(*sft, "--model", base, "--cloud", "vast", "--price", 0.4, *QUICK, "--json")
     assert done.code == 0, done.err
@@ -239,7 +241,7 @@ def test_the_whole_way_and_back(run_cli, sft, rented, homes, tmp_path):
     assert down == ["down", "--yes", launched[2]]
     adapter = json.loads((run / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == str(base)
-    assert models.resolve(str(run), homes).adapter == run  # the base is the one it was trained on
+    assert lookup.resolve(str(run), homes).adapter == run  # the base is the one it was trained on
 
 
 @pytest.mark.parametrize(("status", "code"), [("capped", 3), ("failed", 4)])

@@ -72,18 +72,18 @@ def test_lists(run_cli):
 
 
 def test_doctor_names_what_is_missing(run_cli, monkeypatch):
-    from toasterft import health
+    from toasterft.cli import doctor
 
     assert run_cli("doctor", "--json").json()["ok"]
-    honest = health.metadata.version
+    honest = doctor.metadata.version
 
     def missing(name):
         if name == "peft":
-            raise health.metadata.PackageNotFoundError
+            raise doctor.metadata.PackageNotFoundError
         return "1.15.0" if name == "trl" else honest(name)
 
-    monkeypatch.setattr(health.metadata, "version", missing)
-    monkeypatch.setattr(health, "QUANTISE", "raise SystemExit('libbitsandbytes_cuda999.so not found')")
+    monkeypatch.setattr(doctor.metadata, "version", missing)
+    monkeypatch.setattr(doctor, "QUANTISE", "raise SystemExit('libbitsandbytes_cuda999.so not found')")
     report = {check["name"]: check for check in run_cli("doctor", "--json").json()["checks"]}
     assert (report["peft"]["ok"], report["trl"]["ok"]) == (False, False)
     assert "pip install" in report["peft"]["remedy"]
@@ -95,9 +95,9 @@ def test_doctor_names_what_is_missing(run_cli, monkeypatch):
 
 
 def test_doctor_says_whether_the_hub_answers(run_cli, monkeypatch):
-    from toasterft import health
+    from toasterft.cli import doctor
 
-    monkeypatch.setattr(health, "QUANTISE", "print('cpu')")
+    monkeypatch.setattr(doctor, "QUANTISE", "print('cpu')")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
     class Hub(http.server.BaseHTTPRequestHandler):
@@ -120,9 +120,9 @@ def test_doctor_says_whether_the_hub_answers(run_cli, monkeypatch):
 
 
 def test_the_hub_token_is_masked(run_cli, monkeypatch):
-    from toasterft import health
+    from toasterft.cli import doctor
 
-    monkeypatch.setattr(health, "QUANTISE", "print('cpu')")
+    monkeypatch.setattr(doctor, "QUANTISE", "print('cpu')")
     monkeypatch.setenv("HF_TOKEN", "hf_verysecretindeed")
     told = run_cli("doctor").out
     assert "hf_…ed" in told

@@ -13,7 +13,7 @@ from typing import Any
 import fake_runs
 import pytest
 
-from toasterft.report import page
+from toasterft.publish.report import page
 
 pytest.importorskip("selenium")
 from selenium import webdriver

@@ -10,19 +10,21 @@ import openai  # noqa: F401 - takes seconds, which would count as waiting
 import pytest
 from fake_teacher import INPUT_TOKENS, OUTPUT_TOKENS, Teacher, prompt_of
 
-from toasterft import checker, endpoint, recipe
-from toasterft.checker import judge as judging
-from toasterft.checker.judge import Judge, level_of
+from toasterft import recipe
+from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
-from toasterft.data.prompt import Parsed
-from toasterft.endpoint import Aside, Endpoint, Purse, aside
 from toasterft.errors import BudgetError, RecipeError, UserError
-from toasterft.meter import SPEND_FILE, Meter
-from toasterft.methods import aides as aiding
-from toasterft.methods.aides import Aides
 from toasterft.progress import Silent
-from toasterft.refine import Refiner, Template, Writer
-from toasterft.rewards import Completion, Rewards
+from toasterft.runs.meter import SPEND_FILE, Meter
+from toasterft.scoring import traces as checker
+from toasterft.scoring.rewards import Completion, Rewards
+from toasterft.teachers import api
+from toasterft.teachers import judge as judging
+from toasterft.teachers import training_session as aiding
+from toasterft.teachers.api import BackgroundRequests, Endpoint, SpendLedger, background
+from toasterft.teachers.judge import Judge, level_of
+from toasterft.teachers.refine import Refiner, Template, Writer
+from toasterft.teachers.training_session import LiveTeachers
 
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 ONE_USD = (INPUT_TOKENS * PRICE_IN + OUTPUT_TOKENS * PRICE_OUT) / 1e6
@@ -47,7 +49,7 @@ class Helper(Teacher):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Tries, pauses and waits of a training, a hundred times shorter."""
-    monkeypatch.setattr(aside, "WAIT_SECONDS", 20.0)
+    monkeypatch.setattr(background, "WAIT_SECONDS", 20.0)
     monkeypatch.setattr(aiding, "TRY_SECONDS", 0.5)
     monkeypatch.setattr(aiding, "TRIES", 2)
     defaults = Endpoint.__init__.__kwdefaults__
@@ -55,8 +57,8 @@ def impatient(monkeypatch):
 
 
 def aside_of(teacher, purse=None, **more):
-    service = endpoint.given(teacher.url, "fake", input_usd_per_mtok=PRICE_IN, output_usd_per_mtok=PRICE_OUT)
-    return Aside(Endpoint(service, purse, **{"tries": 2, "timeout_seconds": 0.5, **more}))
+    service = api.given(teacher.url, "fake", input_usd_per_mtok=PRICE_IN, output_usd_per_mtok=PRICE_OUT)
+    return BackgroundRequests(Endpoint(service, purse, **{"tries": 2, "timeout_seconds": 0.5, **more}))
 
 
 def completion(trace, answer="4"):
@@ -153,13 +155,13 @@ def test_all_traces_of_a_step_are_judged_together():
 
 
 def test_a_step_waits_only_so_long_and_a_late_verdict_is_there_next_time(monkeypatch):
-    monkeypatch.setattr(aside, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(background, "WAIT_SECONDS", 0.2)
     with Helper("held") as teacher:
         judge = Judge(aside_of(teacher, timeout_seconds=20.0, tries=1))
         judge.start(completion(HALF_TRACE), EXAMPLE)
         assert judge(completion(HALF_TRACE), EXAMPLE) < 1
         assert judge.aside.failures == {"late": 1}
-        monkeypatch.setattr(aside, "WAIT_SECONDS", 20.0)
+        monkeypatch.setattr(background, "WAIT_SECONDS", 20.0)
         teacher.gate.set()
         judge.start(completion(HALF_TRACE), EXAMPLE)
         assert judge(completion(HALF_TRACE), EXAMPLE) == 1.0
@@ -170,7 +172,7 @@ def test_a_step_waits_only_so_long_and_a_late_verdict_is_there_next_time(monkeyp
 def test_a_cap_ends_the_asking_and_nothing_else():
     with Helper() as teacher:
         # A request may cost 1,024 tokens of output: $0.0041, and $0.0010 of input.
-        purse = Purse(cap_usd=4 * ONE_USD + 0.006)
+        purse = SpendLedger(cap_usd=4 * ONE_USD + 0.006)
         judge = Judge(aside_of(teacher, purse))
         traces = [f"red = {n}. So 4." for n in range(20)]
         for trace in traces:
@@ -277,35 +279,35 @@ def settings(**more):
 def test_a_model_paid_by_the_token_needs_a_cap(tmp_path, monkeypatch):
     file = str(row_file(tmp_path, "http://127.0.0.1:9/v1"))
     with pytest.raises(BudgetError, match="needs a cap"):
-        Aides(settings(refiner=file), None)
-    assert Aides(settings(refiner=file, teachers_usd=1.0), None).services
-    assert Aides(settings(refiner=file), 3.0).services
+        LiveTeachers(settings(refiner=file), None)
+    assert LiveTeachers(settings(refiner=file, teachers_usd=1.0), None).services
+    assert LiveTeachers(settings(refiner=file), 3.0).services
     free = row_file(tmp_path, "http://127.0.0.1:9/v1", input_usd_per_mtok=0, output_usd_per_mtok=0)
-    assert Aides(settings(refiner=str(free)), None).services
+    assert LiveTeachers(settings(refiner=str(free)), None).services
     with pytest.raises(UserError, match="did you mean gemini-3"):
-        Aides(settings(refiner="gemini-3.8-flsh"), None)
+        LiveTeachers(settings(refiner="gemini-3.8-flsh"), None)
     monkeypatch.delenv("GEMINI_API_KEY", raising=False)
     with pytest.raises(UserError, match="GEMINI_API_KEY"):
-        Aides(settings(refiner="gemini-3.8-flash", teachers_usd=1.0), None)
-    assert not Aides(settings(refiner="none"), None).services
+        LiveTeachers(settings(refiner="gemini-3.8-flash", teachers_usd=1.0), None)
+    assert not LiveTeachers(settings(refiner="none"), None).services
 
 
 def test_answers_count_on_the_meter_and_shrink_with_the_budget(tmp_path):
     wanted = {"judge": str(row_file(tmp_path, "http://127.0.0.1:9/v1")), "teachers_usd": 1.0}
     rewards = {"accuracy": 1.0, "thinking_judge": 1.0}
     meter = Meter(usd_per_hour=0.36, budget_usd=0.5)
-    aides = Aides(settings(rewards=rewards, **wanted), meter.budget_usd)
-    aides.open(tmp_path, meter)
+    live_teachers = LiveTeachers(settings(rewards=rewards, **wanted), meter.budget_usd)
+    live_teachers.open(tmp_path, meter)
     before = meter.usd
-    aides._purse.paid_usd = 0.2
+    live_teachers._purse.paid_usd = 0.2
     assert meter.usd == pytest.approx(before + 0.2, abs=1e-3)
     assert meter.seconds_left == pytest.approx((0.5 - before - 0.2) / 0.36 * 3600, rel=1e-2)
-    aides.hold(meter)
-    assert aides._purse.cap_usd == pytest.approx(0.5 - before, abs=1e-3)
+    live_teachers.hold(meter)
+    assert live_teachers._purse.cap_usd == pytest.approx(0.5 - before, abs=1e-3)
     meter.budget_usd = 9.0
-    aides.hold(meter)
-    assert aides._purse.cap_usd == 1.0
-    aides.close()
+    live_teachers.hold(meter)
+    assert live_teachers._purse.cap_usd == 1.0
+    live_teachers.close()
 
 
 def test_a_resumed_run_counts_its_answers_once(tmp_path):
@@ -421,14 +423,14 @@ def test_what_each_failure_was_is_said_once():
             said.append(text)
 
     with Helper("500") as teacher:
-        aides = Aides(settings(), None)
-        aides._asides["judge"] = aside_of(teacher)
-        judge = Judge(aides._asides["judge"])
+        live_teachers = LiveTeachers(settings(), None)
+        live_teachers._asides["judge"] = aside_of(teacher)
+        judge = Judge(live_teachers._asides["judge"])
         for _ in range(2):
             judge.start(completion(GOOD_TRACE), EXAMPLE)
             judge(completion(GOOD_TRACE), EXAMPLE)
-            aides.tell(Report())
-        aides.close()
+            live_teachers.tell(Report())
+        live_teachers.close()
     assert len(said) == 1
     assert said[0].startswith("judge fake: HTTP 500")
     assert said[0].endswith("the local checker takes its place")

@@ -12,10 +12,10 @@ import tiny
 import torch
 import transformers
 
-from toasterft import ledger
+from toasterft.runs import run_folder
 
 EMPTY = (
-    "import toasterft.methods.sft, toasterft.engines.plain, toasterft.methods.eval\n"
+    "import toasterft.training.sft, toasterft.engine.transformers_engine, toasterft.evaluation.evaluate\n"
     "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM:')).split()[1])"
 )
 
@@ -47,7 +47,7 @@ def test_a_cpu_run_takes_the_memory_it_was_promised(load_in_4bit, charts_folder,
     empty = subprocess.run([sys.executable, "-c", EMPTY], env=env, capture_output=True, text=True, check=True)
     empty_bytes = int(empty.stdout) * 1024
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    held = ledger.predicted_and_measured(record)
+    held = run_folder.predicted_and_measured(record)
     assert held["comparable"]
     assert set(held["phases"]) == {"start", "encode", "train", "evaluate"}
     assert all(row["seconds"]["measured"] > 0 for row in held["phases"].values())

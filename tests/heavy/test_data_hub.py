@@ -97,9 +97,10 @@ def test_what_the_hub_refuses_is_explained(hub, charts_folder, homes):
 
 
 def test_preview_is_exactly_what_a_model_here_is_taught(run_cli, charts_folder):
-    from toasterft.data.prompt import Chat
-    from toasterft.engines import families, processors
-    from toasterft.models import EMBEDDED
+    from toasterft.data.chat import Chat
+    from toasterft.engine import processors
+    from toasterft.models import families
+    from toasterft.models.lookup import EMBEDDED
     from toasterft.recipe import Prompt
 
     done = run_cli("data", "preview", charts_folder, "--n", "1", "--model", "toast-tiny")

@@ -19,10 +19,10 @@ from tests.heavy.test_policy import assert_close, gradients, opened_with
 from toasterft import recipe
 from toasterft.data import sources, write
 from toasterft.data.example import Example, ImageRef
-from toasterft.methods import dpo, preference
-from toasterft.methods.dpo import DpoTrainer
-from toasterft.methods.inputs import Inputs
-from toasterft.methods.preference import Pairs
+from toasterft.engine.batching import Batcher
+from toasterft.training import dpo, preference
+from toasterft.training.dpo import DpoTrainer
+from toasterft.training.preference import Pairs
 
 QUICK = (
     "max_steps=4", "per_device_train_batch_size=2", "gradient_accumulation_steps=2", "max_completion_length=6",
@@ -30,21 +30,21 @@ QUICK = (
 )  # fmt: skip
 
 
-def course_of(opened, examples, out, **settings):
+def course_of(session, examples, out, **settings):
     """What a trainer is given, outside any run."""
-    from toasterft.job import Job
-    from toasterft.ledger import Run
-    from toasterft.meter import Meter
-    from toasterft.methods.training import Course
-    from toasterft.methods.watch import Watch
+    from toasterft.jobs.prepare import Job
     from toasterft.progress import Silent
+    from toasterft.runs.meter import Meter
+    from toasterft.runs.run_folder import Run
+    from toasterft.training.monitor import RunMonitor
+    from toasterft.training.run import TrainingContext
 
     words = {"dtype": "float32", "optim": "adamw_torch", "gradient_checkpointing": False, **settings}
     wanted = recipe.RECIPES["dpo"].model_validate({"method": "dpo", **words})
     out.mkdir(parents=True, exist_ok=True)
     record = Run(out, {})
-    watch = Watch(record, Silent(), Meter())
-    return Course(Job.__new__(Job), wanted, opened, record, examples, [], watch, Silent())
+    monitor = RunMonitor(record, Silent(), Meter())
+    return TrainingContext(Job.__new__(Job), wanted, session, record, examples, [], monitor, Silent())
 
 
 def pairs_of(folder):
@@ -74,7 +74,7 @@ def move(model, seed=0):
 # --- TRL as the referee ----------------------------------------------------------------------
 
 
-def referee(opened, **settings):
+def referee(session, **settings):
     """TRL's DPOTrainer on the same model, a copy of its adapter as the reference."""
     import datasets
     import trl
@@ -86,23 +86,23 @@ def referee(opened, **settings):
             return dataset
 
     return Referee(
-        model=opened.loaded.model,
+        model=session.loaded.model,
         args=trl.DPOConfig(
             output_dir="unused", use_cpu=True, bf16=False, report_to="none", gradient_checkpointing=False,
             max_length=None, **settings,
         ),
         train_dataset=rows,
-        processing_class=opened.loaded.tokenizer,
+        processing_class=session.loaded.tokenizer,
     )  # fmt: skip
 
 
-def trl_batch(opened, ids, examples):
+def trl_batch(session, ids, examples):
     """The pairs as TRL's own collator lays them out: all chosen, then all rejected, with each picture's pixels twice."""
-    pixels = Inputs(opened.loaded, opened.chat, None)
+    pixels = Batcher(session.loaded, session.chat, None)
     prompts = pixels.prompts([*examples, *examples])
     whole = [prompt + ids[row % len(ids)][row // len(ids)] for row, prompt in enumerate(prompts.ids)]
     width = max(map(len, whole))
-    pad = opened.inputs.pad_id
+    pad = session.inputs.pad_id
     return {
         "input_ids": torch.tensor([row + [pad] * (width - len(row)) for row in whole]),
         "attention_mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in whole]),
@@ -129,19 +129,19 @@ LOSSES = [
 )
 def test_referee_agrees(settings, tiny_model, tmp_path):
     """One pass per pair over cached features against four passes of pixels through tower and model."""
-    opened, examples = opened_with(tiny_model()), pairs_of(tmp_path)
+    session, examples = opened_with(tiny_model()), pairs_of(tmp_path)
     ours = DpoTrainer(
-        course_of(opened, examples, tmp_path / "run", per_device_train_batch_size=4, **settings)
+        course_of(session, examples, tmp_path / "run", per_device_train_batch_size=4, **settings)
     )
-    theirs = referee(opened, **settings)
-    model = opened.loaded.model
+    theirs = referee(session, **settings)
+    model = session.loaded.model
     move(model)
     model.train()
     loss = ours.compute_loss(model, {"rows": torch.arange(4)})
     loss.backward()
     our_gradients = gradients(model)
     kind = settings["loss_type"]
-    expected = theirs.compute_loss(model, trl_batch(opened, ours.ids, examples))
+    expected = theirs.compute_loss(model, trl_batch(session, ours.ids, examples))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4), kind
     expected.backward()
     assert_close(our_gradients, gradients(model), 1e-4)
@@ -152,16 +152,16 @@ def test_referee_agrees(settings, tiny_model, tmp_path):
 
 
 def test_trl_encodes_each_picture_four_times_a_step_and_ours_never(tiny_model, tmp_path):
-    opened, examples = opened_with(tiny_model()), pairs_of(tmp_path)[:3]
-    trainer = DpoTrainer(course_of(opened, examples, tmp_path / "run", per_device_train_batch_size=3))
-    tiles = sum(opened.eyes(example.images)[0].hidden.shape[0] for example in examples)
+    session, examples = opened_with(tiny_model()), pairs_of(tmp_path)[:3]
+    trainer = DpoTrainer(course_of(session, examples, tmp_path / "run", per_device_train_batch_size=3))
+    tiles = sum(session.encoder(example.images)[0].hidden.shape[0] for example in examples)
     seen = []
-    tower = opened.loaded.part(opened.loaded.family.vision)
+    tower = session.loaded.part(session.loaded.family.vision)
     tower.register_forward_hook(lambda *given: seen.append(given[2].last_hidden_state.shape[0]))
-    model = opened.loaded.model.train()
+    model = session.loaded.model.train()
     trainer.compute_loss(model, {"rows": torch.arange(3)})
     assert not seen
-    referee(opened).compute_loss(model, trl_batch(opened, trainer.ids, examples))
+    referee(session).compute_loss(model, trl_batch(session, trainer.ids, examples))
     assert sum(seen) == 4 * tiles
 
 
@@ -279,7 +279,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny_model, pairs_folder, run_cli, tm
 
 
 def test_a_cap_within_the_reference_is_kept(tiny_model, pairs_folder, run_cli, tmp_path, monkeypatch):
-    from toasterft.meter import Meter
+    from toasterft.runs.meter import Meter
 
     folder = tmp_path / "run"
     scored = folder / dpo.REFERENCE_FILE
@@ -366,20 +366,20 @@ def one_process(model, out):
     """What each process runs: three steps on eight pairs."""
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     out = Path(out) / f"by {processes}"
-    opened = opened_with(Path(model))
+    session = opened_with(Path(model))
     examples = [
         Example(str(n), f"Which is {'very ' * n}high?", "red", (), f"red = {n}.", rejected=f"blue {n}")
         for n in range(12)
     ]
-    course = course_of(
-        opened, examples, out / "run", per_device_train_batch_size=2, learning_rate=1e-3, max_steps=3,
+    context = course_of(
+        session, examples, out / "run", per_device_train_batch_size=2, learning_rate=1e-3, max_steps=3,
         gradient_accumulation_steps=4 // processes, max_grad_norm=0.1,
     )  # fmt: skip
-    trainer = DpoTrainer(course)
+    trainer = DpoTrainer(context)
     trainer.train()
     rows = [{name: row[name] for name in row if name != "epoch"} for row in trainer.state.log_history]
     weights = {
-        name: value.tolist() for name, value in opened.loaded.model.named_parameters() if "lora" in name
+        name: value.tolist() for name, value in session.loaded.model.named_parameters() if "lora" in name
     }
     (out / f"{rank}.json").write_text(json.dumps({"rows": rows[:-1], "weights": weights}))
 

@@ -10,17 +10,17 @@ import torch
 
 from tests.heavy.test_policy import opened_with, ragged
 from toasterft import recipe
+from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
-from toasterft.data.prompt import Parsed
-from toasterft.job import Job
-from toasterft.ledger import Run
-from toasterft.meter import Meter
-from toasterft.methods.dyme import DymeTrainer
-from toasterft.methods.policy import PolicyTrainer
-from toasterft.methods.rollout import Group, Rollout, read
-from toasterft.methods.training import Course
-from toasterft.methods.watch import Watch
+from toasterft.jobs.prepare import Job
 from toasterft.progress import Silent
+from toasterft.runs.meter import Meter
+from toasterft.runs.run_folder import Run
+from toasterft.training.dyme import DymeTrainer
+from toasterft.training.monitor import RunMonitor
+from toasterft.training.policy.rollout import Group, Rollout, read
+from toasterft.training.policy.trainer import PolicyTrainer
+from toasterft.training.run import TrainingContext
 
 QUICK = (
     "max_steps=2", "num_generations=4", "per_device_train_batch_size=8", "gradient_accumulation_steps=1",
@@ -28,7 +28,7 @@ QUICK = (
 )  # fmt: skip
 
 
-def trainer_of(kind, opened, examples, tmp_path, **settings):
+def trainer_of(kind, session, examples, tmp_path, **settings):
     method = "dyme" if kind is DymeTrainer else "grpo"
     words = {
         "per_device_train_batch_size": 8,
@@ -42,17 +42,24 @@ def trainer_of(kind, opened, examples, tmp_path, **settings):
     wanted = recipe.RECIPES[method].model_validate({"method": method, **words})
     record = Run(tmp_path, {})
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
-    course = Course(
-        Job.__new__(Job), wanted, opened, record, examples, [], Watch(record, Silent(), Meter()), Silent()
+    context = TrainingContext(
+        Job.__new__(Job),
+        wanted,
+        session,
+        record,
+        examples,
+        [],
+        RunMonitor(record, Silent(), Meter()),
+        Silent(),
     )
-    return kind(course)
+    return kind(context)
 
 
-def groups_of(opened, examples, correct):
+def groups_of(session, examples, correct):
     """Groups whose completions are right or wrong as told; rewards follow."""
     groups = []
     for row, (example, ids, right) in enumerate(zip(examples, ragged(4, len(examples)), correct)):
-        group = Group(row, example, ids, [read(opened, each, 9) for each in ids])
+        group = Group(row, example, ids, [read(session, each, 9) for each in ids])
         group.earned = [{"accuracy": float(each)} for each in right]
         group.total = torch.tensor([float(each) for each in right])
         group.counted = [True] * 4
@@ -81,50 +88,50 @@ NONE, SOME, ALL = [0, 0, 0, 0], [1, 0, 0, 1], [1, 1, 1, 1]
 @pytest.mark.parametrize(("given", "weight"), [(1.0, 1.0), (4.0, 4.0), (None, 4.0)])
 def test_an_all_wrong_batch_is_sft(given, weight, tiny_model, examples, tmp_path):
     """Its loss is weight/G times the mean over prompts of the trace's mean token loss; the weight is G unless given."""
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, sft_weight=given)
-    _, grads = step(trainer, groups_of(opened, examples, [NONE] * 3))
-    opened.loaded.model.zero_grad()
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path, sft_weight=given)
+    _, grads = step(trainer, groups_of(session, examples, [NONE] * 3))
+    session.loaded.model.zero_grad()
     losses = []
     for example in examples:
-        batch = opened.inputs.training([example])
-        logits = opened.loaded.model(**batch, use_cache=False).logits[:, :-1].float()
+        batch = session.inputs.training([example])
+        logits = session.loaded.model(**batch, use_cache=False).logits[:, :-1].float()
         labels = batch["labels"][:, 1:]
         losses.append(torch.nn.functional.cross_entropy(logits[labels != -100], labels[labels != -100]))
     (torch.stack(losses).mean() * weight / 4).backward()
-    plain = {n: p.grad.clone() for n, p in opened.loaded.model.named_parameters() if p.grad is not None}
+    plain = {n: p.grad.clone() for n, p in session.loaded.model.named_parameters() if p.grad is not None}
     assert plain.keys() == grads.keys()
     for name, grad in grads.items():
         assert torch.allclose(grad, plain[name], rtol=1e-3, atol=1e-6), name
 
 
 def test_a_mixed_batch_with_the_switch_off_is_grpo(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
+    session = opened_with(tiny_model())
     correct = [NONE, SOME, ALL]
-    off = trainer_of(DymeTrainer, opened, examples, tmp_path, memorise=False)
-    plain = trainer_of(PolicyTrainer, opened, examples, tmp_path)
-    ours, theirs = (step(each, groups_of(opened, examples, correct)) for each in (off, plain))
+    off = trainer_of(DymeTrainer, session, examples, tmp_path, memorise=False)
+    plain = trainer_of(PolicyTrainer, session, examples, tmp_path)
+    ours, theirs = (step(each, groups_of(session, examples, correct)) for each in (off, plain))
     assert ours[0] == pytest.approx(theirs[0], abs=1e-7)
     for name, grad in ours[1].items():
         assert torch.allclose(grad, theirs[1][name], rtol=1e-5, atol=1e-8), name
 
 
 def test_solved_groups_have_no_gradient(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path)
-    loss, grads = step(trainer, groups_of(opened, examples, [ALL] * 3))
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path)
+    loss, grads = step(trainer, groups_of(session, examples, [ALL] * 3))
     assert loss == 0
     assert all(float(grad.abs().max()) == 0 for grad in grads.values())
 
 
 def test_each_kind_of_group_stands_alone(tiny_model, examples, tmp_path):
     """The gradient of a mixed batch is the sum of its groups' gradients."""
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path)
-    _, whole = step(trainer, groups_of(opened, examples, [NONE, SOME, ALL]))
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path)
+    _, whole = step(trainer, groups_of(session, examples, [NONE, SOME, ALL]))
     parts = []
     for keep in range(3):
-        groups = groups_of(opened, examples, [NONE, SOME, ALL])
+        groups = groups_of(session, examples, [NONE, SOME, ALL])
         trainer.advantage(groups)
         for place, group in enumerate(groups):
             if place != keep:
@@ -140,15 +147,15 @@ def test_each_kind_of_group_stands_alone(tiny_model, examples, tmp_path):
 
 
 def test_a_swapped_row_gets_its_own_old_and_reference(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, num_iterations=2, beta=0.04)
-    groups = groups_of(opened, examples, [NONE, SOME, ALL])
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path, num_iterations=2, beta=0.04)
+    groups = groups_of(session, examples, [NONE, SOME, ALL])
     trainer.advantage(groups)
     trainer._score(groups)
     for group in groups:
         assert [len(each) for each in group.old] == [len(ids) for ids in group.ids]
         assert [len(each) for each in group.reference] == [len(ids) for ids in group.ids]
-    assert groups[0].ids[0] == opened.chat.ids(opened.chat.completion(examples[0]))
+    assert groups[0].ids[0] == session.chat.ids(session.chat.completion(examples[0]))
     assert groups[0].advantage.tolist() == [4, 0, 0, 0]
 
 
@@ -173,19 +180,19 @@ def test_dyme_from_the_command_line(tiny_model, charts_folder, run_cli, homes):
 
 
 def test_examples_without_a_trace_memorise_the_answer(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
+    session = opened_with(tiny_model())
     bare = [replace(example, reasoning=None) for example in examples]
-    trainer = trainer_of(DymeTrainer, opened, bare, tmp_path)
-    groups = groups_of(opened, bare, [NONE] * 3)
+    trainer = trainer_of(DymeTrainer, session, bare, tmp_path)
+    groups = groups_of(session, bare, [NONE] * 3)
     trainer.advantage(groups)
-    assert groups[0].ids[0] == opened.chat.ids(opened.chat.completion(bare[0]))
+    assert groups[0].ids[0] == session.chat.ids(session.chat.completion(bare[0]))
 
 
 # --- ablations -------------------------------------------------------------------------------
 
 
-def advantages_of(trainer, opened, examples, correct, rewards=None, step=0, steps=10):
-    groups = groups_of(opened, examples, correct)
+def advantages_of(trainer, session, examples, correct, rewards=None, step=0, steps=10):
+    groups = groups_of(session, examples, correct)
     for group, totals in zip(groups, rewards or []):
         group.total = torch.tensor(totals)
     trainer.state.global_step, trainer.state.max_steps = step, steps
@@ -194,10 +201,14 @@ def advantages_of(trainer, opened, examples, correct, rewards=None, step=0, step
 
 
 def test_a_reward_threshold_decides_instead_of_accuracy(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, switch_threshold=0.5)
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path, switch_threshold=0.5)
     groups = advantages_of(
-        trainer, opened, examples, [SOME, NONE, NONE], [[0.5, 0.2, 0.1, 0.5], [0.9, 0.1, 0.1, 0.1], [0.8] * 4]
+        trainer,
+        session,
+        examples,
+        [SOME, NONE, NONE],
+        [[0.5, 0.2, 0.1, 0.5], [0.9, 0.1, 0.1, 0.1], [0.8] * 4],
     )
     # Right, but with a reward of one half: memorised all the same; wrong with a high reward: explored, solved.
     assert groups[0].advantage.tolist() == [4, 0, 0, 0]
@@ -206,65 +217,65 @@ def test_a_reward_threshold_decides_instead_of_accuracy(tiny_model, examples, tm
 
 
 def test_an_annealed_reference_stands_in_every_group(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, anneal=True, sft_weight=2.0)
-    target = opened.chat.ids(opened.chat.completion(examples[1]))
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path, anneal=True, sft_weight=2.0)
+    target = session.chat.ids(session.chat.completion(examples[1]))
     for step, weight in ((0, 2.0), (5, 1.0)):
-        groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL], step=step)
+        groups = advantages_of(trainer, session, examples, [NONE, SOME, ALL], step=step)
         assert [float(group.advantage[3]) for group in groups] == pytest.approx([weight] * 3)
         assert groups[1].ids[3] == target
         assert groups[1].advantage[0] > 0 > groups[1].advantage[1]
-    last = advantages_of(trainer, opened, examples, [NONE, SOME, ALL], step=10)
+    last = advantages_of(trainer, session, examples, [NONE, SOME, ALL], step=10)
     assert last[1].ids[3] != target
     assert not last[0].advantage.any()
 
 
 def test_memorising_ends_where_the_budget_does(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, memorise_until=0.3)
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path, memorise_until=0.3)
     for step, memorises in ((0, 4), (2, 4), (3, 0), (9, 0)):
-        groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL], step=step)
+        groups = advantages_of(trainer, session, examples, [NONE, SOME, ALL], step=step)
         assert groups[0].advantage.tolist() == [memorises, 0, 0, 0]
         assert groups[1].advantage.any()
 
 
 def test_without_exploring_only_references_teach(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
-    trainer = trainer_of(DymeTrainer, opened, examples, tmp_path, explore=False)
-    groups = advantages_of(trainer, opened, examples, [NONE, SOME, ALL])
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path, explore=False)
+    groups = advantages_of(trainer, session, examples, [NONE, SOME, ALL])
     assert [group.advantage.tolist() for group in groups] == [[4, 0, 0, 0], [0] * 4, [0] * 4]
 
 
 def test_what_became_of_references_is_counted(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
+    session = opened_with(tiny_model())
     facts = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}]
     given = [
         Example("a", "What is the value of red?", "7", (), "red is 7.", facts=facts),
         Example("b", "What would you say?", "nice", (), "red = 8. So nice.", facts=facts),
         examples[2],
     ]
-    trainer = trainer_of(DymeTrainer, opened, given, tmp_path, refiner="local")
-    groups = advantages_of(trainer, opened, given, [NONE] * 3)
+    trainer = trainer_of(DymeTrainer, session, given, tmp_path, refiner="local")
+    groups = advantages_of(trainer, session, given, [NONE] * 3)
     assert "red = 7. red is 7." in groups[0].completions[0].text
     third = pytest.approx(1 / 3)
     assert {name: trainer._seen[f"refiner/{name}"] for name in ("refined", "dropped", "kept", "failed")} == {
         "refined": [third], "dropped": [third], "kept": [third], "failed": [0.0],
     }  # fmt: skip
-    plain = trainer_of(DymeTrainer, opened, given, tmp_path, refiner="none")
-    groups = advantages_of(plain, opened, given, [NONE] * 3)
+    plain = trainer_of(DymeTrainer, session, given, tmp_path, refiner="none")
+    groups = advantages_of(plain, session, given, [NONE] * 3)
     assert "red = 7. red is 7." not in groups[0].completions[0].text
     assert "refiner/refined" not in plain._seen
 
 
 def test_the_reasoning_is_shown_by_part(tiny_model, examples, tmp_path):
-    opened = opened_with(tiny_model())
+    session = opened_with(tiny_model())
     facts = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}]
     given = [
         Example("a", "How much higher is red than blue?", "4", (), "So 4.", facts=facts),
         examples[1],  # without facts there is nothing to hold a trace against
     ]
-    trainer = trainer_of(DymeTrainer, opened, given, tmp_path)
-    groups = groups_of(opened, given, [SOME, SOME])
+    trainer = trainer_of(DymeTrainer, session, given, tmp_path)
+    groups = groups_of(session, given, [SOME, SOME])
     for completion, trace in zip(
         groups[0].completions, ["red = 7, blue = 3. 7 - 3 = 4.", "red = 8. So 5.", "", ""]
     ):

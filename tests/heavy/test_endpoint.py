@@ -16,18 +16,18 @@ import fake_teacher
 import pytest
 from fake_teacher import Teacher
 
-from toasterft import endpoint
-from toasterft.endpoint import (
+from toasterft.errors import UserError
+from toasterft.teachers import api
+from toasterft.teachers.api import (
     Answer,
     Caller,
     Endpoint,
     EndpointError,
     EndpointRefused,
-    Purse,
     Request,
     SpendCapReached,
+    SpendLedger,
 )
-from toasterft.errors import UserError
 
 # $ per million tokens: one answer of the fake teacher costs 1000 + 120 × 4 = 1,480 millionths of a dollar.
 PRICE_IN, PRICE_OUT = 1.0, 4.0
@@ -36,7 +36,7 @@ ONE_USD = (fake_teacher.INPUT_TOKENS * PRICE_IN + fake_teacher.OUTPUT_TOKENS * P
 
 def service(teacher, **more):
     prices = {"input_usd_per_mtok": PRICE_IN, "output_usd_per_mtok": PRICE_OUT}
-    return endpoint.given(teacher.url, "fake", **{**prices, **more})
+    return api.given(teacher.url, "fake", **{**prices, **more})
 
 
 def opened(teacher, purse=None, **more):
@@ -141,7 +141,7 @@ def test_a_dead_endpoint_is_not_asked_for_a_while():
 
 
 def test_nobody_there():
-    client = Endpoint(endpoint.given("http://127.0.0.1:9/v1", "fake"), tries=2, first_wait_seconds=0.01)
+    client = Endpoint(api.given("http://127.0.0.1:9/v1", "fake"), tries=2, first_wait_seconds=0.01)
     [error] = ask(client, requests(1))
     assert error.kind == "unreachable"
     assert client.purse.uncertain_usd == 0
@@ -150,7 +150,7 @@ def test_nobody_there():
 def test_a_wrong_key_is_refused_at_once_and_shown_nowhere(monkeypatch, homes):
     monkeypatch.setenv("FAKE_KEY", "sk-verysecret12345")
     with Teacher("401") as teacher:
-        client = Endpoint(service(teacher, api_key_env="FAKE_KEY"), Purse(homes / "ledger"))
+        client = Endpoint(service(teacher, api_key_env="FAKE_KEY"), SpendLedger(homes / "ledger"))
         [error] = ask(client, requests(1))
     assert isinstance(error, EndpointRefused)
     assert teacher.keys == ["Bearer sk-verysecret12345"]
@@ -183,7 +183,7 @@ def test_pictures_travel_as_data_urls_and_are_known_by_content(charts_folder):
 
 def test_the_cap_is_held_however_many_ask():
     with Teacher(seconds=0.01) as teacher:
-        purse = Purse(cap_usd=10.5 * ONE_USD)
+        purse = SpendLedger(cap_usd=10.5 * ONE_USD)
         found = ask(
             opened(teacher, purse, concurrency=8), requests(40, max_tokens=fake_teacher.OUTPUT_TOKENS)
         )
@@ -196,7 +196,7 @@ def test_the_cap_is_held_however_many_ask():
 
 def test_an_endpoint_that_bills_beyond_max_tokens_passes_the_cap_by_what_is_in_flight_only():
     with Teacher("greedy", seconds=0.01) as teacher:
-        purse = Purse(cap_usd=20 * ONE_USD)
+        purse = SpendLedger(cap_usd=20 * ONE_USD)
         found = ask(
             opened(teacher, purse, concurrency=4), requests(60, max_tokens=fake_teacher.OUTPUT_TOKENS)
         )
@@ -207,28 +207,28 @@ def test_an_endpoint_that_bills_beyond_max_tokens_passes_the_cap_by_what_is_in_f
 
 def test_a_ledger_is_one_process_s_own_and_survives_half_a_line(homes):
     with Teacher() as teacher:
-        purse = Purse(homes / "ledger")
+        purse = SpendLedger(homes / "ledger")
         ask(opened(teacher, purse, cache=False), requests(3))
         with pytest.raises(UserError, match="another process"):
-            Purse(homes / "ledger")
+            SpendLedger(homes / "ledger")
         purse.close()
         with (homes / "ledger").open("a") as file:
             file.write('{"event": "paid", "key": "torn')
-        again = Purse(homes / "ledger")
+        again = SpendLedger(homes / "ledger")
         assert again.paid == 3
         ask(opened(teacher, again, cache=False), requests(4))
         assert sum(teacher.billed.values()) == 4
         again.close()
-        assert Purse(homes / "ledger").paid == 4
+        assert SpendLedger(homes / "ledger").paid == 4
 
 
 def test_a_request_in_flight_at_a_kill_counts_as_probably_paid(homes):
-    purse = Purse(homes / "ledger")
+    purse = SpendLedger(homes / "ledger")
     purse.sent("a", "fake", 0.5)
     purse.pay("a", "fake", Answer("x", "stop", 1, 1, 0, 0.1))
     purse.sent("b", "fake", 0.5)
     purse.close()
-    again = Purse(homes / "ledger")
+    again = SpendLedger(homes / "ledger")
     assert (again.paid_usd, again.uncertain_usd) == (0.1, pytest.approx(0.1))
 
 
@@ -242,7 +242,7 @@ def test_no_answer_is_lost_in_chaos(seed, homes):
     rng = random.Random(seed)
     count = 40 if seed == 1 else 400
     with Teacher(lambda *_: rng.choice(CHAOS)) as teacher:
-        purse = Purse(homes / "ledger", cap_usd=10.0)
+        purse = SpendLedger(homes / "ledger", cap_usd=10.0)
         found = ask(opened(teacher, purse, tries=20, give_up_after=1000), requests(count))
     assert all(f"<answer>{n}</answer>" in answer.text for n, answer in enumerate(found))
     assert purse.paid == count

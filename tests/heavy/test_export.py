@@ -19,7 +19,8 @@ import transformers
 import yaml
 from PIL import Image
 
-from toasterft import Recipe, ledger, places, train
+from toasterft import Recipe, paths, train
+from toasterft.runs import run_folder
 
 SETTINGS = dict(
     max_steps=3, per_device_train_batch_size=4, gradient_accumulation_steps=1, max_completion_length=8,
@@ -63,8 +64,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def logits(model, folder: Path, picture: Path) -> torch.Tensor:
     """The next token's logits, by transformers alone but for the image processor that needs no torchvision."""
-    from toasterft.engines import processors
-    from toasterft.engines.families import family
+    from toasterft.engine import processors
+    from toasterft.models.families import family
 
     processor = processors.load(str(folder), family(model.config.model_type), None)
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which is high?"}]}]
@@ -155,7 +156,7 @@ def test_prompts_and_image_size_travel(trained, run_cli, charts_folder, homes, p
     kept = answers(merged, "export")
     source = Path(shutil.copytree(folder, homes / "source"))
     notes = json.loads((merged / "toasterft.json").read_text())
-    places.write_json(source / "toasterft.json", {**notes, "load_in_4bit": False})
+    paths.write_json(source / "toasterft.json", {**notes, "load_in_4bit": False})
     assert kept == answers(source, "run")
     assert notes["prompt"]["answer_tag"] == "so"
     assert "assistant> " in (merged / "chat_template.jinja").read_text()
@@ -234,7 +235,7 @@ def test_a_quantised_base_is_refused(run, run_cli, tiny_model, homes):
 def test_a_full_disk_leaves_nothing(run, run_cli, monkeypatch):
     before = sorted(run.parent.rglob("*"))
     with monkeypatch.context() as patch:
-        patch.setattr(places, "free_bytes", lambda _: 1000)
+        patch.setattr(paths, "free_bytes", lambda _: 1000)
         done = run_cli("export", "mine")
         assert done.code == 2
         assert "no space left on the disk for the merged weights" in done.err
@@ -251,12 +252,12 @@ def test_a_full_disk_leaves_nothing(run, run_cli, monkeypatch):
 
 
 def test_weights_that_answer_otherwise_are_not_kept(run, run_cli, monkeypatch):
-    from toasterft.engines import merging
+    from toasterft.publish import merge
 
     def nothing_added(loaded, dtype):
         return loaded.model.unload().to(dtype)
 
-    monkeypatch.setattr(merging, "merge", nothing_added)
+    monkeypatch.setattr(merge, "merge", nothing_added)
     done = run_cli("export", "mine")
     assert done.code == 4
     assert "do not answer as base and adapter do" in done.err
@@ -404,14 +405,14 @@ def test_a_push_that_fails_can_be_tried_again(run, run_cli, hub):
 
 
 def test_a_pushed_export_is_asked_by_its_name(trained, run_cli, hub, homes, picture):
-    from toasterft import models
+    from toasterft.models import lookup
 
     folder = Path(shutil.copytree(trained("smolvlm"), homes / "runs" / "mine"))
-    notes = places.read_json(folder / ledger.ADAPTER_NOTES_FILE)
+    notes = paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE)
     notes["prompt"]["question_suffix"] = "Be quick."
-    places.write_json(folder / ledger.ADAPTER_NOTES_FILE, notes)
+    paths.write_json(folder / run_folder.ADAPTER_NOTES_FILE, notes)
     assert run_cli("export", "mine", "--to", "hub", "--repo", "someone/mine").code == 0
-    assert models.resolve("someone/mine", homes / "runs").notes["prompt"]["question_suffix"] == "Be quick."
+    assert lookup.resolve("someone/mine", homes / "runs").notes["prompt"]["question_suffix"] == "Be quick."
     done = run_cli("ask", "someone/mine", picture, "Which?", "--json", "max_completion_length=4")
     assert done.code == 0, done.err
     local = run_cli(

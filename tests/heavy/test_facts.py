@@ -13,10 +13,10 @@ import sys
 import pytest
 from fake_teacher import INPUT_TOKENS, OUTPUT_TOKENS, Teacher
 
-from toasterft import checker
-from toasterft.cot.facts import MOST_FACTS, parse
 from toasterft.data import sources
-from toasterft.endpoint import Endpoint
+from toasterft.scoring import traces
+from toasterft.teachers.api import Endpoint
+from toasterft.teachers.facts import MOST_FACTS, parse
 
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 ONE_USD = (INPUT_TOKENS * PRICE_IN + OUTPUT_TOKENS * PRICE_OUT) / 1e6
@@ -46,7 +46,7 @@ GOOD = [{"label": "red", "value": 7}, {"label": "blue", "value": 3.5}]
 )
 def test_answers_that_are_facts(text, facts):
     assert parse(text) == facts
-    assert len(checker.rows_of(facts)) == len(facts)
+    assert len(traces.rows_of(facts)) == len(facts)
 
 
 @pytest.mark.parametrize(
@@ -275,8 +275,8 @@ def test_another_build_s_folder_is_not_gone_on_with(run_cli, bare, charts_folder
 
 def test_a_run_learns_from_what_was_read(run_cli, bare):
     """The facts reach the checker: a trace of a row that was read is held against them."""
-    from toasterft.data.prompt import Parsed
-    from toasterft.rewards import Completion
+    from toasterft.data.chat import Parsed
+    from toasterft.scoring.rewards import Completion
 
     folder, known = bare
     with Reader(known) as teacher:
@@ -284,5 +284,5 @@ def test_a_run_learns_from_what_was_read(run_cli, bare):
     example = sources.load("seen").examples[0]
     said = Completion("", Parsed(example.reasoning, example.answer, True), 20, True, 64)
     wrong = Completion("", Parsed("There is nothing to see.", example.answer, True), 20, True, 64)
-    assert checker.thinking(said, example) > 0.95
-    assert checker.thinking(wrong, example) < 0.3
+    assert traces.thinking(said, example) > 0.95
+    assert traces.thinking(wrong, example) < 0.3

@@ -6,14 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
-from toasterft import cache
+from toasterft.data.chat import Chat
 from toasterft.data.example import Example, ImageRef
-from toasterft.data.prompt import Chat
-from toasterft.engines import Request, open_engine
-from toasterft.engines.families import FAMILIES
-from toasterft.engines.generate import generate
-from toasterft.engines.vision import Eyes
-from toasterft.methods.inputs import Inputs
+from toasterft.engine import Request, feature_cache, open_engine
+from toasterft.engine.batching import Batcher
+from toasterft.engine.generate import generate
+from toasterft.engine.image_features import ImageEncoder
+from toasterft.models.families import FAMILIES
 from toasterft.recipe import Lora, Prompt
 
 WITH_FEATURES = [name for name, family in FAMILIES.items() if family.takes_features]
@@ -45,11 +44,11 @@ def examples(tmp_path):
 def test_logits_and_generated_tokens_are_the_same(model_type, four_bit, tiny_model, examples):
     loaded = load(tiny_model(model_type), model_type, load_in_4bit=four_bit)
     chat = Chat(loaded.processor, Prompt())
-    eyes = Eyes(loaded)
+    encoder = ImageEncoder(loaded)
     for batch in (examples[:1], examples, examples[2:4], [examples[3]]):
         logits, tokens = [], []
-        for way in (eyes, None):
-            inputs = Inputs(loaded, chat, way)
+        for way in (encoder, None):
+            inputs = Batcher(loaded, chat, way)
             ready = inputs.left_padded(inputs.prompts(batch))
             with loaded.evaluating() as model:
                 logits.append(model(**ready).logits[ready["attention_mask"].bool()])
@@ -63,8 +62,8 @@ def test_training_loss_and_gradients_are_the_same(model_type, tiny_model, exampl
     loaded = load(tiny_model(model_type), model_type, lora=Lora(r=4), train=True)
     chat = Chat(loaded.processor, Prompt())
     found = []
-    for way in (Eyes(loaded), None):
-        batch = Inputs(loaded, chat, way).training(examples[:3])
+    for way in (ImageEncoder(loaded), None):
+        batch = Batcher(loaded, chat, way).training(examples[:3])
         loaded.model.zero_grad()
         loaded.model(**batch, use_cache=False).loss.backward()
         grads = {name: p.grad.clone() for name, p in loaded.model.named_parameters() if p.grad is not None}
@@ -78,14 +77,14 @@ def test_training_loss_and_gradients_are_the_same(model_type, tiny_model, exampl
 
 def test_an_image_is_encoded_once_and_read_back(tiny_model, examples):
     loaded = load(tiny_model(), "idefics3")
-    eyes = Eyes(loaded, batch_tiles=3)
+    encoder = ImageEncoder(loaded, batch_tiles=3)
     images = [image for example in examples for image in example.images]
-    eyes.encode_all([*images, *images])
-    assert eyes.encoded == len(images)
-    again = Eyes(loaded)
+    encoder.encode_all([*images, *images])
+    assert encoder.encoded == len(images)
+    again = ImageEncoder(loaded)
     first = again(images)
     assert again.encoded == 0
-    fresh = Eyes(loaded, limit_bytes=0)(images)  # nothing is stored: straight from the tower
+    fresh = ImageEncoder(loaded, limit_bytes=0)(images)  # nothing is stored: straight from the tower
     for kept, made in zip(first, fresh):
         assert kept.text == made.text
         assert torch.allclose(kept.hidden, made.hidden, atol=1e-6)
@@ -94,7 +93,7 @@ def test_an_image_is_encoded_once_and_read_back(tiny_model, examples):
 def test_other_settings_never_read_the_same_entry(tiny_model, examples, tmp_path):
     image = [examples[0].images[0]]
     base = load(tiny_model(), "idefics3")
-    Eyes(base).encode_all(image)
+    ImageEncoder(base).encode_all(image)
     changed_size = load(tiny_model(), "idefics3")
     changed_size.processor.image_processor.size = {"longest_edge": 32}
     changed_dtype = load(tiny_model(), "idefics3", dtype="bfloat16")
@@ -102,35 +101,37 @@ def test_other_settings_never_read_the_same_entry(tiny_model, examples, tmp_path
     with torch.no_grad():
         next(changed_weights.part("model.vision_model").parameters()).add_(1e-3)
     for other in (changed_size, changed_dtype, changed_weights):
-        eyes = Eyes(other)
-        eyes(image)
-        assert eyes.encoded == 1
-    assert len(cache.spaces()) == 4
+        encoder = ImageEncoder(other)
+        encoder(image)
+        assert encoder.encoded == 1
+    assert len(feature_cache.spaces()) == 4
 
 
 def test_a_damaged_entry_is_made_again(tiny_model, examples):
     loaded = load(tiny_model(), "idefics3")
     image = examples[0].images[0]
-    eyes = Eyes(loaded)
-    eyes.encode_all([image])
-    path = eyes.store.path(image.sha256)
+    encoder = ImageEncoder(loaded)
+    encoder.encode_all([image])
+    path = encoder.store.path(image.sha256)
     path.write_bytes(path.read_bytes()[:50])
-    (features,) = eyes([image])
-    assert eyes.encoded == 2
-    assert torch.equal(features.hidden, Eyes(loaded)([image])[0].hidden)
+    (features,) = encoder([image])
+    assert encoder.encoded == 2
+    assert torch.equal(features.hidden, ImageEncoder(loaded)([image])[0].hidden)
 
 
 def test_an_engine_whose_features_differ_falls_back_to_pixels(
     tiny_model, charts_folder, run_cli, quick, monkeypatch
 ):
     """Planted fault: features come out scaled, so the proof on opening must refuse them."""
-    from toasterft.engines import vision
+    from toasterft.engine import image_features
 
-    honest = vision.Eyes._encode
+    honest = image_features.ImageEncoder._encode
     monkeypatch.setattr(
-        vision.Eyes,
+        image_features.ImageEncoder,
         "_encode",
-        lambda self, batch: ((i, vision.Features(f.hidden * 1.5, f.text)) for i, f in honest(self, batch)),
+        lambda self, batch: (
+            (i, image_features.Features(f.hidden * 1.5, f.text)) for i, f in honest(self, batch)
+        ),
     )
     done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--json", *quick)
     assert done.code == 0

@@ -21,8 +21,9 @@ from gpu_checks import cards, table, turns, verdict, worker  # noqa: E402
 from gpu_checks.task import Task  # noqa: E402
 from gpu_checks.turns import PARTS, Turn, allowance, in_order, missing  # noqa: E402
 
-from toasterft import catalog, hardware  # noqa: E402
-from toasterft.estimate import calibration, seconds  # noqa: E402
+from toasterft import catalog  # noqa: E402
+from toasterft.catalog import hardware  # noqa: E402
+from toasterft.estimation import calibration, seconds  # noqa: E402
 
 GB = 10**9
 

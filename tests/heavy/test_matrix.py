@@ -15,10 +15,10 @@ import yaml
 from fake_runs import folders, samples
 from PIL import Image
 
-from toasterft import matrix as matrices
 from toasterft import recipe
 from toasterft.errors import RecipeError
-from toasterft.methods import answering
+from toasterft.evaluation import answer
+from toasterft.evaluation import matrix as matrices
 from toasterft.scoring import wilson
 
 SETTINGS = {"method": "eval", "max_completion_length": 12, "per_device_eval_batch_size": 2}
@@ -45,13 +45,13 @@ def matrix(tmp_path):
 def generated(monkeypatch):
     """Counts answers that a model is made to write."""
     counts = [0]
-    honest = answering.generate
+    honest = answer.generate
 
     def counting(loaded, inputs, **settings):
         counts[0] += len(inputs["input_ids"])
         return honest(loaded, inputs, **settings)
 
-    monkeypatch.setattr(answering, "generate", counting)
+    monkeypatch.setattr(answer, "generate", counting)
     return counts
 
 
@@ -123,11 +123,11 @@ def _half_way(runs: Path) -> bool:
 def test_one_table_of_cells_that_are_there_and_cells_that_are_not(
     matrix, questions, run_cli, homes, generated, monkeypatch
 ):
-    from toasterft.engines import plain
+    from toasterft.engine import transformers_engine
 
     loads = []
-    honest = plain.load
-    monkeypatch.setattr(plain, "load", lambda request: loads.append(request) or honest(request))
+    honest = transformers_engine.load
+    monkeypatch.setattr(transformers_engine, "load", lambda request: loads.append(request) or honest(request))
     models = {
         "tiny": "toast-tiny",
         "256M-3k": "toaster-256m-3k",
@@ -248,7 +248,7 @@ def test_a_bug_in_one_cell_leaves_the_others_alone(matrix, questions, homes, mon
 
 
 def test_a_cell_that_another_process_is_at_is_left_to_it(matrix, questions, run_cli, homes, generated):
-    from toasterft.ledger import Run
+    from toasterft.runs.run_folder import Run
 
     file = matrix({"tiny": "toast-tiny"}, questions)
     first = run_cli("eval", "--matrix", file, "--json", "--quiet").json()["cells"][0]

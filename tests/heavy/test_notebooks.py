@@ -15,7 +15,8 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from toasterft import health, models
+from toasterft.cli import doctor
+from toasterft.models import lookup
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -129,7 +130,7 @@ def test_the_adapter_is_the_users(name, played, tmp_path):
     files = {file.name for file in (tmp_path / "home").iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json", "toasterft.json", "run.json"} <= files
     assert "checkpoints" not in files
-    found = models.resolve(str(tmp_path / "home"), tmp_path)
+    found = lookup.resolve(str(tmp_path / "home"), tmp_path)
     assert found.adapter is not None
     if name.startswith("sft"):
         assert (folder / "tuned" / "model.safetensors").exists()
@@ -190,7 +191,7 @@ def test_what_only_colab_does(tmp_path, monkeypatch):
     ]
     pins = dict(line.split("==") for line in (tmp_path / "known-good.txt").read_text().splitlines())
     assert pins["torch"] == metadata.version("torch"), "the torch that is there"
-    known = health.known_good()
+    known = doctor.known_good()
     assert all(
         pins[name] == known[name] for name in ("transformers", "trl", "peft", "unsloth", "bitsandbytes")
     )

@@ -11,11 +11,11 @@ import pytest
 
 from toasterft import scoring
 from toasterft.data import sources, write
-from toasterft.data.prompt import parse
+from toasterft.data.chat import parse
 from toasterft.errors import UserError
-from toasterft.methods import pairs
-from toasterft.methods.pairs import SAMPLES, Sample, worst
 from toasterft.recipe import Prompt
+from toasterft.training import preference_pairs
+from toasterft.training.preference_pairs import SAMPLES, Sample, worst
 
 SHORT = ("--tries", "2", "max_completion_length=24", "per_device_eval_batch_size=4")
 
@@ -27,7 +27,7 @@ def rows_of(folder, split="train"):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Twenty questions about charts of toast-tiny's own size."""
-    from toasterft import charts
+    from toasterft.data import charts
 
     return charts.write_dataset(tmp_path_factory.mktemp("data") / "drawn", n=20, seed=3, per_chart=1)
 
@@ -114,15 +114,15 @@ def test_the_set_is_found_by_its_name_and_dpo_learns_from_it(drawn, run_cli, hom
 
 
 def test_a_stopped_build_goes_on_and_samples_nothing_twice(whole, drawn, tmp_path, monkeypatch):
-    calls, plain = [], pairs._sample
+    calls, plain = [], preference_pairs._sample
 
-    def sample(opened, batch, recipe):
+    def sample(session, batch, recipe):
         calls.append([row.id for row in batch])
         if len(calls) == 2:
             signal.raise_signal(signal.SIGTERM)
-        return plain(opened, batch, recipe)
+        return plain(session, batch, recipe)
 
-    monkeypatch.setattr(pairs, "_sample", sample)
+    monkeypatch.setattr(preference_pairs, "_sample", sample)
     folder = build(tmp_path / "stopped", drawn, code=128 + signal.SIGTERM)
     card = json.loads((folder / "card.json").read_text())
     assert card["complete"] is False
@@ -151,7 +151,7 @@ def test_n_pairs_then_more_of_them(whole, drawn, tmp_path, monkeypatch):
 
 
 def test_a_cap_stops_between_two_batches(drawn, tmp_path, monkeypatch, capsys):
-    from toasterft.meter import Meter
+    from toasterft.runs.meter import Meter
 
     folder = tmp_path / "capped"
     ledger = folder / SAMPLES

@@ -10,19 +10,19 @@ import torch
 from PIL import Image
 
 from toasterft import recipe
+from toasterft.data.chat import Chat
 from toasterft.data.example import Example, ImageRef
-from toasterft.data.prompt import Chat
-from toasterft.engines import Request, open_engine
-from toasterft.engines.families import FAMILIES
-from toasterft.engines.generate import generate, sample_groups
-from toasterft.engines.vision import Eyes
+from toasterft.engine import Request, open_engine
+from toasterft.engine.batching import Batcher
+from toasterft.engine.generate import generate, sample_groups
+from toasterft.engine.image_features import ImageEncoder
+from toasterft.engine.logprobs import Branches, LogProbs
+from toasterft.engine.open_model import ModelSession
 from toasterft.errors import RecipeError, RunFailed
-from toasterft.methods import objective
-from toasterft.methods.inputs import Inputs
-from toasterft.methods.logps import Branches, LogProbs
-from toasterft.methods.opening import Opened
+from toasterft.models.families import FAMILIES
 from toasterft.recipe import Lora, Prompt
-from toasterft.rewards import Completion, Rewards
+from toasterft.scoring.rewards import Completion, Rewards
+from toasterft.training.policy import loss as objective
 
 PACKED = ["idefics3", "smolvlm"]
 
@@ -37,8 +37,8 @@ def opened_with(folder, model_type="idefics3", **more):
     for name, value in loaded.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.2)
-    chat, eyes = Chat(loaded.processor, Prompt()), Eyes(loaded)
-    return Opened(loaded, chat, Inputs(loaded, chat, eyes), eyes)
+    chat, encoder = Chat(loaded.processor, Prompt()), ImageEncoder(loaded)
+    return ModelSession(loaded, chat, Batcher(loaded, chat, encoder), encoder)
 
 
 @pytest.fixture
@@ -81,30 +81,30 @@ def assert_close(one, other, relative):
 @pytest.mark.parametrize("four_bit", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_packed_tree_equals_separate_rows(model_type, four_bit, checkpointing, tiny_model, examples):
-    opened = opened_with(tiny_model(model_type), model_type, load_in_4bit=four_bit)
+    session = opened_with(tiny_model(model_type), model_type, load_in_4bit=four_bit)
     if checkpointing:
-        opened.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+        session.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
     for chosen in (examples[:1], examples[:3], examples):
         branches = Branches(chosen, ragged(4, len(chosen)))
         found = []
         for packed in (True, False):
-            new, entropy = LogProbs(opened, 0.7, packed=packed)(branches)
+            new, entropy = LogProbs(session, 0.7, packed=packed)(branches)
             weight = torch.linspace(-1, 1, len(new))
             (new * weight).sum().backward()
-            found.append((new.detach(), entropy, gradients(opened.loaded.model)))
+            found.append((new.detach(), entropy, gradients(session.loaded.model)))
         assert torch.allclose(found[0][0], found[1][0], atol=2e-5)
         assert torch.allclose(found[0][1], found[1][1], atol=2e-5)
         assert_close(found[0][2], found[1][2], 1e-4)
 
 
 def test_the_frozen_tower_is_not_called_in_training(tiny_model, examples):
-    opened = opened_with(tiny_model())
-    opened.eyes.encode_all([image for example in examples for image in example.images])
-    opened.loaded.part(opened.loaded.family.vision).forward = None  # a call would raise
+    session = opened_with(tiny_model())
+    session.encoder.encode_all([image for example in examples for image in example.images])
+    session.loaded.part(session.loaded.family.vision).forward = None  # a call would raise
     branches = Branches(examples[:2], ragged(3, 2))
-    LogProbs(opened, 1.0, packed=True)(branches)[0].sum().backward()
-    inputs = opened.inputs.left_padded(opened.inputs.prompts(examples[:2]))
-    sample_groups(opened.loaded, inputs, num_generations=2, **SAMPLING)
+    LogProbs(session, 1.0, packed=True)(branches)[0].sum().backward()
+    inputs = session.inputs.left_padded(session.inputs.prompts(examples[:2]))
+    sample_groups(session.loaded, inputs, num_generations=2, **SAMPLING)
 
 
 SAMPLING = {"end_ids": [2], "max_completion_length": 12, "temperature": 0.9, "top_p": 1.0}
@@ -113,17 +113,19 @@ SAMPLING = {"end_ids": [2], "max_completion_length": 12, "temperature": 0.9, "to
 @pytest.mark.parametrize("model_type", PACKED)
 @pytest.mark.parametrize("four_bit", [False, True])
 def test_shared_prefill_samples_the_same_tokens(model_type, four_bit, tiny_model, examples):
-    opened = opened_with(tiny_model(model_type), model_type, load_in_4bit=four_bit)
-    options = SAMPLING | {"end_ids": opened.chat.end_token_ids}
+    session = opened_with(tiny_model(model_type), model_type, load_in_4bit=four_bit)
+    options = SAMPLING | {"end_ids": session.chat.end_token_ids}
     for chosen in (examples[:1], examples):
         torch.manual_seed(3)
-        inputs = opened.inputs.left_padded(opened.inputs.prompts(chosen))
-        shared = sample_groups(opened.loaded, inputs, num_generations=3, **options)
+        inputs = session.inputs.left_padded(session.inputs.prompts(chosen))
+        shared = sample_groups(session.loaded, inputs, num_generations=3, **options)
         torch.manual_seed(3)
         repeated = [example for example in chosen for _ in range(3)]
-        plain = generate(opened.loaded, opened.inputs.left_padded(opened.inputs.prompts(repeated)), **options)
+        plain = generate(
+            session.loaded, session.inputs.left_padded(session.inputs.prompts(repeated)), **options
+        )
         assert [ids for group in shared for ids in group] == plain
-        assert not set(opened.loaded.never_sampled) & {token for ids in plain for token in ids}
+        assert not set(session.loaded.never_sampled) & {token for ids in plain for token in ids}
 
 
 # --- the whole trainer -----------------------------------------------------------------------
@@ -217,21 +219,21 @@ def test_a_clip_range_that_cannot_act_is_refused(change):
 # --- TRL as the referee ----------------------------------------------------------------------
 
 
-def referee(opened, **settings):
+def referee(session, **settings):
     """TRL's GRPOTrainer on the same model."""
     import datasets
     import trl
 
     rows = datasets.Dataset.from_dict({"prompt": ["x"] * 16})
     return trl.GRPOTrainer(
-        model=opened.loaded.model,
+        model=session.loaded.model,
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         args=trl.GRPOConfig(
             output_dir="unused", use_cpu=True, bf16=False, report_to="none", max_completion_length=9,
             gradient_checkpointing=False, use_bias_correction_kl=False, temperature=0.7, **settings,
         ),
         train_dataset=rows,
-        processing_class=opened.loaded.processor,
+        processing_class=session.loaded.processor,
     )  # fmt: skip
 
 
@@ -240,8 +242,8 @@ def referee(opened, **settings):
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
     seed = count + int(beta > 0)
-    opened = opened_with(tiny_model())
-    model = opened.loaded.model
+    session = opened_with(tiny_model())
+    model = session.loaded.model
     ids = ragged(count, 2, seed)
     chosen = examples[:2]
     rewards = torch.rand(2, count, generator=torch.Generator().manual_seed(seed))
@@ -252,7 +254,7 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
     # Old and reference policies a little away, so that ratios leave the clip range on both sides.
     generator = torch.Generator().manual_seed(seed)
     branches = Branches(chosen, ids)
-    new, _ = LogProbs(opened, 0.7, packed=True)(branches)
+    new, _ = LogProbs(session, 0.7, packed=True)(branches)
     old = new.detach() + 0.4 * torch.randn(flat, generator=generator)
     reference = new.detach() + 0.3 * torch.randn(flat, generator=generator) if beta else None
     clip = objective.Clip(0.2, 0.1, None)
@@ -265,7 +267,7 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
 
     settings = {"per_device_train_batch_size": 2 * count, "num_generations": count, "num_iterations": 2}
     trainer = referee(
-        opened,
+        session,
         loss_type=loss_type,
         beta=beta,
         epsilon=0.2,
@@ -275,7 +277,7 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
     )
     model.train()
     repeated = [example for example in chosen for _ in range(count)]
-    pixels = Inputs(opened.loaded, opened.chat, None)
+    pixels = Batcher(session.loaded, session.chat, None)
     batch = pixels.left_padded(pixels.prompts(repeated))
 
     def padded(values, fill):
@@ -290,7 +292,7 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
         {
             "prompt_ids": batch["input_ids"],
             "prompt_mask": batch["attention_mask"],
-            "completion_ids": padded(torch.tensor(completion), opened.inputs.pad_id),
+            "completion_ids": padded(torch.tensor(completion), session.inputs.pad_id),
             "completion_mask": mask.long(),
             "pixel_values": batch["pixel_values"],
             "pixel_attention_mask": batch["pixel_attention_mask"],

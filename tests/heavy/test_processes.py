@@ -23,22 +23,23 @@ METHODS = {"dyme": {}, "grpo": {"num_iterations": 2, "scale_rewards": "batch", "
 def one_process(model: str, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What each process runs: a few steps of each method, on samples that depend on the question alone."""
     from tests.heavy.test_policy import opened_with
-    from toasterft import recipe, rewards
+    from toasterft import recipe
     from toasterft.data.example import Example
-    from toasterft.job import Job
-    from toasterft.ledger import Run
-    from toasterft.meter import Meter
-    from toasterft.methods import rollout
-    from toasterft.methods.dyme import DymeTrainer
-    from toasterft.methods.policy import PolicyTrainer
-    from toasterft.methods.training import Course
-    from toasterft.methods.watch import Watch
+    from toasterft.jobs.prepare import Job
     from toasterft.progress import Silent
+    from toasterft.runs.meter import Meter
+    from toasterft.runs.run_folder import Run
+    from toasterft.scoring import rewards
+    from toasterft.training.dyme import DymeTrainer
+    from toasterft.training.monitor import RunMonitor
+    from toasterft.training.policy import rollout
+    from toasterft.training.policy.trainer import PolicyTrainer
+    from toasterft.training.run import TrainingContext
 
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     sampled: list[list[int]] = []
 
-    def samples(opened, examples, recipe):
+    def samples(session, examples, recipe):
         sampled.append([int(example.id) for example in examples])
         found = []
         for example in examples:
@@ -64,14 +65,16 @@ def one_process(model: str, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for method, more in METHODS.items():
         settings = SETTINGS | {"gradient_accumulation_steps": PROMPTS // processes} | more
         wanted = recipe.RECIPES[method].model_validate({"method": method, **settings})
-        opened = opened_with(Path(model))
+        session = opened_with(Path(model))
         # One run folder; the figures of each process apart.
         shared, own = out / method, out / f"{method}-{rank}"
         (shared / "checkpoints").mkdir(parents=True, exist_ok=True)
         own.mkdir()
-        watch = Watch(Run(own, {}), Silent(), Meter())
-        course = Course(Job.__new__(Job), wanted, opened, Run(shared, {}), examples, [], watch, Silent())
-        trainer = (DymeTrainer if method == "dyme" else PolicyTrainer)(course)
+        monitor = RunMonitor(Run(own, {}), Silent(), Meter())
+        context = TrainingContext(
+            Job.__new__(Job), wanted, session, Run(shared, {}), examples, [], monitor, Silent()
+        )
+        trainer = (DymeTrainer if method == "dyme" else PolicyTrainer)(context)
         groups = kept_sizes(trainer)
         sampled.clear()
         trainer.train()

@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 import torch
 
-from toasterft import ledger
+from toasterft.runs import run_folder
 
 STEPS = 6
 EXACT = (
@@ -122,7 +122,7 @@ def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, 
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert not list(folder.rglob("training_args.bin"))
-    last = ledger.Run(folder, {}).last_checkpoint()
+    last = run_folder.Run(folder, {}).last_checkpoint()
 
     class Bomb:
         def __reduce__(self):
@@ -131,9 +131,9 @@ def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, 
     torch.save(Bomb(), last / "training_args.bin")
     done = run_cli("sft", "--resume", folder, "--quiet")
     assert done.code == 0, done.err
-    last = ledger.Run(folder, {}).last_checkpoint()
+    last = run_folder.Run(folder, {}).last_checkpoint()
     shutil.rmtree(last.parent / f"checkpoint-{STEPS}")  # so that there is something left to train
-    last = ledger.Run(folder, {}).last_checkpoint()
+    last = run_folder.Run(folder, {}).last_checkpoint()
     torch.save(Bomb(), last / "rng_state.pth")
     torch.save(Bomb(), last / "optimizer.pt")
     (folder / "run.json").write_text(
@@ -224,7 +224,7 @@ def test_out_of_gpu_memory_goes_on_once_in_smaller_parts(
     tiny_model, charts_folder, run_cli, tmp_path, monkeypatch
 ):
     """Here the GPU's error is raised by hand, in this process; the fresh process does not meet it."""
-    from toasterft.methods import sft
+    from toasterft.training import sft
 
     plain = sft.Trainer.training_step
 

@@ -11,7 +11,7 @@ from fake_runs import folders, samples
 from PIL import Image
 
 from toasterft import recipe
-from toasterft.methods import answering
+from toasterft.evaluation import answer
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def planted(monkeypatch):
             read.extend(tokenizer.batch_decode(inputs["input_ids"]))
             return [[*tokenizer(next(left))["input_ids"], end_ids[0]] for _ in inputs["input_ids"]]
 
-        monkeypatch.setattr(answering, "generate", generate)
+        monkeypatch.setattr(answer, "generate", generate)
         return read
 
     return plant
@@ -120,7 +120,7 @@ def test_a_reasoner_that_is_not_there_leaves_nothing_behind(tiny_model, question
 def test_dyme_s_other_tasks_learn_by_their_own_scorer(
     name, task, asked, right, tiny_model, tmp_path, run_cli, quick, monkeypatch
 ):
-    from toasterft import rewards
+    from toasterft.scoring import rewards
 
     folder = tmp_path / "task"
     folder.mkdir()
@@ -132,9 +132,7 @@ def test_dyme_s_other_tasks_learn_by_their_own_scorer(
     honest = rewards.accuracy
 
     def accuracy(completion, example):
-        said = rewards.Completion(
-            "", answering.parse(f"<answer>{right}</answer>", recipe.Prompt()), 1, True, 9
-        )
+        said = rewards.Completion("", answer.parse(f"<answer>{right}</answer>", recipe.Prompt()), 1, True, 9)
         earned.append((example.extra["task"], honest(said, example)))
         return honest(completion, example)
 

@@ -9,9 +9,11 @@ from itertools import islice
 import pytest
 from PIL import Image
 
-from toasterft import job, ledger, recipe, run
-from toasterft.methods import answering
+from toasterft import recipe
+from toasterft.evaluation import answer
+from toasterft.jobs import execute, prepare
 from toasterft.progress import Silent
+from toasterft.runs import run_folder
 from toasterft.scoring import wilson
 
 
@@ -27,7 +29,7 @@ def planted(monkeypatch):
             count = len(inputs["input_ids"])
             return [[*tokenizer(text)["input_ids"], end_ids[0]] for text in islice(left, count)]
 
-        monkeypatch.setattr(answering, "generate", generate)
+        monkeypatch.setattr(answer, "generate", generate)
 
     return plant
 
@@ -229,10 +231,10 @@ def test_sampled_answers_follow_the_seed_pass_by_pass(tiny_model, run_cli, datas
     (folder / "samples.jsonl").write_text("".join(kept))
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
-    opened = job.prepare_use(
+    session = prepare.prepare_use(
         recipe.load("eval", str(folder / "recipe.yaml"), [], {}), tmp_path, data_name="set"
     )
-    run.launch(replace(opened, resume=ledger.open_run(str(folder), tmp_path)), Silent())
+    execute.launch(replace(session, resume=run_folder.open_run(str(folder), tmp_path)), Silent())
     assert [
         json.loads(line)["text"] for line in (folder / "samples.jsonl").read_text().splitlines()
     ] == sampled

@@ -12,8 +12,8 @@ import torch
 import transformers
 
 from toasterft import recipe
-from toasterft.engines import Request, open_engine
-from toasterft.engines.families import FAMILIES
+from toasterft.engine import Request, open_engine
+from toasterft.models.families import FAMILIES
 
 
 def losses(folder):
@@ -175,23 +175,23 @@ def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
     assert all(state[key].abs().sum() > 0 for key in on_connector)
 
     from toasterft.data import sources
-    from toasterft.data.prompt import Chat
-    from toasterft.engines.vision import Eyes
-    from toasterft.methods.inputs import Inputs
+    from toasterft.data.chat import Chat
+    from toasterft.engine.batching import Batcher
+    from toasterft.engine.image_features import ImageEncoder
     from toasterft.recipe import Prompt
 
     examples = sources.load(str(charts_folder), purpose="evaluate").examples[:3]
     request = Request(base=str(tiny_model()), family=FAMILIES["idefics3"], adapter=folder)
     loaded = open_engine("plain").load(request)
     chat = Chat(loaded.processor, Prompt())
-    inputs = Inputs(loaded, chat, Eyes(loaded))
+    inputs = Batcher(loaded, chat, ImageEncoder(loaded))
     with loaded.evaluating() as model:
         through_features = model(**inputs.left_padded(inputs.prompts(examples))).logits
     plain = peft.PeftModel.from_pretrained(
         transformers.AutoModelForImageTextToText.from_pretrained(tiny_model(), attn_implementation="sdpa"),
         folder,
     ).eval()
-    pixels = Inputs(loaded, chat, None)
+    pixels = Batcher(loaded, chat, None)
     with torch.no_grad():
         through_pixels = plain(**pixels.left_padded(pixels.prompts(examples))).logits
     assert torch.allclose(through_features, through_pixels, rtol=1e-4, atol=1e-4)
@@ -215,7 +215,7 @@ def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
 def test_three_losses_that_are_not_finite_stop_the_run(
     tiny_model, charts_folder, run_cli, quick, homes, monkeypatch
 ):
-    from toasterft.methods import sft
+    from toasterft.training import sft
 
     steps = iter(range(1000))
     honest = sft.trl.SFTTrainer.training_step
@@ -256,15 +256,15 @@ def test_the_same_seed_gives_the_same_weights(tiny_model, charts_folder, run_cli
 
 def test_a_frozen_tower_never_runs_backward(tiny_model, charts_folder, run_cli, quick, monkeypatch):
     """PEFT plus checkpointing would make the tower's output require grad, and pixel models pay for it."""
-    from toasterft.methods import sft
+    from toasterft.training import sft
 
     seen = []
     honest = sft.make_trainer
 
-    def watched(course):
-        tower = course.opened.loaded.part(course.opened.loaded.family.vision)
+    def watched(context):
+        tower = context.session.loaded.part(context.session.loaded.family.vision)
         tower.register_forward_hook(lambda *a: seen.append(a[2].last_hidden_state.requires_grad))
-        return honest(course)
+        return honest(context)
 
     monkeypatch.setattr(sft, "make_trainer", watched)
     done = run_cli(

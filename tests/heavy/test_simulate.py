@@ -15,15 +15,14 @@ import transformers
 from trl.trainer import sft_trainer
 
 from toasterft import catalog
-from toasterft.engines import Request, adapters
-from toasterft.engines.families import family
-from toasterft.engines.loaded import Loaded
-from toasterft.estimate import memory
-from toasterft.estimate.memory import Sequences
-from toasterft.methods import logps, simulate
-from toasterft.methods.training import NoInputGradients
+from toasterft.engine import Request, adapters, logprobs
+from toasterft.engine.loaded import LoadedModel
+from toasterft.estimation import memory, simulate
+from toasterft.estimation.memory import Sequences
+from toasterft.models.architectures import shape_from_config
+from toasterft.models.families import family
 from toasterft.recipe import Lora, Sft
-from toasterft.shapes import shape_from_config
+from toasterft.training.run import NoInputGradients
 
 # Ten per cent are promised; measured deviations are below one (benchmarks/results/memory_grid.json).
 PROMISE = 0.05
@@ -163,7 +162,7 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     torch.manual_seed(0)
     model = transformers.Idefics3ForConditionalGeneration(transformers.Idefics3Config(**copy.deepcopy(SMALL)))
     model = model.to(torch.float32 if rank is None else torch.bfloat16)
-    loaded = Loaded(model, None, kind, torch.bfloat16, torch.device("cpu"), "plain", "small")
+    loaded = LoadedModel(model, None, kind, torch.bfloat16, torch.device("cpu"), "plain", "small")
     if load_in_4bit:
         quantise(loaded.part(kind.text))
         model.is_loaded_in_4bit = True
@@ -304,8 +303,8 @@ def test_encoding(name: str) -> None:
 
 
 def test_constants_are_those_of_the_code() -> None:
-    assert memory.LOGIT_CHUNK_TOKENS == logps.CHUNK_TOKENS == sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
-    assert memory.KEPT_LOGITS_BYTES == logps.KEPT_LOGITS_BYTES
+    assert memory.LOGIT_CHUNK_TOKENS == logprobs.CHUNK_TOKENS == sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
+    assert memory.KEPT_LOGITS_BYTES == logprobs.KEPT_LOGITS_BYTES
     assert memory.BIAS_ALIGNMENT == simulate.MASK_ALIGNMENT
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
-from toasterft import charts, demo
+from toasterft.data import charts
+from toasterft.jobs import demo
 
 
 def test_it_reads_charts_it_has_never_seen(run_cli, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ENGINE = Path(__file__).parents[2] / "toasterft" / "engines" / "unsloth.py"
+ENGINE = Path(__file__).parents[2] / "toasterft" / "engine" / "unsloth_engine.py"
 
 
 def unsloth_source() -> Path:

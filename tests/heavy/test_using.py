@@ -32,7 +32,7 @@ def test_batched_answers_equal_single_ones(tiny_model, charts_folder, run_cli, h
 
 
 def test_step_and_suffix_reach_the_prompt(tiny_model, charts_folder, run_cli, monkeypatch):
-    from toasterft.data.prompt import Chat
+    from toasterft.data.chat import Chat
 
     prompts = []
     honest = Chat.question
@@ -60,14 +60,15 @@ def test_a_run_keeps_its_prompt_settings(tiny_model, charts_folder, run_cli, qui
     assert notes["prompt"]["think_tag"] == "why"
     assert notes["image_longest_edge"] == 32
 
-    from toasterft import job, recipe
-    from toasterft.engines import open_engine
-    from toasterft.methods import opening
+    from toasterft import recipe
+    from toasterft.engine import open_engine
+    from toasterft.engine import open_model as opening
+    from toasterft.jobs import prepare
     from toasterft.progress import Silent
 
     wanted = recipe.load("ask", None, [], {"model": record["id"]})
-    opened = opening.open_model(
-        job.prepare_use(wanted, homes / "runs"), open_engine("plain"), Silent(), None, train=False
+    session = opening.open_model(
+        prepare.prepare_use(wanted, homes / "runs"), open_engine("plain"), Silent(), None, train=False
     )
-    assert opened.chat.prompt.answer_tag == "so"
-    assert opened.loaded.processor.image_processor.size["longest_edge"] == 32
+    assert session.chat.prompt.answer_tag == "so"
+    assert session.loaded.processor.image_processor.size["longest_edge"] == 32

@@ -9,23 +9,23 @@ import pytest
 
 from toasterft import catalog, recipe
 from toasterft.catalog import Teacher
-from toasterft.data import survey
-from toasterft.estimate import money, teaching
-from toasterft.estimate.plan import Plan
+from toasterft.data import token_stats
+from toasterft.estimation import prices, teachers
+from toasterft.estimation.plan import Plan
+from toasterft.models.architectures import shape_from_config
 from toasterft.recipe import Prompt
-from toasterft.shapes import shape_from_config
 
 TODAY = datetime.date(2026, 11, 21)
 PRICE = Teacher("t", 1.0, 10.0, None, "a test", "given", image_tokens=1)
 
 
-def planned(charts_folder, aides, **settings):
+def planned(charts_folder, live_teachers, **settings):
     from toasterft.data import sources
 
     row = catalog.models()["SmolVLM-256M"]
     wanted = recipe.validate(recipe.Dyme, {"method": "dyme", **settings}, "a test")
-    sizes = survey.measure(sources.load(str(charts_folder)).examples, Prompt(), None)
-    return Plan(shape_from_config(row.config, row.preprocessor), wanted, sizes, aides=aides)
+    sizes = token_stats.measure(sources.load(str(charts_folder)).examples, Prompt(), None)
+    return Plan(shape_from_config(row.config, row.preprocessor), wanted, sizes, live_teachers=live_teachers)
 
 
 JUDGED = {"judge": "x.yaml", "rewards": {"accuracy": 1.0, "thinking_judge": 1.0}, "max_steps": 10}
@@ -37,9 +37,9 @@ def test_the_judge_is_paid_for_every_sample(charts_folder):
         plan.on(catalog.gpu("A40"), price=0.4, today=TODAY),
         planned(charts_folder, {}, max_steps=10),
     )
-    survey_ = plan.survey
+    survey_ = plan.stats
     text = survey_.prompt_tokens - survey_.image_tokens
-    read = money.INSTRUCTION_TOKENS + teaching.FACTS_TOKENS + text + 60
+    read = prices.INSTRUCTION_TOKENS + teachers.FACTS_TOKENS + text + 60
     # 10 steps of 4 prompts and 8 samples; a word without thinking, 1,000 tokens of it, and the most allowed.
     for said, written in (
         (found.teachers_usd.low, 1),
@@ -60,7 +60,7 @@ def test_the_refiner_is_paid_for_what_is_memorised_once(charts_folder):
     short, long = (plan.on(gpu, price=0.4, today=TODAY).teachers_usd for plan in (few, many))
     assert short.low < short.likely < short.high
     # 32 training charts: no run memorises more rows than there are.
-    assert long.high / short.high == pytest.approx(few.survey.kept / 8)
+    assert long.high / short.high == pytest.approx(few.stats.kept / 8)
 
 
 def test_a_cap_holds_the_estimate_too(charts_folder):

@@ -17,11 +17,12 @@ import fake_runs
 import pytest
 import yaml
 
-from toasterft.arena import answers, board, pairs
-from toasterft.arena.gate import Gate
-from toasterft.arena.hall import Hall, Stale
-from toasterft.arena.votes import AlreadyCast, BadName, Vote, Votes, clean_name
 from toasterft.errors import RunFailed, UserError
+from toasterft.evaluation.arena import contenders as answers
+from toasterft.evaluation.arena import leaderboard, pairing
+from toasterft.evaluation.arena.access import Gate
+from toasterft.evaluation.arena.session import Stale, VotingSession
+from toasterft.evaluation.arena.votes import AlreadyCast, BadName, Vote, Votes, clean_name
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def hall(runs, tmp_path):
     for contender in contenders:
         answers.read(contender, items, tmp_path / "arena")
     votes = Votes(tmp_path / "arena")
-    yield Hall(contenders, items, votes, n=200, seed=1)
+    yield VotingSession(contenders, items, votes, n=200, seed=1)
     votes.close()
 
 
@@ -181,11 +182,11 @@ def test_an_interrupted_generation_goes_on_where_it_stopped(runs, tmp_path, monk
 @pytest.mark.parametrize("runs", [2, 3, 4])
 def test_pairs_and_items_are_balanced(items, runs):
     names, models = [f"i{k}" for k in range(items)], ["a", "b", "c", "d"][:runs]
-    planned = pairs.battles(names, models, 10_000)
+    planned = pairing.battles(names, models, 10_000)
     possible = runs * (runs - 1) // 2
     assert len(planned) == len(set(planned)) == items * possible
     for n in range(1, len(planned) + 1):
-        first = pairs.battles(names, models, n)
+        first = pairing.battles(names, models, n)
         assert first == planned[:n]
         met, asked = Counter(battle.runs for battle in first), Counter(battle.item for battle in first)
         assert max(met.values()) - (min(met.values()) if len(met) == possible else 0) <= 1
@@ -193,15 +194,15 @@ def test_pairs_and_items_are_balanced(items, runs):
 
 
 def test_order_and_sides_are_each_voters_own_and_stay():
-    planned = pairs.battles([f"i{k}" for k in range(400)], ["a", "b"], 400)
-    ann, ben = pairs.order(planned, "Ann", 1), pairs.order(planned, "Ben", 1)
+    planned = pairing.battles([f"i{k}" for k in range(400)], ["a", "b"], 400)
+    ann, ben = pairing.order(planned, "Ann", 1), pairing.order(planned, "Ben", 1)
     assert ann != ben
     assert set(ann) == set(ben) == set(planned)
-    assert pairs.order(planned, "ann", 1) == ann
-    left = [pairs.sides(battle, "Ann", 1)[0] for battle in planned]
+    assert pairing.order(planned, "ann", 1) == ann
+    left = [pairing.sides(battle, "Ann", 1)[0] for battle in planned]
     assert 150 < left.count("a") < 250
-    assert left != [pairs.sides(battle, "Ben", 1)[0] for battle in planned]
-    assert left == [pairs.sides(battle, "ANN", 1)[0] for battle in planned]
+    assert left != [pairing.sides(battle, "Ben", 1)[0] for battle in planned]
+    assert left == [pairing.sides(battle, "ANN", 1)[0] for battle in planned]
 
 
 # --- votes -------------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ def test_votes_are_kept_taken_back_and_counted_once(tmp_path):
 def test_a_vote_survives_the_kill_right_after_it(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from toasterft.arena.votes import Vote, Votes\n"
+        "from toasterft.evaluation.arena.votes import Vote, Votes\n"
         "votes = Votes(Path(sys.argv[1]))\n"
         "for k in range(50): votes.cast(Vote('Ann', f'i{k}', '?', 'a', 'b', 'left', 1.0))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -250,7 +251,7 @@ def test_a_vote_survives_the_kill_right_after_it(tmp_path):
 def test_two_processes_may_vote_at_once(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from toasterft.arena.votes import Vote, Votes\n"
+        "from toasterft.evaluation.arena.votes import Vote, Votes\n"
         "votes = Votes(Path(sys.argv[1]))\n"
         "for k in range(40): votes.cast(Vote(sys.argv[2], f'i{k}', '?', 'a', 'b', 'left', 1.0))\n"
     )
@@ -326,8 +327,8 @@ def test_undo_brings_the_same_comparison_back(hall):
 def test_a_page_of_before_cannot_vote_for_the_other_side(hall):
     battle = hall.show("Ann")["battle"]
     (planned,) = (one for one in hall.planned if hall.show("Ann", first=one)["battle"] == battle)
-    sides = pairs.sides(planned, "Ann", hall.seed)
-    hall.seed = next(seed for seed in range(2, 99) if pairs.sides(planned, "Ann", seed) != sides)
+    sides = pairing.sides(planned, "Ann", hall.seed)
+    hall.seed = next(seed for seed in range(2, 99) if pairing.sides(planned, "Ann", seed) != sides)
     with pytest.raises(Stale):
         hall.vote("Ann", battle["id"], "left", 1.0)
     with pytest.raises(ValueError, match="one of left"):
@@ -372,7 +373,7 @@ def test_the_leaderboard_counts_everything():
         vote(voter="Ben", item="i0", left="b", right="a", choice="right"),
         vote(voter="Ben", item="i1", left="b", right="a", choice="left"),
     ]
-    found = board.build(votes, {"a": "Model A"})
+    found = leaderboard.build(votes, {"a": "Model A"})
     best, other = found["models"]
     assert (best["model"], other["model"]) == ("Model A", "b")
     assert {key: best[key] for key in ("votes", "wins", "losses", "ties", "both_bad")} == {
@@ -390,26 +391,26 @@ def test_the_leaderboard_counts_everything():
 
 
 def test_an_empty_leaderboard():
-    found = board.build([], {})
+    found = leaderboard.build([], {})
     assert (found["votes"], found["models"], found["agreement"]) == (0, [], None)
-    assert board.board_csv(found).count("\n") == 1
+    assert leaderboard.board_csv(found).count("\n") == 1
 
 
 def test_csv_is_whole_and_inert():
     hostile = Vote(
         "=cmd|' /C calc'!A0", "i", 'say "hi",\nthen +1', "a", "b", "right", 61.25, "2026-11-21T12:00:00+00:00"
     )
-    (row,) = csv.DictReader(io.StringIO(board.votes_csv([hostile], {"b": "-1+1"})))
+    (row,) = csv.DictReader(io.StringIO(leaderboard.votes_csv([hostile], {"b": "-1+1"})))
     assert row["voter"] == "'=cmd|' /C calc'!A0"
     assert row["question"] == 'say "hi",\nthen +1'
     assert (row["winner"], row["choice"], row["seconds"]) == ("'-1+1", "right", "61.2")
-    (first, second) = csv.DictReader(io.StringIO(board.board_csv(board.build([vote()], {}))))
+    (first, second) = csv.DictReader(io.StringIO(leaderboard.board_csv(leaderboard.build([vote()], {}))))
     assert (first["rank"], first["model"], first["wins"], second["losses"]) == ("1", "a", "1", "1")
     assert float(first["rating_low"]) <= float(first["rating"]) <= float(first["rating_high"])
 
 
 def test_answers_do_not_wait_for_acknowledgements():
-    from toasterft.arena import server
+    from toasterft.evaluation.arena import server
 
     with server.listen(None) as listening:
         assert listening.getsockname()[0] == "127.0.0.1"

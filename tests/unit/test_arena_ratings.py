@@ -9,8 +9,8 @@ import random
 import numpy as np
 import pytest
 
-from toasterft.arena import ratings
-from toasterft.arena.ratings import Duel
+from toasterft.evaluation.arena import ratings
+from toasterft.evaluation.arena.ratings import Duel
 
 MODELS = [f"m{k}" for k in range(6)]
 TRUE = 1500 + np.array([-160, -95, -30, 35, 90, 160])

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from toasterft.audit import labels, lookalikes, pictures, reasoning
-from toasterft.audit.findings import KINDS
-from toasterft.data import sources, survey
+from toasterft.audit import images, labels, near_duplicates
+from toasterft.audit import traces as reasoning
+from toasterft.audit.kinds import KINDS
+from toasterft.data import sources, token_stats
 from toasterft.data.example import Example, ImageRef
 
 
@@ -128,7 +129,7 @@ def test_images_that_are_missing_broken_huge_tiny_or_blank(folder, check):
 
 
 def test_a_large_picture_is_named_but_no_error(folder, check, monkeypatch):
-    monkeypatch.setattr(pictures, "LARGE_PX", 30_000)
+    monkeypatch.setattr(images, "LARGE_PX", 30_000)
     folder.row("train", "q", folder.picture("large.png", chart(1)))
     assert check(folder.write()) == {"image-large": ["q"]}
     assert check.done.code == 0
@@ -340,9 +341,9 @@ def test_copies_look_the_same_and_other_charts_do_not():
     shown, owner = [], []
     for place, image in enumerate(originals):
         for one in (image, *copies(image)):
-            shown.append(pictures.grey(one))
+            shown.append(images.grey(one))
             owner.append(place)
-    looks = lookalikes.groups(np.stack(shown), np.zeros(len(shown)))
+    looks = near_duplicates.groups(np.stack(shown), np.zeros(len(shown)))
     assert len(set(zip(looks, owner))) == len(set(looks)) == len(originals)
 
 
@@ -360,19 +361,19 @@ def test_how_far_a_spot_may_be_off(spot, looks_the_same):
     one = np.where(np.indices((64, 64)).sum(0) % 2, 180, 20).astype(np.uint8)
     other = one.copy()
     other[30:33, 30:33] += np.array(spot, np.uint8).reshape(3, 3)
-    assert lookalikes.same(one, other[None]).tolist() == [looks_the_same]
+    assert near_duplicates.same(one, other[None]).tolist() == [looks_the_same]
 
 
 def test_shape_tells_pictures_apart():
-    shown = np.stack([pictures.grey(chart(1))] * 3)
-    assert lookalikes.groups(shown, np.array([0.0, 0.029, 0.06])) == [0, 0, 2]
+    shown = np.stack([images.grey(chart(1))] * 3)
+    assert near_duplicates.groups(shown, np.array([0.0, 0.029, 0.06])) == [0, 0, 2]
 
 
 def test_transparent_paper_is_white():
     drawn = chart(1).convert("RGBA")
     clear = Image.new("RGBA", drawn.size, (0, 0, 0, 0))
     clear.paste(drawn, mask=drawn.convert("L").point(lambda value: 255 * (value < 250)))
-    assert int(np.abs(pictures.grey(clear).astype(int) - pictures.grey(drawn)).max()) < 16
+    assert int(np.abs(images.grey(clear).astype(int) - images.grey(drawn)).max()) < 16
 
 
 # --- the cleaned copy ------------------------------------------------------------------------
@@ -494,13 +495,13 @@ def test_every_kind_has_an_order_and_a_cure_that_exists():
 @pytest.fixture(scope="module")
 def real(shared):
     """The ChartQA sample: raw rows by id, and findings by kind."""
-    from toasterft import models
     from toasterft.audit.check import Limits, of_text
+    from toasterft.models import lookup
 
     path = shared / "chartqa" / "items.jsonl"
     raw = {row["id"]: row for row in map(json.loads, path.read_text().splitlines())}
-    shape = models.resolve("SmolVLM-256M", Path("runs")).shape
-    count = survey.counter(shared / "smolvlm-256m")
+    shape = lookup.resolve("SmolVLM-256M", Path("runs")).shape
+    count = token_stats.counter(shared / "smolvlm-256m")
     limits = Limits(shape.geometry, 2048, 1000, count)
     found: dict[str, set[str]] = {}
     for rows in sources.load_whole(str(path)).splits.values():
@@ -544,7 +545,7 @@ def test_real_traces_are_seldom_accused(real):
 def test_real_charts_are_told_apart(shared):
     folder = shared / "chartqa" / "images" / "train"
     refs = {path.name: ImageRef(path.name, path) for path in sorted(folder.iterdir())[:250]}
-    found = pictures.survey(refs, lambda done, total: None)
+    found = images.stats(refs, lambda done, total: None)
     assert not [fault for picture in found.values() for fault in picture.faults]
     groups: dict[int, list[str]] = {}
     for name, picture in found.items():

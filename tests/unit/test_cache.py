@@ -1,11 +1,11 @@
 import os
 import time
 
-from toasterft import cache
+from toasterft.engine import feature_cache
 
 
 def store(limit=10_000, key="a"):
-    return cache.Store(key, {"model": "m"}, limit)
+    return feature_cache.Store(key, {"model": "m"}, limit)
 
 
 def test_entries_come_back_and_are_counted():
@@ -13,10 +13,10 @@ def test_entries_come_back_and_are_counted():
     assert kept.get("ab12") is None
     assert kept.put("ab12", b"x" * 100)
     assert kept.get("ab12").read_bytes() == b"x" * 100
-    (space,) = cache.spaces()
+    (space,) = feature_cache.spaces()
     assert (space.entries, space.size_bytes, space.about) == (1, 100, {"model": "m"})
-    assert cache.clear() == 100
-    assert cache.spaces() == []
+    assert feature_cache.clear() == 100
+    assert feature_cache.spaces() == []
 
 
 def test_a_half_written_entry_of_a_killed_process_is_never_read():
@@ -25,7 +25,7 @@ def test_a_half_written_entry_of_a_killed_process_is_never_read():
     (kept.folder / "cd").mkdir()
     (kept.folder / "cd" / ".cd34.safetensors.999.tmp").write_bytes(b"half")
     assert kept.get("cd34") is None
-    assert cache.spaces()[0].entries == 1
+    assert feature_cache.spaces()[0].entries == 1
 
 
 def test_the_least_recently_used_of_earlier_runs_make_room():
@@ -49,6 +49,6 @@ def test_entries_of_this_run_are_never_evicted():
 
 
 def test_the_default_limit_is_half_the_free_disk():
-    from toasterft import places
+    from toasterft import paths
 
-    assert abs(cache.default_limit_bytes() - places.free_bytes(cache.root()) // 2) < 2e9
+    assert abs(feature_cache.default_limit_bytes() - paths.free_bytes(feature_cache.root()) // 2) < 2e9

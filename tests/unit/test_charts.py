@@ -12,9 +12,9 @@ from random import Random
 
 import pytest
 
-from toasterft import charts
-from toasterft.charts import style, text, words
-from toasterft.charts.phrases import tokens
+from toasterft.data import charts
+from toasterft.data.charts import style, text, vocabulary
+from toasterft.data.charts.phrases import tokens
 from toasterft.errors import DataError
 
 SEEDS = (11, 12, 13)
@@ -227,8 +227,14 @@ def test_colours_kinds_and_words_of_hard_are_its_own():
     novel = {c for palettes in style.HARD_PALETTES.values() for palette in palettes for c in palette}
     assert not novel & known
     assert not set(style.HARD_THEMES) & {*style.FULL_THEMES, "plain"}
-    full_words = {*(w for pool in words.FULL_POOLS for w in pool.words), *sum(words.FULL_SERIES, ())}
-    hard_words = {*(w for pool in words.HARD_POOLS for w in pool.words), *sum(words.HARD_SERIES, ())}
+    full_words = {
+        *(w for pool in vocabulary.FULL_POOLS for w in pool.words),
+        *sum(vocabulary.FULL_SERIES, ()),
+    }
+    hard_words = {
+        *(w for pool in vocabulary.HARD_POOLS for w in pool.words),
+        *sum(vocabulary.HARD_SERIES, ()),
+    }
     assert not full_words & hard_words
     used = {charts.draw(chart).getpixel((0, 0)) for chart, _ in items("hard", 4, 30)}
     assert used <= {style.THEMES[theme].page for theme in style.HARD_THEMES}
@@ -237,7 +243,9 @@ def test_colours_kinds_and_words_of_hard_are_its_own():
 def test_font_is_small_and_licensed():
     assert text.FONT_FILE.stat().st_size < 60_000
     assert "Permission is hereby granted" in text.FONT_LICENCE_FILE.read_text(encoding="utf-8")
-    wide = {pool_word for pool in (*words.FULL_POOLS, *words.HARD_POOLS) for pool_word in pool.words}
+    wide = {
+        pool_word for pool in (*vocabulary.FULL_POOLS, *vocabulary.HARD_POOLS) for pool_word in pool.words
+    }
     assert all(text.width_px(word, 9) > 4 for word in wide)
 
 

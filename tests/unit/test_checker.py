@@ -10,9 +10,12 @@ from random import Random
 import pytest
 from growth import MOST_TIMES_THE_WORK, times_the_work
 
-from toasterft import charts
-from toasterft.charts.spec import fact_name
-from toasterft.checker import (
+from toasterft.data import charts
+from toasterft.data.charts.spec import fact_name
+from toasterft.data.chat import Parsed
+from toasterft.data.example import Example
+from toasterft.scoring.rewards import Completion
+from toasterft.scoring.traces import (
     check,
     lemma_f1,
     lemmas,
@@ -22,9 +25,6 @@ from toasterft.checker import (
     thinking,
     thinking_lemma,
 )
-from toasterft.data.example import Example
-from toasterft.data.prompt import Parsed
-from toasterft.rewards import Completion
 
 SEEDS = (31, 32, 33)
 ITEMS = 60  # per seed and difficulty; two traces each

@@ -13,8 +13,8 @@ from typing import Any
 import numpy
 import pytest
 
-from toasterft.compare import ALPHA, compare, difference, holm, items_needed, mcnemar
 from toasterft.errors import UserError
+from toasterft.evaluation.compare import ALPHA, compare, difference, holm, items_needed, mcnemar
 
 # -------------------------------------------------------------------------------------- statistics
 

@@ -12,13 +12,15 @@ from itertools import islice
 
 import pytest
 
-from toasterft import checker
-from toasterft.charts import tables
-from toasterft.charts.ask import stream
-from toasterft.cot import filters, recompute, rules, strip, styles, teachers
-from toasterft.cot.teachers import Address
+from toasterft.data.charts.questions import stream
 from toasterft.data.example import Example
 from toasterft.errors import UserError
+from toasterft.scoring import tables
+from toasterft.scoring import traces as checker
+from toasterft.teachers import directory, filters, strip, styles
+from toasterft.teachers.directory import Address
+from toasterft.teachers.rules import recompute
+from toasterft.teachers.rules import write as rules
 
 TODAY = datetime.date(2026, 11, 21)
 FRUIT = "Entity: red & ripe apples | pears | plums & Sold: 40 | 25 | nan & Left: 8 | 5 | 30"
@@ -323,12 +325,12 @@ def test_a_prompt_file_of_one_s_own(tmp_path):
 
 
 def test_teachers_are_rows():
-    row = teachers.find("gemini-3.5-flash-lite", Address(), TODAY)
+    row = directory.find("gemini-3.5-flash-lite", Address(), TODAY)
     assert row.model_id == "gemini-3.5-flash-lite"
     assert row.api_key_env == "GEMINI_API_KEY"
     assert row.usd(1e6, 1e6) == pytest.approx(2.80)
     # A key goes only to the address that its row names.
-    assert teachers.find("gemini-3.5-flash-lite", Address(base_url="http://x/v1"), TODAY).api_key_env is None
+    assert directory.find("gemini-3.5-flash-lite", Address(base_url="http://x/v1"), TODAY).api_key_env is None
 
 
 @pytest.mark.parametrize(
@@ -341,7 +343,7 @@ def test_teachers_are_rows():
 )
 def test_teachers_that_cannot_be_asked(name, address, says):
     with pytest.raises(UserError) as caught:
-        teachers.find(name, address, TODAY)
+        directory.find(name, address, TODAY)
     assert says in str(caught.value)
 
 
@@ -350,11 +352,11 @@ def test_a_row_of_one_s_own(tmp_path):
     file.write_text(
         "{name: a, base_url: 'http://x/v1', input_usd_per_mtok: 1, output_usd_per_mtok: 2, model_id: b}"
     )
-    row = teachers.find(str(file), Address(), TODAY)
+    row = directory.find(str(file), Address(), TODAY)
     assert (row.name, row.model_id, row.usd(1e6, 1e6)) == ("a", "b", 3.0)
     file.write_text("{name: a, base_ulr: 'http://x/v1', input_usd_per_mtok: cheap, output_usd_per_mtok: 2}")
     with pytest.raises(UserError) as caught:
-        teachers.find(str(file), Address(), TODAY)
+        directory.find(str(file), Address(), TODAY)
     assert len(caught.value.details) == 3
     assert "did you mean base_url" in str(caught.value)
 

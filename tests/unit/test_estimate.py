@@ -12,15 +12,18 @@ import pytest
 from growth import calls
 from PIL import Image
 
-from toasterft import catalog, hardware, job, recipe
-from toasterft.catalog import Gpu
-from toasterft.data import sources, survey
+from toasterft import catalog, recipe
+from toasterft.catalog import Gpu, hardware
+from toasterft.data import sources, token_stats
 from toasterft.errors import FitError, UserError
-from toasterft.estimate import Plan, Spread, budget, ladder, money, plan, seconds, teaching, work
-from toasterft.estimate.seconds import LIKELY, SLOW, Machine
-from toasterft.estimate.work import Pass, Sampling
+from toasterft.estimation import Plan, Range, fit, plan, prices, seconds, suggest
+from toasterft.estimation import passes as work
+from toasterft.estimation import teachers as teaching
+from toasterft.estimation.passes import Pass, Sampling
+from toasterft.estimation.seconds import LIKELY, SLOW, Machine
+from toasterft.jobs import prepare
+from toasterft.models.architectures import shape_from_config
 from toasterft.recipe import Prompt
-from toasterft.shapes import shape_from_config
 
 # Reading a row and the header of its picture; 341 where this was written.
 MOST_CALLS_AN_IMAGE = 400
@@ -35,7 +38,7 @@ def shape(name="SmolVLM-256M"):
 def planned(*words, method="sft", model="SmolVLM-256M", data="smolcot-7k", held_out=200):
     wanted = recipe.load(method, None, list(words), {"model": model})
     row = catalog.datasets()[data]
-    return Plan(shape(model), wanted, survey.of_row(row, row.rows), survey.of_row(row, held_out))
+    return Plan(shape(model), wanted, token_stats.of_row(row, row.rows), token_stats.of_row(row, held_out))
 
 
 def on(plan, gpu="A40", price=None):
@@ -52,7 +55,7 @@ def small(plan, share=0.99):
 
 
 def test_tokens_of_a_chart_by_hand():
-    found = planned().survey
+    found = planned().stats
     # 800 x 557 grows to 2048 x 1426, which is 4 x 3 tiles of 512, and the whole picture once more: 13.
     # Each has 64 features; 13 + 1 fakes, 13 tags, 3 newlines: 13 * 64 + 14 + 13 + 3 = 862.
     assert (found.tiles, found.feature_tokens, found.image_tokens) == (13, 832, 862)
@@ -74,7 +77,7 @@ def folder(tmp_path):
 
 def test_data_is_measured_once_for_every_geometry(folder, monkeypatch):
     examples = sources.load(str(folder)).examples
-    sizes = survey.measure(examples, Prompt(), count=lambda text: len(text.split()))
+    sizes = token_stats.measure(examples, Prompt(), count=lambda text: len(text.split()))
     # From here on nothing is opened any more.
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("an image was opened again"))
     geometry = shape().geometry.with_longest_edge(512)
@@ -97,7 +100,7 @@ def test_thousands_of_images_by_their_headers_and_each_once(tmp_path, monkeypatc
 
     def measured(count):
         examples = sources.load(str(tmp_path / str(count))).examples
-        found = survey.measure(examples, Prompt(), None).at(shape().geometry, 2048)
+        found = token_stats.measure(examples, Prompt(), None).at(shape().geometry, 2048)
         assert (found.images, found.tiles) == (count, 13)
 
     for count in (500, 2000):
@@ -113,30 +116,30 @@ def test_thousands_of_images_by_their_headers_and_each_once(tmp_path, monkeypatc
 
 
 def test_the_models_own_tokenizer_counts(shared):
-    count = survey.counter(shared / "smolvlm-256m")
+    count = token_stats.counter(shared / "smolvlm-256m")
     assert count("What is the value?") == 5
-    assert survey.counter(Path("/nowhere")) is None
+    assert token_stats.counter(Path("/nowhere")) is None
 
 
 # --- passes ----------------------------------------------------------------------------------
 
 
 def test_passes_of_sft():
-    found = work.of(shape(), planned().survey, planned().recipe)
+    found = work.of(shape(), planned().stats, planned().recipe)
     # 7,000 rows by 32 are 218.75 steps; the last one is smaller.
     assert (found.optimizer_steps, found.passes, found.mean.tokens) == (219, 7000, 949)
     assert found.mean.head_tokens == 61
     in_fours = planned("per_device_train_batch_size=4", "num_train_epochs=2")
-    found = work.of(shape(), in_fours.survey, in_fours.recipe)
+    found = work.of(shape(), in_fours.stats, in_fours.recipe)
     # 1,750 batches by 32 are 55 steps an epoch.
     assert (found.optimizer_steps, found.passes, found.mean.tokens) == (110, 3500, 4 * 949)
     few = planned("max_steps=10", "per_device_train_batch_size=4")
-    assert work.of(shape(), few.survey, few.recipe).passes == 10 * 32
+    assert work.of(shape(), few.stats, few.recipe).passes == 10 * 32
 
 
 def test_passes_of_a_policy():
     asked = planned("num_iterations=2", "limit=500", method="grpo")
-    found = work.of(shape(), asked.survey, asked.recipe)
+    found = work.of(shape(), asked.stats, asked.recipe)
     # 8 x 4 completions a step are 4 groups of 8; 500 prompts are 125 batches, each used twice.
     assert found.optimizer_steps == 250
     # One group a pass; the old log-probabilities are one more pass per batch and group.
@@ -146,9 +149,9 @@ def test_passes_of_a_policy():
     assert found.mean.tokens == 888 + 8 * 61
     # Bare answers of 16 tokens say nothing of how long a model reasons about them.
     bare = planned(method="grpo", data="chartqa")
-    assert work.of(shape(), bare.survey, bare.recipe).mean.completion_tokens == work.SAMPLED_TOKENS
+    assert work.of(shape(), bare.stats, bare.recipe).mean.completion_tokens == work.SAMPLED_TOKENS
     # Other families run each completion with its own prompt.
-    apart = work.of(shape("InternVL3-1B"), asked.survey, asked.recipe)
+    apart = work.of(shape("InternVL3-1B"), asked.stats, asked.recipe)
     assert apart.mean.tokens == 8 * (888 + 61)
 
 
@@ -173,7 +176,7 @@ def test_flops_of_the_tower_by_hand():
 
 def test_encoding_is_as_slow_as_the_slower_of_cpu_and_gpu():
     machine = Machine(ROUND, LIKELY, float32=False)
-    each = seconds.encode_image(shape(), planned().survey, machine)
+    each = seconds.encode_image(shape(), planned().stats, machine)
     # 13 tiles of 512² are 3.41 Mpx at 0.08 s; 13 x 0.2157 TFLOP at 35 TFLOP/s.
     assert each.cpu == pytest.approx(13 * 512**2 / 1e6 * 0.08)
     assert each.gpu == pytest.approx(13 * 0.2157 / 35, rel=1e-3)
@@ -230,7 +233,7 @@ def test_a_slow_start_is_a_slow_everything():
     assert list(found.phase_seconds) == ["start", "encode", "train", "evaluate"]
     for each in (found.seconds, *found.phase_seconds.values()):
         assert 0 < each.low < each.likely < each.high
-    assert found.seconds == Spread.sum(found.phase_seconds.values())
+    assert found.seconds == Range.sum(found.phase_seconds.values())
     assert found.phase_seconds["start"].high == seconds.START_SECONDS[SLOW]
 
 
@@ -253,7 +256,7 @@ def test_the_peak_is_the_largest_phase_and_named():
 def test_an_evaluation_has_a_plan_too():
     wanted = recipe.load("eval", None, [], {"model": "SmolVLM-256M", "data": "chartqa"})
     row = catalog.datasets()["chartqa"]
-    sizes = survey.of_row(row, 2500)
+    sizes = token_stats.of_row(row, 2500)
     four, sixteen = (
         on(Plan(shape(), wanted.model_copy(update={"load_in_4bit": held}), sizes)) for held in (True, False)
     )
@@ -345,7 +348,7 @@ def test_dollars_are_hours_times_a_dated_price():
 
 def test_colab_costs_compute_units():
     found = on(planned(), "Colab-T4")
-    assert found.usd == Spread(0, 0, 0)
+    assert found.usd == Range(0, 0, 0)
     assert found.compute_units.likely == pytest.approx(found.seconds.likely / 3600 * 1.2)
     assert on(planned(), "A40").compute_units is None
 
@@ -359,7 +362,7 @@ def test_a_gpu_without_bfloat16_is_named():
 
 def test_a_teachers_bill_by_hand():
     row = replace(catalog.teacher("gemini-3.5-flash-lite"), input_usd_per_mtok=0.3, output_usd_per_mtok=2.5)
-    found = money.of_api(1000, 300, 1120, 60, row)
+    found = prices.of_api(1000, 300, 1120, 60, row)
     # 1,420 tokens in are $0.000426; out: 60, then 60 and 1,000 of thought, then 60 and 6,000.
     assert found.low == pytest.approx(1000 * (0.000426 + 60 * 2.5e-6))
     assert found.likely == pytest.approx(1.15 * 1000 * (0.000426 + 1060 * 2.5e-6))
@@ -367,7 +370,7 @@ def test_a_teachers_bill_by_hand():
 
 
 def test_the_published_bill_lies_in_the_range():
-    sizes = survey.of_row(catalog.datasets()["smolcot-7k"], 7000)
+    sizes = token_stats.of_row(catalog.datasets()["smolcot-7k"], 7000)
     found = teaching.of_cot(
         sizes, 8000, catalog.teacher("gemini-2.0-flash"), budget_usd=20.48, today=datetime.date(2026, 5, 1)
     )
@@ -427,8 +430,8 @@ def total(asked, changes=None):
 
 def test_a_run_that_fits_needs_no_ladder():
     asked = planned()
-    assert ladder.rungs(asked, catalog.gpu("A40")) == []
-    assert ladder.apply(asked, catalog.gpu("A40"), "lossy") == (asked.recipe, {})
+    assert fit.rungs(asked, catalog.gpu("A40")) == []
+    assert fit.apply(asked, catalog.gpu("A40"), "lossy") == (asked.recipe, {})
 
 
 @pytest.mark.parametrize("words", [["per_device_train_batch_size=24", "gradient_accumulation_steps=2"]])
@@ -436,7 +439,7 @@ def test_a_run_that_fits_needs_no_ladder():
 def test_exact_rungs_keep_batch_times_accumulation(words, share):
     asked = planned(*words, "gradient_checkpointing=false")
     gpu = small(asked, share)
-    found = ladder.rungs(asked, gpu)
+    found = fit.rungs(asked, gpu)
     exact = [rung for rung in found if rung.kind == "exact"]
     assert exact
     assert [rung.kind for rung in found] == sorted(rung.kind for rung in found)
@@ -459,7 +462,7 @@ def test_the_largest_batch_that_fits_is_offered():
     asked = planned("per_device_train_batch_size=24", "gradient_checkpointing=false", held_out=1)
     twelve = asked.changed({"per_device_train_batch_size": 12, "gradient_accumulation_steps": 64})
     gpu = replace(catalog.gpu("A40"), vram_gb=twelve.peak_bytes(catalog.gpu("A40")) * 1.001 / 1e9)
-    (first, second, *_) = ladder.rungs(asked, gpu)
+    (first, second, *_) = fit.rungs(asked, gpu)
     assert first.changes == {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 64}
     assert first.words() == "per_device_train_batch_size=12 gradient_accumulation_steps=64"
     assert second.changes == {"gradient_checkpointing": True}
@@ -474,13 +477,13 @@ def test_each_phase_has_its_own_rung():
         asked = planned(f"{word}=512", method="grpo" if phase == "rollout" else "sft", held_out=512)
         assert on(asked).phase == phase
         gpu = small(asked)
-        (first, *_) = ladder.rungs(asked, gpu)
+        (first, *_) = fit.rungs(asked, gpu)
         assert (first.kind, first.changes, first.fits) == ("exact", {word: 256}, True)
 
 
 def test_groups_stay_whole_on_the_ladder():
     asked = planned("per_device_train_batch_size=16", "gradient_accumulation_steps=3", method="grpo")
-    for rung in ladder.rungs(asked, small(asked, 0.1)):
+    for rung in fit.rungs(asked, small(asked, 0.1)):
         changed = {**asked.recipe.model_dump(), **rung.changes}
         recipe.validate(recipe.Grpo, changed, "the ladder")
         assert rung.changes.get("rollout_batch_size", 8) >= 8
@@ -489,7 +492,7 @@ def test_groups_stay_whole_on_the_ladder():
 def test_lossy_rungs_are_images_length_bits_and_model():
     asked = planned("load_in_4bit=false", model="SmolVLM2-2.2B")
     gpu = small(asked, 0.2)
-    lossy = [rung for rung in ladder.rungs(asked, gpu) if rung.kind == "lossy"]
+    lossy = [rung for rung in fit.rungs(asked, gpu) if rung.kind == "lossy"]
     keys = [next(iter(rung.changes)) for rung in lossy]
     assert keys == sorted(keys, key=["image_longest_edge", "max_length", "load_in_4bit", "model"].index)
     models = [rung for rung in lossy if "model" in rung.changes]
@@ -497,12 +500,12 @@ def test_lossy_rungs_are_images_length_bits_and_model():
     # The largest first, and nothing after the first that fits.
     assert not any(rung.fits for rung in models[:-1])
     assert replace(asked, swappable=False).changed({}).swappable is False
-    assert not any("model" in rung.changes for rung in ladder.rungs(replace(asked, swappable=False), gpu))
+    assert not any("model" in rung.changes for rung in fit.rungs(replace(asked, swappable=False), gpu))
     # 1536 px are four tiles of 384: halves of that, down to one tile.
-    assert ladder.smaller_edges(asked) == [768, 384]
-    assert ladder.smaller_edges(planned()) == [1024, 512]
-    assert ladder.smaller_edges(planned("image_longest_edge=1024")) == [512]
-    assert ladder.smaller_edges(planned(model="Qwen2.5-VL-3B")) == [512]
+    assert fit.smaller_edges(asked) == [768, 384]
+    assert fit.smaller_edges(planned()) == [1024, 512]
+    assert fit.smaller_edges(planned("image_longest_edge=1024")) == [512]
+    assert fit.smaller_edges(planned(model="Qwen2.5-VL-3B")) == [512]
 
 
 def test_what_no_tensor_asks_for_by_hand():
@@ -521,28 +524,28 @@ def test_a_run_may_leave_out_a_twentieth_of_its_samples(long, too_many):
 
 
 def test_a_lower_max_length_leaves_out_at_most_a_twentieth():
-    one, long = (survey.Row(((100, 100),), tokens, 10) for tokens in (50, 1500))
-    sizes = survey.Sizes({one: 97, long: 3}, {(100, 100): 100}, 0, "made up")
+    one, long = (token_stats.Row(((100, 100),), tokens, 10) for tokens in (50, 1500))
+    sizes = token_stats.RawSizes({one: 97, long: 3}, {(100, 100): 100}, 0, "made up")
     asked = replace(planned("image_longest_edge=512"), sizes=sizes)
     gpu = small(asked, 0.9)
-    (rung,) = [rung for rung in ladder.rungs(asked, gpu) if "max_length" in rung.changes]
+    (rung,) = [rung for rung in fit.rungs(asked, gpu) if "max_length" in rung.changes]
     assert rung.changes["max_length"] == 67 + 50 + 10
-    assert asked.changed(rung.changes).survey.over_max_length == 3
+    assert asked.changed(rung.changes).stats.over_max_length == 3
 
 
 def test_apply_takes_what_is_allowed():
     asked = planned("per_device_train_batch_size=24", "gradient_checkpointing=false")
     gpu = small(asked, 0.6)
-    assert ladder.apply(asked, gpu, "off") == (asked.recipe, {})
-    wanted, changes = ladder.apply(asked, gpu, "exact")
+    assert fit.apply(asked, gpu, "off") == (asked.recipe, {})
+    wanted, changes = fit.apply(asked, gpu, "exact")
     assert total(asked, changes) == 24 * 32
     assert replace(asked, recipe=wanted).peak_bytes(gpu) <= gpu.vram_bytes
     assert type(wanted) is type(asked.recipe)
     # Weights of 16 bit that leave no room for anything else: exact changes cannot help.
     asked = planned("load_in_4bit=false", model="SmolVLM2-2.2B")
     gpu = small(asked, 0.6)
-    assert ladder.apply(asked, gpu, "exact") == (asked.recipe, {})
-    wanted, changes = ladder.apply(asked, gpu, "lossy")
+    assert fit.apply(asked, gpu, "exact") == (asked.recipe, {})
+    wanted, changes = fit.apply(asked, gpu, "lossy")
     assert changes
     changed = asked.changed(changes)
     assert changed.peak_bytes(gpu) <= gpu.vram_bytes
@@ -556,7 +559,7 @@ def test_apply_takes_what_is_allowed():
 def prepared(tmp_path):
     def get(*words, gpu=None):
         flags = {"model": "SmolVLM-256M", "data": "chartqa", "gpu": gpu}
-        return job.prepare_training(recipe.load("sft", None, list(words), flags), tmp_path)
+        return prepare.prepare_training(recipe.load("sft", None, list(words), flags), tmp_path)
 
     return get
 
@@ -573,7 +576,7 @@ def present(monkeypatch, name):
 def test_a_run_that_does_not_fit_this_gpu_is_refused_with_ways_out(prepared, monkeypatch):
     present(monkeypatch, "RTX4060")
     with pytest.raises(FitError) as caught:
-        job.require_ready(prepared(*BIG))
+        prepare.require_ready(prepared(*BIG))
     first, *rest = caught.value.lines()
     assert first.startswith("needs about ")
     assert first.endswith("RTX4060 has 8 GB")
@@ -586,27 +589,27 @@ def test_a_run_that_does_not_fit_this_gpu_is_refused_with_ways_out(prepared, mon
     assert size * accumulation == 64
     assert caught.value.next_step == f"add {' '.join(ways[0][1:3])}"
     assert caught.value.exit_code == 2
-    job.require_ready(prepared())
+    prepare.require_ready(prepared())
 
 
 def test_a_named_gpu_is_refused_only_where_a_gpu_is(prepared, monkeypatch):
     monkeypatch.setattr(hardware, "gpu", lambda: None)
     # A machine without a GPU runs on its CPU, whatever the plan is for.
-    job.require_ready(prepared(*BIG, gpu="RTX4060"))
-    job.require_ready(prepared(*BIG))
+    prepare.require_ready(prepared(*BIG, gpu="RTX4060"))
+    prepare.require_ready(prepared(*BIG))
     present(monkeypatch, "H200")
-    job.require_ready(prepared(*BIG))
+    prepare.require_ready(prepared(*BIG))
     with pytest.raises(FitError, match="RTX4060 has 8 GB"):
-        job.require_ready(prepared(*BIG, gpu="RTX4060"))
+        prepare.require_ready(prepared(*BIG, gpu="RTX4060"))
     present(monkeypatch, "RTX4060")
     with pytest.raises(FitError, match="RTX4060 has 8 GB"):
-        job.require_ready(prepared(*BIG, gpu="H200"))
+        prepare.require_ready(prepared(*BIG, gpu="H200"))
 
 
 def test_a_refusal_without_a_way_out_says_how_far_off_it_is():
     asked = planned()
     gpu = replace(catalog.gpu("A40"), name="Toaster", vram_gb=0.1)
-    found = ladder.refusal(asked, gpu)
+    found = fit.refusal(asked, gpu)
     assert any("still too much" in line for line in found.lines())
     assert "--gpu all" in found.next_step
 
@@ -623,7 +626,7 @@ def test_every_suggestion_is_within_the_budget(words, method, share):
     asked = planned(*words, method=method, model="SmolVLM-500M")
     gpu = catalog.gpu("A40")
     limit = on(asked).usd.likely * share
-    found = {each.what: each for each in budget.within(asked, gpu, limit, price=None, today=TODAY)}
+    found = {each.what: each for each in suggest.within(asked, gpu, limit, price=None, today=TODAY)}
     assert found
     assert set(found) <= {"samples", "epochs", "steps", "images", "model"}
     assert ("steps" in found) == ("max_steps=500" in words)
@@ -638,13 +641,13 @@ def test_every_suggestion_is_within_the_budget(words, method, share):
 
 def test_a_budget_that_nothing_fits_gets_no_suggestion():
     # Starting alone takes a minute: $0.007 on an A40.
-    assert budget.within(planned(), catalog.gpu("A40"), 0.001, price=None, today=TODAY) == []
+    assert suggest.within(planned(), catalog.gpu("A40"), 0.001, price=None, today=TODAY) == []
 
 
 def test_a_smaller_model_is_offered_only_if_its_tokens_fit():
     # InternVL makes 3,000 tokens of a large picture; LLaVA-OneVision 7,000.
     asked = planned(model="SmolVLM2-2.2B")
-    for name in ladder.smaller_models(asked):
+    for name in fit.smaller_models(asked):
         assert not asked.changed({"model": name}).drops_too_many
-    assert "SmolVLM-256M" in ladder.smaller_models(asked)
-    assert ladder.smaller_models(planned()) == []
+    assert "SmolVLM-256M" in fit.smaller_models(asked)
+    assert fit.smaller_models(planned()) == []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from toasterft.errors import DataError
-from toasterft.geometry import (
+from toasterft.models.geometry import (
     Geometry,
     IdeficsGeometry,
     InternVLGeometry,

@@ -8,9 +8,9 @@ import json
 import pytest
 from PIL import Image
 
-from toasterft.charts import tables as cot_tables
 from toasterft.data import sources
-from toasterft.data.layouts import Table
+from toasterft.data.importers.discover import Table
+from toasterft.scoring import tables as cot_tables
 
 
 def picture(path, colour="red", size=(40, 30)):

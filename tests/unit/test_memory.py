@@ -8,12 +8,18 @@ from functools import partial
 import pytest
 
 from toasterft import catalog
-from toasterft.data.survey import Survey
-from toasterft.estimate import memory
-from toasterft.estimate.memory import Sequences
-from toasterft.geometry import IdeficsGeometry
+from toasterft.data.token_stats import TokenStats
+from toasterft.estimation import memory
+from toasterft.estimation.memory import Sequences
+from toasterft.models.architectures import (
+    ConnectorShape,
+    ModelShape,
+    TextShape,
+    VisionShape,
+    shape_from_config,
+)
+from toasterft.models.geometry import IdeficsGeometry
 from toasterft.recipe import Lora, Sft
-from toasterft.shapes import ConnectorShape, ModelShape, TextShape, VisionShape, shape_from_config
 
 # Linears of a layer: q 8x8 = 64, k and v 8x4 = 32, o 64, gate, up and down 8x32 = 256: 960, so 1,920 in all.
 # Layers: 1,920 + 2 x 2 x 8 (norms) + 8 = 1,960. Embedding and head: 100 x 8 = 800 each.
@@ -264,7 +270,7 @@ def test_smolvlm_256m() -> None:
     assert full["optimizer_paged"] == 2 * (106_168_320 + 28_385_280) + 8 * 28_385_280
 
 
-SURVEY = Survey(
+SURVEY = TokenStats(
     rows=10,
     images=10,
     tiles=2.0,

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from toasterft import recipe
-from toasterft.data import sources, survey, write
+from toasterft.data import sources, token_stats, write
+from toasterft.data.chat import as_data, rejected, target
 from toasterft.data.example import Example
 from toasterft.data.pairs import paired
-from toasterft.data.prompt import as_data, rejected, target
-from toasterft.data.rows import from_row
+from toasterft.data.parse_rows import from_row
 from toasterft.errors import DataError, RecipeError
 from toasterft.recipe import Prompt
 
@@ -107,9 +107,14 @@ def test_a_pair_is_as_long_as_its_longer_side():
         Example("2", "Which?", "red", reasoning="7 > 3. " * 20, rejected="blue"),
     ]
     count = lambda text: len(text.split())  # noqa: E731
-    plain, both = (list(survey.measure(rows, Prompt(), count, pairs=pairs).rows) for pairs in (False, True))
-    assert [row.completion_tokens for row in plain] == [4 + survey.TAG_TOKENS, 61 + survey.TAG_TOKENS]
-    assert [row.completion_tokens for row in both] == [40, 61 + survey.TAG_TOKENS]
+    plain, both = (
+        list(token_stats.measure(rows, Prompt(), count, pairs=pairs).rows) for pairs in (False, True)
+    )
+    assert [row.completion_tokens for row in plain] == [
+        4 + token_stats.TAG_TOKENS,
+        61 + token_stats.TAG_TOKENS,
+    ]
+    assert [row.completion_tokens for row in both] == [40, 61 + token_stats.TAG_TOKENS]
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from random import Random
 
 import pytest
 
-from toasterft import charts
-from toasterft import refine as refining
-from toasterft.checker import check
+from toasterft.data import charts
 from toasterft.data.example import Example
 from toasterft.errors import DataError
-from toasterft.refine import ENOUGH_VOTES, Refiner, Template, learn, refine, shape_of
+from toasterft.scoring.traces import check
+from toasterft.teachers import refine as refining
+from toasterft.teachers.refine import ENOUGH_VOTES, Refiner, Template, learn, refine, shape_of
 
 STRUCTURED = Template(("goal", "needs", "facts", "step", "recheck", "conclusion"), headings=True)
 TEMPLATES = (
@@ -292,7 +292,7 @@ def test_the_refiner_counts_and_keeps(monkeypatch):
         calls.append(words)
         return real(*words)
 
-    monkeypatch.setattr("toasterft.refine.refiner.refine", counting)
+    monkeypatch.setattr("toasterft.teachers.refine.refiner.refine", counting)
     refiner = Refiner()
     assert refiner(example(1)) == refiner(example(1)) == "red = 7. red is 7."
     assert len(calls) == 1

@@ -15,11 +15,12 @@ import fake_runs
 import pytest
 from PIL import Image
 
-from toasterft import plots, recipe
+from toasterft import recipe
 from toasterft.errors import UserError
-from toasterft.report import facts, gallery, gather, page
-from toasterft.report.curves import figures
-from toasterft.report.wording import money, time_range
+from toasterft.publish.report import collect, gallery, page, run_facts
+from toasterft.publish.report.curves import figures
+from toasterft.publish.report.wording import money, time_range
+from toasterft.runs import plots
 
 # ------------------------------------------------------------------------------------- runs to tell of
 
@@ -173,7 +174,7 @@ def test_predicted_stands_beside_measured_also_by_phase(home: Home) -> None:
     more = {"estimate": planned, "measured": measured}
     fake_runs.training(home.runs / "a40", home.data, STEPS, record={**more, "gpu": "A40"})
     fake_runs.training(home.runs / "cpu", home.data, STEPS, record=more)
-    held = facts.bill(gather.subjects(["a40"], home.runs)[0].last)
+    held = run_facts.bill(collect.subjects(["a40"], home.runs)[0].last)
     assert [row.verdict for row in held.whole] == ["inside the range", "×1.67", "×0.75"]
     [(name, seconds, peak)] = held.phases
     assert (name, seconds.predicted, seconds.measured, seconds.verdict) == (
@@ -232,24 +233,24 @@ def test_what_only_some_tasks_have_is_shown(home: Home) -> None:
 
 def test_what_a_point_costs_has_the_bounds_of_the_gain() -> None:
     rate = {"value": 0.4, "low": 0.25, "high": 0.5}
-    assert gather.per_point(2.0, rate) == pytest.approx({"value": 0.05, "low": 0.04, "high": 0.08})
-    assert gather.per_point(2.0, {"value": 0.1, "low": -0.1, "high": 0.2}) == pytest.approx(
+    assert collect.per_point(2.0, rate) == pytest.approx({"value": 0.05, "low": 0.04, "high": 0.08})
+    assert collect.per_point(2.0, {"value": 0.1, "low": -0.1, "high": 0.2}) == pytest.approx(
         {"value": 0.2, "low": 0.1, "high": None}
     )
-    assert gather.per_point(2.0, {"value": 0.0, "low": -0.1, "high": 0.1}) is None
-    assert gather.per_point(None, rate) is None
+    assert collect.per_point(2.0, {"value": 0.0, "low": -0.1, "high": 0.1}) is None
+    assert collect.per_point(None, rate) is None
 
 
 def test_every_training_behind_a_run_is_paid_for(home: Home) -> None:
     more = {"model_adapter": str(home.training), "model_run": "tuned"}
     second = fake_runs.training(home.runs / "again", home.data, SAMPLED, method="grpo", record=more)
     home.evaluate("again", lambda k: k < 24, second)
-    [subject] = gather.subjects(["again"], home.runs)
+    [subject] = collect.subjects(["again"], home.runs)
     assert [run.id for run in subject.trainings] == ["tuned", "again"]
     assert [(gain.usd, gain.seconds) for gain in subject.gains] == [(1.0, 400.0)]
     # Where one of them is gone, nobody knows the cost.
     (home.training / "run.json").unlink()
-    [subject] = gather.subjects(["again"], home.runs)
+    [subject] = collect.subjects(["again"], home.runs)
     assert [(gain.usd, gain.seconds) for gain in subject.gains] == [(None, None)]
 
 
@@ -274,7 +275,7 @@ def test_a_pipeline_is_all_its_stages(home: Home) -> None:
             "method: train\nmodel: toast-tiny\ndata: x\nstages: []\n"
         )
         home.evaluate(name, lambda k, name=name: k < (30 if name == "pipe" else 10), last)
-    [subject] = gather.subjects(["pipe"], home.runs)
+    [subject] = collect.subjects(["pipe"], home.runs)
     assert [answers.name for answers in subject.answered] == [
         "20261121-120000-eval-pipe"
     ]  # stages share their names
@@ -314,7 +315,7 @@ def test_several_runs_are_compared_on_what_all_were_asked(home: Home) -> None:
 
 
 def test_an_evaluation_of_a_run_that_is_named_too_is_shown_with_it(home: Home) -> None:
-    found = gather.subjects(["tuned", "20261121-120000-eval-tuned"], home.runs)
+    found = collect.subjects(["tuned", "20261121-120000-eval-tuned"], home.runs)
     assert [(subject.name, subject.label) for subject in found] == [("tuned", "")]
 
 
@@ -335,7 +336,7 @@ def test_places_are_handed_out_evenly() -> None:
 
 
 def test_the_lot_is_the_same_every_time(home: Home) -> None:
-    [subject] = gather.subjects(["tuned"], home.runs)
+    [subject] = collect.subjects(["tuned"], home.runs)
     assert subject.main is not None
     shown = [gallery.gallery({"it": subject.main}, 6, changed=None) for _ in range(2)]
     assert shown[0] == shown[1]
@@ -453,7 +454,7 @@ def test_the_command_asks_for_the_same_again(method: str, words: list[str], flag
     import shlex
 
     wanted = recipe.load(method, None, words, flags)
-    typed = shlex.split(facts.command(wanted.model_dump(mode="json")))
+    typed = shlex.split(run_facts.command(wanted.model_dump(mode="json")))
     assert typed[:2] == ["toasterft", method]
     given, settings, rest = {}, [], typed[2:]
     while rest:
@@ -479,7 +480,7 @@ def test_paths_are_cut_and_hub_ids_are_not(tmp_path: Path, monkeypatch: pytest.M
         "n": 3,
         "text": "a b/c",
     }
-    assert facts.shortened(asked) == {
+    assert run_facts.shortened(asked) == {
         "data": "charts",
         "model": "owner/name",
         "eval_data": "mine",
@@ -489,12 +490,12 @@ def test_paths_are_cut_and_hub_ids_are_not(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_small_figures_keep_their_digits() -> None:
-    from toasterft.estimate import Spread
+    from toasterft.estimation import Range
 
     assert [money(usd) for usd in (None, 0.0, 0.0000001, 0.00026, 0.0131, 1.5, 1234.5)] == [
         "–", "$0.00", "under $0.000001", "$0.00026", "$0.013", "$1.50", "$1,234.50",
     ]  # fmt: skip
-    assert time_range(Spread(0.0, 0.1, 0.3)) == "under 1 s"
+    assert time_range(Range(0.0, 0.1, 0.3)) == "under 1 s"
 
 
 # ------------------------------------------------------------------------------------------ the command
@@ -544,4 +545,4 @@ def test_the_command_is_light(home: Home) -> None:
 
 def test_a_name_that_is_a_path_with_dots_is_a_user_error(home: Home) -> None:
     with pytest.raises(UserError, match="no such run"):
-        gather.subjects(["../nowhere"], home.runs)
+        collect.subjects(["../nowhere"], home.runs)

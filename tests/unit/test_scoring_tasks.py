@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 from growth import MOST_TIMES_THE_WORK, times_the_work
 
-from toasterft import rewards
 from toasterft.data import sources
+from toasterft.data.chat import Parsed
 from toasterft.data.example import TASKS, Example
-from toasterft.data.prompt import Parsed
 from toasterft.errors import DataError
-from toasterft.scoring import Scored, judge, options_of, right, summarise, task_of
+from toasterft.scoring import Scored, judge, options_of, rewards, right, summarise, task_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("TOASTERFT_SHARED", ROOT / ".." / "shared"))

@@ -8,7 +8,10 @@ import os
 
 import pytest
 
-from toasterft import cache, catalog, job, places, processes, recipe
+from toasterft import catalog, paths, recipe
+from toasterft.engine import feature_cache
+from toasterft.jobs import prepare
+from toasterft.runs import distributed
 
 TODAY = datetime.date(2026, 11, 21)
 
@@ -19,7 +22,7 @@ def planned(monkeypatch, number, method="sft", **settings):
         method, None, [f"{key}={value}" for key, value in settings.items()],
         {"model": "SmolVLM-256M", "data": "smolcot-7k", "gpu": "A40"},
     )  # fmt: skip
-    return job.prepare_training(wanted, places.runs_dir())
+    return prepare.prepare_training(wanted, paths.runs_dir())
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "grpo"])
@@ -44,17 +47,17 @@ def test_more_processes_take_as_many_fewer_steps_and_less_time(method, monkeypat
 
 
 def test_processes_fill_one_cache_within_its_limit():
-    old = cache.Store("old", {}, 10_000)
+    old = feature_cache.Store("old", {}, 10_000)
     for number in range(10):
         old.put(f"aa{number}", b"x" * 100)
         os.utime(old.path(f"aa{number}"), (1, 1))
-    sharers = [cache.Store("new", {}, 2000) for _ in range(2)]
+    sharers = [feature_cache.Store("new", {}, 2000) for _ in range(2)]
     for place, store in enumerate(sharers):
         store.share(place, 2)
     for number in range(50):
         sharers[number % 2].put(f"bb{number}", b"y" * 90)
-    assert sum(space.size_bytes for space in cache.spaces()) <= 2000
-    kept = next(space for space in cache.spaces() if space.path == sharers[0].folder)
+    assert sum(space.size_bytes for space in feature_cache.spaces()) <= 2000
+    kept = next(space for space in feature_cache.spaces() if space.path == sharers[0].folder)
     assert kept.entries >= 20  # old ones made room
     assert all(store.full for store in sharers)
 
@@ -69,15 +72,15 @@ def test_a_command_started_from_here_is_on_its_own(monkeypatch):
         "ACCELERATE_MIXED_PRECISION",
     ):
         monkeypatch.setenv(name, "2")
-    assert processes.count() == 2
-    assert processes.command() == "accelerate launch --multi_gpu --num_processes 2 -m toasterft"
-    left = processes.alone()
+    assert distributed.count() == 2
+    assert distributed.command() == "accelerate launch --multi_gpu --num_processes 2 -m toasterft"
+    left = distributed.alone()
     assert not {"WORLD_SIZE", "RANK", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} & left.keys()
     assert "PATH" in left
 
 
 def test_other_commands_refuse_several_processes(run_cli, monkeypatch):
-    monkeypatch.setattr(processes, "led", contextlib.nullcontext)  # no others are there to be told
+    monkeypatch.setattr(distributed, "led", contextlib.nullcontext)  # no others are there to be told
     monkeypatch.setenv("WORLD_SIZE", "2")
     for words in (("eval", "x"), ("train", "x"), ("estimate", "sft"), ("runs",)):
         found = run_cli(*words)

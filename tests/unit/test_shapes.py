@@ -12,7 +12,7 @@ import pytest
 
 from toasterft import catalog
 from toasterft.errors import ModelError
-from toasterft.shapes import shape_from_config
+from toasterft.models.architectures import shape_from_config
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

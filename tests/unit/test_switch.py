@@ -6,28 +6,28 @@ import itertools
 
 import pytest
 
-from toasterft import switch
+from toasterft.training import dyme_switch
 
 
 @pytest.mark.parametrize("size", [4, 8])
 def test_every_outcome_of_a_group(size):
     for correct in itertools.product((False, True), repeat=size):
         rewards = [0.5 + right for right in correct]
-        decision = switch.choose(correct, rewards, sft_weight=3.0)
+        decision = dyme_switch.choose(correct, rewards, sft_weight=3.0)
         right = sum(correct)
         if right == 0:
-            assert decision == switch.Decision("memorise", 0, 3.0, explores=False)
+            assert decision == dyme_switch.Decision("memorise", 0, 3.0, explores=False)
         elif right == size:
-            assert decision == switch.Decision("solved", None, 0.0, explores=False)
+            assert decision == dyme_switch.Decision("solved", None, 0.0, explores=False)
         else:
-            assert decision == switch.Decision("explore", None, 0.0, explores=True)
+            assert decision == dyme_switch.Decision("explore", None, 0.0, explores=True)
 
 
 @pytest.mark.parametrize(("right", "weight"), [(0, 2.0), (1, 1.125), (2, 0.5), (3, 0.125), (4, None)])
 def test_the_soft_switch_fades_with_right_answers(right, weight):
     # 2 · (1 - c/4)²: 2, 9/8, 1/2, 1/8
     correct = [place < right for place in range(4)]
-    decision = switch.choose(correct, [1.0, 2.0, 0.25, 0.5], sft_weight=2.0, soft_power=2.0)
+    decision = dyme_switch.choose(correct, [1.0, 2.0, 0.25, 0.5], sft_weight=2.0, soft_power=2.0)
     if weight is None:
         assert decision.outcome == "solved"
         assert decision.target_row is None
@@ -63,22 +63,22 @@ CASES = [  # settings, right answers of 4 → outcome, row, weight, explores
 @pytest.mark.parametrize(("settings", "right", "expected"), CASES)
 def test_settings_of_the_switch(settings, right, expected):
     correct = [place < right for place in range(4)]
-    decision = switch.choose(correct, [2.0, 2.0, 0.0, 0.5], **{"sft_weight": 2.0, **settings})
-    assert decision == switch.Decision(*expected)
+    decision = dyme_switch.choose(correct, [2.0, 2.0, 0.0, 0.5], **{"sft_weight": 2.0, **settings})
+    assert decision == dyme_switch.Decision(*expected)
 
 
 def test_rewards_above_a_threshold():
     # Three rewards of weights 1, 1, 2: the weighted mean must be above the threshold, not at it.
-    assert switch.above([4.0, 3.0, 2.0, 0.0], [1.0, 1.0, 2.0], 0.75) == [True, False, False, False]
-    assert switch.above([4.0, 3.0, 2.0, 0.0], [1.0, 1.0, 2.0], 0.5) == [True, True, False, False]
+    assert dyme_switch.above([4.0, 3.0, 2.0, 0.0], [1.0, 1.0, 2.0], 0.75) == [True, False, False, False]
+    assert dyme_switch.above([4.0, 3.0, 2.0, 0.0], [1.0, 1.0, 2.0], 0.5) == [True, True, False, False]
 
 
 def test_an_annealed_reference_fades_along_a_cosine():
-    assert [round(switch.cosine(done), 4) for done in (0, 0.25, 0.5, 1)] == [1.0, 0.8536, 0.5, 0.0]
+    assert [round(dyme_switch.cosine(done), 4) for done in (0, 0.25, 0.5, 1)] == [1.0, 0.8536, 0.5, 0.0]
 
 
 def test_a_large_power_is_the_binary_switch():
     for right in range(1, 5):
         correct = [place < right for place in range(4)]
-        soft = switch.choose(correct, [0.0] * 4, soft_power=500.0)
+        soft = dyme_switch.choose(correct, [0.0] * 4, soft_power=500.0)
         assert soft.target_weight < 1e-60

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from toasterft.data.chat import parse
 from toasterft.data.example import Example
-from toasterft.data.prompt import parse
 from toasterft.recipe import Prompt
 from toasterft.scoring import wilson
-from toasterft.traces import Trace, measure, repeats, summarise
+from toasterft.scoring.traces.quality import Trace, measure, repeats, summarise
 
 FACTS = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}]
 

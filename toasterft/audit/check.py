@@ -8,14 +8,15 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from toasterft.audit import labels, pictures, reasoning, rows
-from toasterft.audit.findings import KINDS, Finding
-from toasterft.audit.pictures import Picture
-from toasterft.audit.rows import Row
+from toasterft.audit import cross_rows, labels, traces
+from toasterft.audit import images as pictures
+from toasterft.audit.cross_rows import Row
+from toasterft.audit.images import Picture
+from toasterft.audit.kinds import KINDS, Finding
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.sources import Whole
-from toasterft.data.survey import text_tokens
-from toasterft.geometry import Geometry
+from toasterft.data.token_stats import text_tokens
+from toasterft.models.geometry import Geometry
 from toasterft.progress import Reporter
 from toasterft.recipe import Prompt
 
@@ -91,15 +92,15 @@ def check(data: Whole, against: Sequence[Whole], limits: Limits, report: Reporte
     found = [*_unreadable(data), *_of_images(mine)]
     whole = [row for row in mine if all(picture.look >= 0 for picture in row.pictures)]
     found += _of_texts(mine, limits)
-    found += rows.repeated(whole)
+    found += cross_rows.repeated(whole)
     for split in data.splits:
         own = [row for row in whole if row.split == split]
-        found += rows.shared(own, [row for row in whole if rows.later(split)(row)], "leak")
+        found += cross_rows.shared(own, [row for row in whole if cross_rows.later(split)(row)], "leak")
         if split in ("", "train"):
             for other in against:
-                found += rows.shared(own, _evaluation(_rows(other, seen)), "eval")
-    found += rows.within(whole)
-    classes, unbalanced = rows.classes(mine)
+                found += cross_rows.shared(own, _evaluation(_rows(other, seen)), "eval")
+    found += cross_rows.within(whole)
+    classes, unbalanced = cross_rows.classes(mine)
     order = {kind: (SEVERITIES.index(row.severity), place) for place, (kind, row) in enumerate(KINDS.items())}
     return Report(
         name=data.name,
@@ -121,7 +122,7 @@ def _keys(data: Whole) -> Iterator[tuple[str, Example, list[tuple[Hashable, Imag
 def _pictures(sets: Sequence[Whole], report: Reporter) -> dict[Hashable, Picture]:
     images = dict(pair for data in sets for _, _, pairs in _keys(data) for pair in pairs)
     report.phase("images", len(images))
-    seen = pictures.survey(images, report.advance)
+    seen = pictures.stats(images, report.advance)
     report.done()
     return seen
 
@@ -149,7 +150,7 @@ def of_text(example: Example, limits: Limits) -> Iterator[Finding]:
     of_row = text_tokens(Prompt(), limits.count)
     trace_tokens = of_row(example)[1] - of_row(replace(example, reasoning=None))[1]
     yield from labels.suspects(example)
-    yield from reasoning.faults(example, trace_tokens, limits.max_trace_tokens)
+    yield from traces.faults(example, trace_tokens, limits.max_trace_tokens)
 
 
 def _of_texts(mine: Sequence[Row], limits: Limits) -> Iterator[Finding]:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from toasterft.audit.findings import Finding
+from toasterft.audit.kinds import Finding
 from toasterft.data.example import Example
-from toasterft.scoring.options import named
+from toasterft.scoring.answers.choice import named
 
 _DECIMAL = re.compile(r"\d+\.(\d{5,})")
 _MINUTES = 24 * 60

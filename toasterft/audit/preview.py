@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from toasterft import models, places
+from toasterft import paths
+from toasterft.data.arrow import canonical
+from toasterft.data.chat import Chat, target
 from toasterft.data.example import Example, ImageRef
-from toasterft.data.prompt import Chat, target
 from toasterft.data.sources import Whole
-from toasterft.data.survey import text_tokens
-from toasterft.data.tables import canonical
+from toasterft.data.token_stats import text_tokens
 from toasterft.errors import DataError, did_you_mean
-from toasterft.models import ModelRef
+from toasterft.models import lookup
+from toasterft.models.lookup import ModelRef
 from toasterft.recipe import Prompt
 
 
@@ -162,8 +163,8 @@ def _chat(model: ModelRef, prompt: Prompt) -> Chat | None:
     logging.set_verbosity_error()
     folder = Path(model.base)
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    image_token_id = models.config_of(model).get("image_token_id")
-    template = places.read_json(folder / "chat_template.json")
+    image_token_id = lookup.config_of(model).get("image_token_id")
+    template = paths.read_json(folder / "chat_template.json")
     jinja = folder / "chat_template.jinja"
     return Chat(
         SimpleNamespace(

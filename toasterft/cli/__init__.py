@@ -9,23 +9,25 @@ from typing import Annotated
 import typer
 
 import toasterft
-from toasterft import processes, recipe, run, show
+from toasterft import recipe, terminal
 from toasterft.cli import (
     arena,
-    comparing,
+    compare,
     cot,
     data,
-    estimating,
-    exporting,
-    launching,
-    looking,
-    playing,
-    reporting,
-    training,
-    using,
+    demo,
+    estimate,
+    evaluate,
+    inspect,
+    launch,
+    publish,
+    report,
+    train,
 )
 from toasterft.errors import ToasterError, UserError
+from toasterft.jobs import execute
 from toasterft.recipe import Trained
+from toasterft.runs import distributed
 
 FITS = (["off"], ["exact"], ["lossy"])
 
@@ -38,18 +40,18 @@ app = typer.Typer(
 )
 # Without a name, a group's commands become this program's own, in this order.
 for group in (
-    estimating,
-    training,
-    using,
-    exporting,
-    launching,
-    comparing,
-    reporting,
+    estimate,
+    train,
+    evaluate,
+    publish,
+    launch,
+    compare,
+    report,
     arena,
     cot,
     data,
-    looking,
-    playing,
+    inspect,
+    demo,
 ):
     app.add_typer(group.app)
 
@@ -60,11 +62,11 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        show.version_line(toasterft.__version__)
+        terminal.version_line(toasterft.__version__)
         raise typer.Exit
-    processes.require_those_asked_for()
+    distributed.require_those_asked_for()
     name = context.invoked_subcommand
-    if processes.count() > 1 and name and not issubclass(recipe.RECIPES.get(name, object), Trained):
+    if distributed.count() > 1 and name and not issubclass(recipe.RECIPES.get(name, object), Trained):
         raise UserError(
             f"{name} works in one process; nothing was run",
             next_step=f"toasterft {name} …, without `accelerate launch`",
@@ -87,7 +89,7 @@ def main() -> None:
 
     Of several processes the main one runs it, and the others follow.
     """
-    with processes.led():
+    with distributed.led():
         _main()
 
 
@@ -95,17 +97,17 @@ def _main() -> None:
     json_output = "--json" in sys.argv[1:]
     sys.argv[1:] = _fit_is_exact(sys.argv[1:])
     try:
-        if processes.is_main():
+        if distributed.is_main():
             app()
         else:
-            run.follow()
+            execute.follow()
     except ToasterError as problem:
-        if processes.speaks():
-            show.error(problem, json_output=json_output)
+        if distributed.speaks():
+            terminal.error(problem, json_output=json_output)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
-        if processes.is_main():
-            show.err.print("interrupted")
+        if distributed.is_main():
+            terminal.err.print("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong, and nobody is listening.

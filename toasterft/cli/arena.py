@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toasterft import places, show
+from toasterft import paths, terminal
 from toasterft.cli.options import Data, Json, Quiet, RunsDir
 from toasterft.errors import UserError
 
 if TYPE_CHECKING:
-    from toasterft.arena.answers import Contender, Item
-    from toasterft.arena.hall import Hall
+    from toasterft.evaluation.arena.contenders import Contender, Item
+    from toasterft.evaluation.arena.session import VotingSession
 
 app = typer.Typer()
 
@@ -41,9 +41,9 @@ def arena(
     quiet: Quiet = False,
 ) -> None:
     """People choose between answers, blind; Elo and Bradley–Terry ratings with 95 % intervals."""
-    from toasterft.arena import answers
+    from toasterft.evaluation.arena import contenders as answers
 
-    runs_folder = places.runs_dir(runs_dir)
+    runs_folder = paths.runs_dir(runs_dir)
     contenders = answers.find(runs or [], runs_folder)
     source, split = _data(data, contenders)
     folder = _folder(out, source, runs_folder)
@@ -67,7 +67,7 @@ def _data(given: str | None, contenders: list[Contender]) -> tuple[str | None, s
 
 def _folder(out: Path | None, data: str | None, runs_dir: Path) -> Path:
     """`--out`, else a folder per data set, else the only arena there is."""
-    from toasterft.arena.votes import VOTES_FILE
+    from toasterft.evaluation.arena.votes import VOTES_FILE
 
     if out is not None:
         return out
@@ -89,7 +89,7 @@ def _filled(
     *, quiet: bool,
 ) -> list[Item]:  # fmt: skip
     """The chosen questions, with every contender's answers to them."""
-    from toasterft.arena import answers
+    from toasterft.evaluation.arena import contenders as answers
 
     items = answers.load_items(data, split)
     for contender in contenders:
@@ -99,7 +99,9 @@ def _filled(
         missing = [item for item in chosen if item.key not in contender.outputs]
         if missing:
             if not quiet:
-                show.err.print(f"{contender.label}: {len(missing)} of {len(chosen)} questions go to eval now")
+                terminal.err.print(
+                    f"{contender.label}: {len(missing)} of {len(chosen)} questions go to eval now"
+                )
             answers.generate(contender, missing, folder, runs_dir, quiet=quiet)
     return chosen
 
@@ -108,24 +110,24 @@ def _open(
     contenders: list[Contender], items: list[Item], folder: Path, *, n: int, seed: int, port: int | None,
     browse: bool, json: bool,
 ) -> None:  # fmt: skip
-    from toasterft.arena import server
-    from toasterft.arena.gate import Gate
-    from toasterft.arena.hall import Hall
-    from toasterft.arena.votes import Votes
+    from toasterft.evaluation.arena import server
+    from toasterft.evaluation.arena.access import Gate
+    from toasterft.evaluation.arena.session import VotingSession
+    from toasterft.evaluation.arena.votes import Votes
 
     votes = Votes(folder)
-    hall = Hall(contenders, items, votes, n=n, seed=seed)
+    hall = VotingSession(contenders, items, votes, n=n, seed=seed)
     listening = server.listen(port)
     address = f"http://{server.HOST}:{listening.getsockname()[1]}/"
 
     def next_link() -> str:
         return f"{address}#key={gate.new_key()}"
 
-    gate = Gate(votes, spent=lambda: None if json else show.line(f"next link  {next_link()}", "dim"))
+    gate = Gate(votes, spent=lambda: None if json else terminal.line(f"next link  {next_link()}", "dim"))
     try:
         link = next_link()
         if json:
-            show.as_json({"url": link, "folder": str(folder), **hall.state()})
+            terminal.as_json({"url": link, "folder": str(folder), **hall.state()})
             sys.stdout.flush()
         else:
             _welcome(hall, link)
@@ -138,19 +140,19 @@ def _open(
         cast = len(votes.all())
         votes.close()
     if not json:
-        show.line(f"{cast:,} votes in {votes.path}; toasterft arena --leaderboard --out {folder}")
+        terminal.line(f"{cast:,} votes in {votes.path}; toasterft arena --leaderboard --out {folder}")
 
 
-def _welcome(hall: Hall, link: str) -> None:
+def _welcome(hall: VotingSession, link: str) -> None:
     models, questions = len(hall.contenders), len(hall.items)
-    show.pairs(
+    terminal.pairs(
         [
             ("arena", f"{models} models, {questions:,} questions, {len(hall.planned):,} comparisons a voter"),
             ("votes", str(hall.votes.path)),
             ("open", link),
         ]
     )
-    show.line("a link works once; the leaderboard page makes others. Ctrl-C ends, votes are kept", "dim")
+    terminal.line("a link works once; the leaderboard page makes others. Ctrl-C ends, votes are kept", "dim")
 
 
 def _has_display() -> bool:
@@ -164,8 +166,8 @@ def _has_display() -> bool:
 
 
 def _report(folder: Path, csv: Path | None, *, leaderboard: bool, json: bool) -> None:
-    from toasterft.arena import board
-    from toasterft.arena.votes import VOTES_FILE, Votes
+    from toasterft.evaluation.arena import leaderboard as board
+    from toasterft.evaluation.arena.votes import VOTES_FILE, Votes
 
     if not (folder / VOTES_FILE).is_file():
         raise UserError(
@@ -176,22 +178,22 @@ def _report(folder: Path, csv: Path | None, *, leaderboard: bool, json: bool) ->
     votes.close()
     if csv is not None:
         try:
-            places.write_atomic(csv, "\ufeff" + board.votes_csv(cast, labels))
+            paths.write_atomic(csv, "\ufeff" + board.votes_csv(cast, labels))
         except OSError as error:
             raise UserError(f"cannot be written ({error.strerror})", where=str(csv)) from None
         if not json:
-            show.line(f"wrote {csv}: {len(cast):,} votes")
+            terminal.line(f"wrote {csv}: {len(cast):,} votes")
     if not leaderboard:
         return
     built = board.build(cast, labels)
     if json:
-        show.as_json(built)
+        terminal.as_json(built)
     else:
         _print(built)
 
 
 def _print(built: dict[str, Any]) -> None:
-    show.table(
+    terminal.table(
         ["model", ">rating", ">95 %", ">Elo", ">won", ">lost", ">tied", ">both bad"],
         [
             [
@@ -206,16 +208,16 @@ def _print(built: dict[str, Any]) -> None:
     )
     for row in built["pairs"]:
         if row["votes"]:
-            show.line(
-                f"{row['a']} preferred to {row['b']}: {show.percent(row['preferred'])}, {row['votes']:,} votes"
+            terminal.line(
+                f"{row['a']} preferred to {row['b']}: {terminal.percent(row['preferred'])}, {row['votes']:,} votes"
             )
     agreement = built["agreement"]
     if agreement:
         alpha = "" if agreement["alpha"] is None else f", Krippendorff's alpha {agreement['alpha']:.2f}"
-        show.line(
-            f"voters agree on {show.percent(agreement['agreed'])} of {agreement['shared']:,} shared pairs{alpha}"
+        terminal.line(
+            f"voters agree on {terminal.percent(agreement['agreed'])} of {agreement['shared']:,} shared pairs{alpha}"
         )
     if len(built["groups"]) > 1:
         groups = " | ".join(", ".join(group) for group in built["groups"])
-        show.line(f"never compared, so not comparable: {groups}", "yellow")
-    show.line("rating: Bradley–Terry, mean 1500; Elo depends on the order of the votes", "dim")
+        terminal.line(f"never compared, so not comparable: {groups}", "yellow")
+    terminal.line("rating: Bradley–Terry, mean 1500; Elo depends on the order of the votes", "dim")

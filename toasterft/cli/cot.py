@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from toasterft import show
+from toasterft import terminal
 from toasterft.cli.options import Json, Price, Quiet, RunsDir, Seed, Words, Yes, split_words
 from toasterft.errors import UserError
 
 if TYPE_CHECKING:
-    from toasterft.cot.facts import Plan as Reading
-    from toasterft.cot.plan import Expected, Plan
-    from toasterft.endpoint import Service
     from toasterft.progress import Reporter
+    from toasterft.teachers.api import Service
+    from toasterft.teachers.facts import Plan as Reading
+    from toasterft.teachers.plan import Expected, Plan
 
 app = typer.Typer()
 cot_app = typer.Typer(
@@ -99,10 +99,10 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Write reasoning for a data set, keep what holds, and go on where a killed run stopped."""
-    from toasterft.cot import build as building
-    from toasterft.cot import plan as planning
-    from toasterft.cot import styles, teachers
     from toasterft.data import sources, write
+    from toasterft.teachers import directory, styles
+    from toasterft.teachers import plan as planning
+    from toasterft.teachers import traces as building
 
     writers = _names(generators) or ([teacher] if teacher else [])
     if (generators and teacher) or not writers:
@@ -112,11 +112,11 @@ def build(
         )
     if judges and not generators:
         raise UserError("--judges go with --generators", next_step="--generators A,B --judges C")
-    by_rules = writers == [teachers.RULES]
-    address = teachers.Address(base_url, model_id, price_in, price_out, api_key_env)
+    by_rules = writers == [directory.RULES]
+    address = directory.Address(base_url, model_id, price_in, price_out, api_key_env)
     today = datetime.date.today()
-    services = () if by_rules else tuple(teachers.find(one, address, today) for one in writers)
-    bench = tuple(teachers.find(one, address, today) for one in _names(judges))
+    services = () if by_rules else tuple(directory.find(one, address, today) for one in writers)
+    bench = tuple(directory.find(one, address, today) for one in _names(judges))
     panel = (bench or services) if generators else ()
     if generators:
         _check_panel(services, panel, blind=blind)
@@ -165,17 +165,17 @@ def facts(
     quiet: Quiet = False,
 ) -> None:
     """Have each picture read once, so that a checker can hold reasoning against what is in it."""
-    from toasterft.cot import facts as reading
-    from toasterft.cot import teachers
     from toasterft.data import sources, write
+    from toasterft.teachers import directory
+    from toasterft.teachers import facts as reading
 
-    address = teachers.Address(base_url, model_id, price_in, price_out, api_key_env)
+    address = directory.Address(base_url, model_id, price_in, price_out, api_key_env)
     today = datetime.date.today()
     data = sources.load(source, split=split)
     chosen = name or f"{data.name}-facts"
     planned = reading.Plan(
         name=chosen, folder=write.folder_of(chosen, out), data_name=source, data=data,
-        teacher=teachers.find(teacher, address, today), most=pictures, budget_usd=budget,
+        teacher=directory.find(teacher, address, today), most=pictures, budget_usd=budget,
         concurrency=concurrency, tries=tries, max_tokens=max_tokens,
     )  # fmt: skip
     expected = reading.expect(planned)
@@ -188,12 +188,12 @@ def facts(
     if card is None:
         return
     counts, where = card["counts"], planned.folder
-    usd = show.dollars(card["spent"]["usd"])
-    show.line(f"wrote {where}: facts for {counts['got_facts']:,} rows for {usd}", "bold green")
+    usd = terminal.dollars(card["spent"]["usd"])
+    terminal.line(f"wrote {where}: facts for {counts['got_facts']:,} rows for {usd}", "bold green")
     _show_rejects(card, "pictures")
     if counts["had_facts"]:
-        show.line(f"{counts['had_facts']:,} rows had facts before, and keep them")
-    show.line(
+        terminal.line(f"{counts['had_facts']:,} rows had facts before, and keep them")
+    terminal.line(
         f"next  toasterft dyme --data {chosen if where.name == chosen and out is None else where}", "dim"
     )
 
@@ -228,7 +228,8 @@ def pairs(
     quiet: Quiet = False,
 ) -> None:
     """Pairs for `dpo`: each row's trace and answer beside a wrong sample of the model's own (loads the model)."""
-    from toasterft import job, places, recipe
+    from toasterft import paths, recipe
+    from toasterft.jobs import prepare
 
     flags = {
         "data": source, "model": model, "n": n, "tries": tries, "temperature": temperature, "split": split,
@@ -237,23 +238,23 @@ def pairs(
     file, settings = split_words(words)
     wanted = recipe.load("pairs", file, settings, flags)
     prepared = replace(
-        job.prepare_use(wanted, places.runs_dir(runs_dir), data_name=source, out=out),
+        prepare.prepare_use(wanted, paths.runs_dir(runs_dir), data_name=source, out=out),
         budget_usd=budget,
         max_seconds=None if max_hours is None else 3600 * max_hours,
     )
-    job.require_within_caps(prepared, over=True)
-    from toasterft import run
+    prepare.require_within_caps(prepared, over=True)
+    from toasterft.jobs import execute
 
-    card = run.launch(prepared, show.reporter(quiet=quiet), name=name)
+    card = execute.launch(prepared, terminal.reporter(quiet=quiet), name=name)
     if json:
-        show.as_json(card)
+        terminal.as_json(card)
         return
-    counts, folder = card["counts"], out or places.data_dir() / name
+    counts, folder = card["counts"], out or paths.data_dir() / name
     share = 100 * counts["right"] / max(1, counts["samples"])
     right = f"{share:.0f} % of {counts['samples']:,} samples were right"
-    show.line(f"wrote {folder}: {counts['kept']:,} pairs; {right}", "bold green")
+    terminal.line(f"wrote {folder}: {counts['kept']:,} pairs; {right}", "bold green")
     _show_rejects(card, "rows")
-    show.line(f"next  toasterft dpo --model {model} --data {name if out is None else folder}", "dim")
+    terminal.line(f"next  toasterft dpo --model {model} --data {name if out is None else folder}", "dim")
 
 
 def _carry_out(
@@ -274,17 +275,17 @@ def _carry_out(
     Args:
         counted: `things` and `fewer` of `hold_against`.
     """
-    from toasterft.cot import plan as planning
+    from toasterft.teachers import plan as planning
 
     if dry_run:
         if json:
-            show.as_json({"build": planned.identity, "n": planned.n, "expected": _as_json(expected)})
+            terminal.as_json({"build": planned.identity, "n": planned.n, "expected": _as_json(expected)})
         return None
     planning.hold_against(planned, expected, yes=yes, **counted)
-    card = run(planned, expected, show.reporter(quiet=quiet))
+    card = run(planned, expected, terminal.reporter(quiet=quiet))
     if not json:
         return card
-    show.as_json(card)
+    terminal.as_json(card)
     return None
 
 
@@ -312,21 +313,21 @@ def _as_json(expected: Expected) -> dict[str, Any]:
 
 
 def _show_plan(planned: Plan, expected: Expected, today: datetime.date) -> None:
-    show.line(f"cot build  {planned.name}", "bold cyan")
+    terminal.line(f"cot build  {planned.name}", "bold cyan")
     what = f"{planned.n:,} {planned.style.name} traces from {len(planned.data):,} rows of {planned.data.name}"
     rows = [("for", what), ("style", f"up to {planned.style.max_trace_tokens} tokens a trace")]
     if not planned.teachers:
         rows.append(("teacher", "rules, from each row's table; no network, no cost"))
     for role, services in (("teacher", planned.teachers), ("judge", planned.judges)):
         rows += [_asked(role, service, today) for service in services]
-    show.pairs([*rows, *_dollars(expected, planned.budget_usd)])
+    terminal.pairs([*rows, *_dollars(expected, planned.budget_usd)])
 
 
 def _show_reading(planned: Reading, expected: Expected, today: datetime.date) -> None:
-    show.line(f"cot facts  {planned.name}", "bold cyan")
+    terminal.line(f"cot facts  {planned.name}", "bold cyan")
     what = f"{planned.n:,} of {len(planned.pictures):,} pictures in {len(planned.data):,} rows of {planned.data.name}"
     rows = [("for", what), _asked("teacher", planned.teacher, today)]
-    show.pairs([*rows, *_dollars(expected, planned.budget_usd)])
+    terminal.pairs([*rows, *_dollars(expected, planned.budget_usd)])
 
 
 def _asked(role: str, service: Service, today: datetime.date) -> tuple[str, str]:
@@ -345,22 +346,22 @@ def _asked(role: str, service: Service, today: datetime.date) -> tuple[str, str]
 def _dollars(expected: Expected, budget_usd: float | None) -> list[tuple[str, str]]:
     if expected.usd is None:
         return []
-    budget = "" if budget_usd is None else f"; budget {show.dollars(budget_usd)}"
-    return [("dollars", f"{show.ranged_usd(expected.usd)} for {expected.requests:,} requests{budget}")]
+    budget = "" if budget_usd is None else f"; budget {terminal.dollars(budget_usd)}"
+    return [("dollars", f"{terminal.ranged_usd(expected.usd)} for {expected.requests:,} requests{budget}")]
 
 
 def _show_rejects(card: dict[str, Any], things: str) -> None:
     if card["rejects"]:
         rows = [[reason, f"{count:,}"] for reason, count in card["rejects"].items()]
-        show.table(["left out", f">{things}"], rows)
+        terminal.table(["left out", f">{things}"], rows)
 
 
 def _show_card(planned: Plan, card: dict[str, Any]) -> None:
     counts, spent = card["counts"], card["spent"]
-    usd = f" for {show.dollars(spent['usd'])}" if planned.teachers else ""
-    show.line(f"wrote {planned.folder}: {counts['kept']:,} traces{usd}", "bold green")
+    usd = f" for {terminal.dollars(spent['usd'])}" if planned.teachers else ""
+    terminal.line(f"wrote {planned.folder}: {counts['kept']:,} traces{usd}", "bold green")
     _show_rejects(card, "rows")
-    show.line(
+    terminal.line(
         f"next  toasterft sft --data {planned.name if planned.folder.name == planned.name else planned.folder}",
         "dim",
     )

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toasterft import places, show
+from toasterft import paths, terminal
 from toasterft.cli.options import Json, Quiet, RunsDir
 from toasterft.errors import DataError, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from toasterft.audit.check import Limits, Report
-    from toasterft.models import ModelRef
+    from toasterft.models.lookup import ModelRef
 
 app = typer.Typer()
 data_app = typer.Typer(
@@ -80,11 +80,12 @@ def import_set(
     quiet: Quiet = False,
 ) -> None:
     """Take in a published or home-made data set: rows, pictures, and a card that says where they came from."""
-    from toasterft.data import importing, write
-    from toasterft.data.adapters import ADAPTERS
+    from toasterft.data import write
     from toasterft.data.example import TASKS
+    from toasterft.data.importers import convert
+    from toasterft.data.importers.datasets import ADAPTERS
 
-    known = [*ADAPTERS, importing.CLASS_FOLDERS]
+    known = [*ADAPTERS, convert.CLASS_FOLDERS]
     if layout is not None and layout not in known:
         raise UserError(f"no layout {layout!r}{did_you_mean(layout, known)}", next_step=" | ".join(known))
     if task is not None and task not in TASKS:
@@ -99,12 +100,12 @@ def import_set(
             next_step="--question-column … --answer-column …",
         )
     folder = write.folder_of(name, out)
-    places.require_new(folder)
-    found = importing.read(
+    paths.require_new(folder)
+    found = convert.read(
         source, layout=layout, columns=columns or None, images=images, config=config, split=split
     )
     found.task, found.licence = task or found.task, licence or found.licence
-    card = importing.write(found, folder, {"name": name, "source": source}, show.reporter(quiet=quiet))
+    card = convert.write(found, folder, {"name": name, "source": source}, terminal.reporter(quiet=quiet))
     _wrote(card, folder, name, json=json)
 
 
@@ -145,23 +146,23 @@ def check(
     a look; notes explain. Each image is opened once.
     """
     from toasterft.audit import check as checking
-    from toasterft.audit import mend
+    from toasterft.audit import fix as mend
     from toasterft.data import sources
 
     data = sources.load_whole(name, keep_faults=True)
     evaluation = [sources.load_whole(other, keep_faults=True) for other in against or []]
     if fix is not None:
-        places.require_new(fix)
+        paths.require_new(fix)
     _, limits = _limits(model, runs_dir, max_length, max_trace_tokens)
-    report = checking.check(data, evaluation, limits, show.reporter(quiet=quiet or json))
+    report = checking.check(data, evaluation, limits, terminal.reporter(quiet=quiet or json))
     if report_file is not None:
         lines = (jsonlib.dumps(finding.as_json(), ensure_ascii=False) + "\n" for finding in report.findings)
-        places.write_atomic(report_file, "".join(lines))
+        paths.write_atomic(report_file, "".join(lines))
     card = mend.write_clean(data, report, fix) if fix is not None else None
     if json:
-        show.as_json(report.as_json() | ({"cleaned": {"folder": str(fix), **card}} if card else {}))
+        terminal.as_json(report.as_json() | ({"cleaned": {"folder": str(fix), **card}} if card else {}))
     else:
-        show.checked(report, most or None)
+        terminal.checked(report, most or None)
         _conclude(report, name, fix, card)
     if report.of("error") and card is None:
         raise typer.Exit(DataError.exit_code)
@@ -171,13 +172,13 @@ def _conclude(report: Report, name: str, fix: Path | None, card: dict[str, Any] 
     counts = {severity: report.of(severity) for severity in ("error", "warning", "note")}
     errors = counts["error"]
     told = ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
-    show.line()
-    show.line(told, "bold red" if errors else "bold green")
+    terminal.line()
+    terminal.line(told, "bold red" if errors else "bold green")
     if card is not None:
         done = ", ".join(f"{count:,} {kind}" for kind, count in card["fixes"].items()) or "nothing to mend"
-        show.line(f"wrote {fix}: {sum(card['splits'].values()):,} rows; mended {done}", "bold green")
+        terminal.line(f"wrote {fix}: {sum(card['splits'].values()):,} rows; mended {done}", "bold green")
     elif errors:
-        show.line(f"next  toasterft data check {name} --fix NEW_FOLDER", "dim")
+        terminal.line(f"next  toasterft data check {name} --fix NEW_FOLDER", "dim")
 
 
 @data_app.command()
@@ -202,8 +203,8 @@ def preview(
     With a model whose files are here (--model toast-tiny, a folder, a run) text and tokens are exactly its own.
     """
     from toasterft.audit import check as checking
-    from toasterft.audit import page
     from toasterft.audit import preview as previewing
+    from toasterft.audit import preview_html
     from toasterft.data import sources
 
     data = sources.load_whole(name, keep_faults=True)
@@ -216,15 +217,15 @@ def preview(
         for row in seen
     ]
     if html is not None:
-        text = page.write(
+        text = preview_html.write(
             list(zip(seen, found)), title=data.name, about=eye.provenance, max_length=limits.max_length
         )
-        places.write_atomic(html, text)
-        show.line(f"wrote {html}: {len(seen):,} rows, {show.size(len(text.encode()))}", "bold green")
+        paths.write_atomic(html, text)
+        terminal.line(f"wrote {html}: {len(seen):,} rows, {terminal.size(len(text.encode()))}", "bold green")
         return
-    show.line(eye.provenance, "dim")
+    terminal.line(eye.provenance, "dim")
     for row, findings in zip(seen, found):
-        show.previewed(row, findings, limits.max_length)
+        terminal.previewed(row, findings, limits.max_length)
 
 
 @data_app.command("split")
@@ -245,7 +246,7 @@ def divide(
     from toasterft.data import sources, split, write
 
     folder = write.folder_of(new_name, out)
-    places.require_new(folder)
+    paths.require_new(folder)
     data = sources.load_whole(name)
     taken = [
         one for one, share in (("validation", validation), ("test", test)) if share and data.splits.get(one)
@@ -260,7 +261,7 @@ def divide(
     rows = [*data.splits.get("", []), *data.splits.get("train", [])]
     parts = split.divide(rows, {"validation": validation, "test": test}, seed)
     parts |= {own: rows for own, rows in data.splits.items() if own not in ("", "train")}
-    before = places.read_json(data.folder / write.CARD) if data.folder is not None else None
+    before = paths.read_json(data.folder / write.CARD) if data.folder is not None else None
     card = write.write_set(
         folder,
         {
@@ -274,10 +275,10 @@ def divide(
         parts,
     )
     if json:
-        show.as_json({"folder": str(folder), **card})
+        terminal.as_json({"folder": str(folder), **card})
         return
     counts = ", ".join(f"{own} {count:,}" for own, count in card["splits"].items())
-    show.line(f"wrote {folder}: {counts}", "bold green")
+    terminal.line(f"wrote {folder}: {counts}", "bold green")
     _next(new_name, folder)
 
 
@@ -301,7 +302,7 @@ def push(
 
     hub.require_hub_id(hub_id)
     data = sources.load_whole(name)
-    report = show.reporter(quiet=quiet)
+    report = terminal.reporter(quiet=quiet)
     if out is not None:
         packed, address = hub.pack(data, out, hub_id, report), str(out)
     else:
@@ -309,12 +310,12 @@ def push(
             packed = hub.pack(data, Path(scratch) / "set", hub_id, report)
             address = hub.push(Path(scratch) / "set", hub_id, private=not public)
     if json:
-        show.as_json({"address": address, "rows": packed.rows, "size_bytes": packed.size_bytes})
+        terminal.as_json({"address": address, "rows": packed.rows, "size_bytes": packed.size_bytes})
         return
     done = "wrote" if out is not None else "pushed"
     seen = "" if out is not None else (", public" if public else ", private")
-    show.line(
-        f"{done} {address}: {sum(packed.rows.values()):,} rows, {show.size(packed.size_bytes)}{seen}",
+    terminal.line(
+        f"{done} {address}: {sum(packed.rows.values()):,} rows, {terminal.size(packed.size_bytes)}{seen}",
         "bold green",
     )
 
@@ -331,7 +332,7 @@ def pull(
     from toasterft.data import hub, write
 
     folder = write.folder_of(name, out)
-    card = hub.pull(hub_id, folder, {"name": name, "source": hub_id}, show.reporter(quiet=quiet))
+    card = hub.pull(hub_id, folder, {"name": name, "source": hub_id}, terminal.reporter(quiet=quiet))
     _wrote(card, folder, name, json=json)
 
 
@@ -340,30 +341,31 @@ def pull(
 
 def _wrote(card: dict[str, Any], folder: Path, name: str, *, json: bool) -> None:
     if json:
-        show.as_json({"folder": str(folder), **card})
+        terminal.as_json({"folder": str(folder), **card})
         return
-    show.imported(card, str(folder))
+    terminal.imported(card, str(folder))
     _next(name, folder)
 
 
 def _next(name: str, folder: Path) -> None:
-    found = name if folder == places.data_dir() / name else folder
-    show.line(f"next  toasterft data check {found}", "dim")
+    found = name if folder == paths.data_dir() / name else folder
+    terminal.line(f"next  toasterft data check {found}", "dim")
 
 
 def _limits(
     model: str | None, runs_dir: Path | None, max_length: int | None, max_trace_tokens: int = MAX_TRACE_TOKENS
 ) -> tuple[ModelRef, Limits]:
     """The model whose tokens count, and what is too long for it."""
-    from toasterft import job, models
     from toasterft.audit.check import Limits
+    from toasterft.jobs import prepare
+    from toasterft.models import lookup
     from toasterft.recipe import Sft
 
-    who = models.resolve(model or str(Sft.model_fields["model"].default), places.runs_dir(runs_dir))
+    who = lookup.resolve(model or str(Sft.model_fields["model"].default), paths.runs_dir(runs_dir))
     longest_edge: int | None = (who.notes or {}).get("image_longest_edge")
     return who, Limits(
         geometry=who.shape.geometry.with_longest_edge(longest_edge),
         max_length=max_length or int(Sft.model_fields["max_length"].default),
         max_trace_tokens=max_trace_tokens,
-        count=job.counter(who),
+        count=prepare.counter(who),
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toasterft import places
-from toasterft.data import importing
+from toasterft import paths
 from toasterft.data.example import Example
+from toasterft.data.importers import convert
 from toasterft.data.sources import Whole
 from toasterft.data.write import CARD
 from toasterft.errors import DataError
@@ -68,17 +68,17 @@ def pack(data: Whole, folder: Path, hub_id: str, report: Reporter) -> Packed:
     if not splits:
         raise DataError("no rows", where=data.name)
     columns = _columns([example for rows in splits.values() for example in rows])
-    card = places.read_json(data.folder / CARD) if data.folder is not None else None
-    with places.new_folder(folder) as part:
+    card = paths.read_json(data.folder / CARD) if data.folder is not None else None
+    with paths.new_folder(folder) as part:
         (part / "data").mkdir()
         for split, rows in splits.items():
             report.phase(split, len(rows))
             _write_parquet(part / "data", split, rows, columns, report)
         report.done()
         card = {"name": data.name, "task": data.task, **(card if isinstance(card, dict) else {})}
-        places.write_json(part / CARD, card)
+        paths.write_json(part / CARD, card)
         counts = {split: len(rows) for split, rows in splits.items()}
-        places.write_atomic(part / "README.md", _readme(data.name, hub_id, card, counts, tuple(columns)))
+        paths.write_atomic(part / "README.md", _readme(data.name, hub_id, card, counts, tuple(columns)))
         size_bytes = sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
     return Packed(counts, tuple(columns), size_bytes)
 
@@ -119,20 +119,20 @@ def pull(hub_id: str, folder: Path, card: dict[str, Any], report: Reporter) -> d
     from huggingface_hub import snapshot_download
 
     require_hub_id(hub_id)
-    places.require_new(folder)
+    paths.require_new(folder)
     report.phase("fetching")
     try:
         fetched = Path(snapshot_download(hub_id, repo_type="dataset"))
     except Exception as error:
         raise _refused(error, hub_id, "pulled") from None
     report.done()
-    found = importing.read(str(fetched))
-    before = places.read_json(fetched / CARD)
+    found = convert.read(str(fetched))
+    before = paths.read_json(fetched / CARD)
     if isinstance(before, dict):
         # Counts and hashes are of the folder that was pushed; the others are of the data.
         kept = {key: value for key, value in before.items() if key not in ("splits", "sha256")}
         card = {**kept, **card}
-    return importing.write(found, folder, {**card, "commit": fetched.name}, report)
+    return convert.write(found, folder, {**card, "commit": fetched.name}, report)
 
 
 def _refused(error: Exception, hub_id: str, done: str) -> DataError:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from toasterft import catalog, places
-from toasterft.data import tables
+from toasterft import catalog, paths
+from toasterft.data import arrow
+from toasterft.data.arrow import SPLITS, canonical
 from toasterft.data.example import TASKS, Example, ImageRef
-from toasterft.data.rows import SHOWN_FAULTS, Fault, examples_of, file_rows, too_many
-from toasterft.data.tables import SPLITS, canonical
+from toasterft.data.parse_rows import SHOWN_FAULTS, Fault, examples_of, file_rows, too_many
 from toasterft.errors import DataError, did_you_mean
 
 # Which split a purpose reads where none is named, in order of preference.
@@ -146,7 +146,7 @@ def path_here(name: str) -> Path | None:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    built = places.data_dir() / name
+    built = paths.data_dir() / name
     return built if built.exists() and name == Path(name).name else None
 
 
@@ -168,14 +168,14 @@ def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, di
             where=name,
             why="it is no file or folder here, no data set built here, no catalog name, and no hub id (owner/name)",
         )
-    return None, _tables(tables.from_hub(hub_id), faults)
+    return None, _tables(arrow.from_hub(hub_id), faults)
 
 
 def _open_path(path: Path, faults: list[Fault] | None) -> dict[str, Reader]:
     if path.is_file():
         return _by_row_split(path, faults)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return _tables(tables.from_arrow(path), faults)
+        return _tables(arrow.from_arrow(path), faults)
     files = {
         canonical(file.stem): file for file in sorted(path.iterdir()) if file.suffix in (".jsonl", ".json")
     }
@@ -191,7 +191,7 @@ def _open_path(path: Path, faults: list[Fault] | None) -> dict[str, Reader]:
     if len(jsonl) == 1:
         return _by_row_split(jsonl[0], faults)
     if list(path.rglob("*.parquet")):
-        return _tables(tables.from_parquet(path), faults)
+        return _tables(arrow.from_parquet(path), faults)
     classes = class_folders(path)
     if classes:
         return classes
@@ -207,7 +207,7 @@ def _open_path(path: Path, faults: list[Fault] | None) -> dict[str, Reader]:
 
 def _tables(found: dict[str, Any], faults: list[Fault] | None) -> dict[str, Reader]:
     def reader(split: str) -> Reader:
-        return lambda: examples_of(tables.arrow_rows(found[split], split), Path(), faults)
+        return lambda: examples_of(arrow.arrow_rows(found[split], split), Path(), faults)
 
     return {split: reader(split) for split in found}
 
@@ -321,7 +321,7 @@ def _content_hash(examples: list[Example]) -> str:
 
 
 def _task(where: Path | None) -> str:
-    card = places.read_json(where / "card.json") if where is not None else None
+    card = paths.read_json(where / "card.json") if where is not None else None
     task = str(card.get("task", "chart")) if isinstance(card, dict) else "chart"
     if task not in TASKS:
         raise DataError(

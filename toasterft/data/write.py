@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from toasterft import places
+from toasterft import paths
+from toasterft.data.arrow import SPLITS
 from toasterft.data.example import Example, ImageRef
-from toasterft.data.tables import SPLITS
 from toasterft.errors import UserError
 
 CARD, IMAGES = "card.json", "images"
@@ -32,7 +32,7 @@ def folder_of(name: str, out: Path | None) -> Path:
             why="it names a folder under the data folder",
             next_step="use --out for a path",
         )
-    return places.data_dir() / name
+    return paths.data_dir() / name
 
 
 def write_set(
@@ -58,7 +58,7 @@ def write_set(
     """
     card = {**card, "splits": {}, "sha256": {}}
     usual_order = [*SPLITS, *splits]
-    with places.new_folder(folder) as part:
+    with paths.new_folder(folder) as part:
         for split, examples in sorted(splits.items(), key=lambda item: usual_order.index(item[0])):
             rows = [row(part, example, task=card.get("task", "chart")) for example in examples]
             if rows:
@@ -67,14 +67,14 @@ def write_set(
                 card["sha256"][f"{name}.jsonl"] = write_rows(part / f"{name}.jsonl", rows)
         for name, rows in (beside or {}).items():
             card["sha256"][name] = write_rows(part / name, rows)
-        places.write_json(part / CARD, card)
+        paths.write_json(part / CARD, card)
     return card
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     """One JSON object a line; returns the file's sha256."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    places.write_atomic(path, text)
+    paths.write_atomic(path, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -126,7 +126,7 @@ def placed(folder: Path, image: ImageRef, *, link: bool = False) -> str:
         os.replace(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise places.disk_error(error, target) from error
+        raise paths.disk_error(error, target) from error
     return name
 
 

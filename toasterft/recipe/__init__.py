@@ -15,17 +15,18 @@ records which ones a real run touches.
     loading       files, words and flags become that dict, and a recipe a file again
 """
 
-from toasterft.recipe.answering import Ask, Eval, Pairs
+from toasterft.recipe.base import Lora, Prompt, Recipe, Section
+from toasterft.recipe.inference import Ask, Eval, Pairs
 from toasterft.recipe.loading import PACKAGE, RECIPE_FOLDERS, dump, find, load, read_yaml, shipped
 from toasterft.recipe.matrix import Axes, Matrix
-from toasterft.recipe.methods import RECIPES, Train
-from toasterft.recipe.policy import LOCAL_REFINERS, UNTIL, Dyme, Grpo, Policy
-from toasterft.recipe.sections import Lora, Prompt, Recipe, Section
-from toasterft.recipe.training import Dpo, Pretrain, Sft, Trained
+from toasterft.recipe.registry import MODULES, RECIPES, Train
+from toasterft.recipe.reinforcement import LOCAL_REFINERS, UNTIL, Dyme, Grpo, Policy
+from toasterft.recipe.supervised import Dpo, Pretrain, Sft, Trained
 from toasterft.recipe.validation import SYNONYMS, fields, validate
 
 __all__ = [
     "LOCAL_REFINERS",
+    "MODULES",
     "PACKAGE",
     "RECIPES",
     "RECIPE_FOLDERS",

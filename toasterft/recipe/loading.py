@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from toasterft.errors import RecipeError, did_you_mean
+from toasterft.recipe.base import Section
 from toasterft.recipe.matrix import Matrix
-from toasterft.recipe.methods import RECIPES
-from toasterft.recipe.sections import Section
+from toasterft.recipe.registry import RECIPES
 from toasterft.recipe.validation import validate
 
 PACKAGE = Path(__file__).parents[1]

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from toasterft.recipe.answering import Eval
-from toasterft.recipe.sections import Section
+from toasterft.recipe.base import Section
+from toasterft.recipe.inference import Eval
 from toasterft.recipe.validation import validate
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from toasterft.errors import RecipeError, did_you_mean
-from toasterft.recipe.sections import Section
+from toasterft.recipe.base import Section
 
 # What people type when they mean a Hugging Face name.
 SYNONYMS = {

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toasterft.scoring.rates import Rate
-from toasterft.scoring.short import is_closed
+from toasterft.scoring.answers.values import tidy
+from toasterft.scoring.answers.yes_no import is_closed
+from toasterft.scoring.statistics import Rate
 from toasterft.scoring.tasks import SCORERS
-from toasterft.scoring.values import tidy
 
 
 @dataclass(frozen=True)

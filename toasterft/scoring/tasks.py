@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from toasterft.data.example import TASKS, Example
 from toasterft.errors import DataError, did_you_mean
-from toasterft.scoring.expressions import same_result
-from toasterft.scoring.options import letter_of, named
-from toasterft.scoring.published import contains, relaxed
-from toasterft.scoring.short import is_closed, token_recall, yes_no_or_short
-from toasterft.scoring.values import robust, stated
+from toasterft.scoring.answers.choice import letter_of, named
+from toasterft.scoring.answers.math import same_result
+from toasterft.scoring.answers.published import contains, relaxed
+from toasterft.scoring.answers.values import robust, stated
+from toasterft.scoring.answers.yes_no import is_closed, token_recall, yes_no_or_short
 
 # Of charts; their `robust` is the headline, the others are for comparison with published tables.
 SCORERS: dict[str, Callable[[str, str], bool]] = {"robust": robust, "relaxed": relaxed, "contains": contains}

@@ -1,0 +1,158 @@
+"""Commands that use a model: eval, ask."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toasterft import paths, recipe, terminal
+from toasterft.cli.options import (
+    Data,
+    GpuName,
+    Json,
+    Limit,
+    Out,
+    Price,
+    Quiet,
+    RunsDir,
+    Seed,
+    Step,
+    Suffix,
+    Words,
+    split_words,
+)
+from toasterft.errors import RunFailed, UserError
+from toasterft.evaluation import matrix as matrices
+from toasterft.jobs import prepare
+from toasterft.runs import run_folder
+
+app = typer.Typer()
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str | None, typer.Argument(help="Run or model to evaluate.", show_default=False)] = None,
+    words: Words = None,
+    data: Data = None,
+    matrix: Annotated[
+        str | None,
+        typer.Option("--matrix", help="Recipe of models x prompt conditions; goes on where it was stopped."),
+    ] = None,
+    reasoner: Annotated[
+        str | None, typer.Option("--reasoner", help="Run or model that writes the reasoning to answer from.")
+    ] = None,
+    step: Step = False,
+    suffix: Annotated[
+        list[str] | None,
+        typer.Option("--suffix", help="Append this text to the question; several times with --matrix."),
+    ] = None,
+    gpu: GpuName = None,
+    price: Price = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    out: Out = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Accuracy with 95 % intervals, by the scorers of the data's task, and the quality of the reasoning."""
+    flags: dict[str, Any] = {"data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
+    if matrix is not None:
+        settings = [word for word in [model, *(words or [])] if word is not None]
+        if reasoner is not None or step or not all("=" in word for word in settings):
+            raise UserError("models and prompt conditions of a matrix stand in its recipe", where=matrix)
+        _matrix(matrix, settings, flags, suffix or [], out, paths.runs_dir(runs_dir), json=json, quiet=quiet)
+        return
+    if model is None:
+        raise UserError("nothing to evaluate", next_step="toasterft eval RUN, or --matrix RECIPE")
+    if suffix and len(suffix) > 1:
+        raise UserError("several --suffix are a sweep", next_step="--matrix RECIPE, which crosses them")
+    source, settings = split_words(words)
+    flags |= {"model": model, "reasoner": reasoner, "step": step or None, "suffix": suffix and suffix[0]}
+    wanted = recipe.load("eval", source, settings, flags)
+    assert isinstance(wanted, recipe.Eval)
+    prepared = prepare.prepare_use(
+        wanted, paths.runs_dir(runs_dir), data_name=Path(wanted.data).stem, out=out
+    )
+    from toasterft.jobs import execute
+
+    record = execute.launch(prepared, terminal.reporter(quiet=quiet))
+    handed = record.record.get("reasoner")
+    if json:
+        reasoning = {} if handed is None else {"reasoner": handed}
+        terminal.as_json({**record.record["eval"], **reasoning, "run": str(record.path)})
+    else:
+        terminal.scores(record.record["eval"])
+        if handed is not None:
+            terminal.handed_over(handed, record.record["eval"]["n"])
+        terminal.line(f"answers in {record.path / run_folder.SAMPLES_FILE}", "dim")
+
+
+def _matrix(
+    source: str,
+    settings: list[str],
+    flags: dict[str, Any],
+    suffixes: list[str],
+    out: Path | None,
+    runs_dir: Path,
+    *,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Every cell of a matrix, its table and its chart; the exit code says whether all of it is there."""
+    wanted = recipe.load("eval", source, settings, flags, matrix=True).with_suffixes(suffixes)
+    folder = matrices.folder(Path(source).stem, runs_dir, out)
+    from toasterft.jobs import execute
+    from toasterft.runs import plots
+
+    report, found = terminal.reporter(quiet=quiet), None
+    kept: list[Any] = []  # cells of one model follow each other, and share it
+    try:
+        for found in matrices.play(
+            wanted, folder, runs_dir, lambda cell: execute.launch(cell, report, kept=kept), report.say
+        ):
+            page = io.StringIO()
+            with redirect_stdout(page):
+                terminal.matrix(found, markdown=True)
+            paths.write_atomic(folder / matrices.MARKDOWN_FILE, page.getvalue())
+    finally:
+        if found is not None:
+            plots.accuracies(found, folder / matrices.CHART_FILE)
+            if json:
+                terminal.as_json(found)
+            else:
+                terminal.matrix(found)
+    states = {cell["status"] for cell in found["cells"]} if found else set()
+    if states - {"done"}:
+        raise typer.Exit(RunFailed.exit_code if "failed" in states else UserError.exit_code)
+
+
+@app.command()
+def ask(
+    model: Annotated[str, typer.Argument(help="Run or model to ask.")],
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    question: Annotated[str, typer.Argument(help="Question about it.")],
+    words: Words = None,
+    step: Step = False,
+    suffix: Suffix = None,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One question about one image."""
+    _, settings = split_words(words)
+    wanted = recipe.load("ask", None, settings, {"model": model, "step": step or None, "suffix": suffix})
+    prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir))
+    from toasterft.jobs import execute
+
+    answer = execute.launch(prepared, terminal.reporter(quiet=quiet), image=image, question=question)
+    if json:
+        terminal.as_json(answer)
+        return
+    if answer["reasoning"]:
+        terminal.line(answer["reasoning"].strip(), "dim")
+    terminal.line(answer["answer"], "bold")

@@ -1,0 +1,207 @@
+"""`toasterft export`: a run's weights for use elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+import yaml
+
+from toasterft import paths, recipe, terminal
+from toasterft.cli.options import Json, Limit, Quiet, RunsDir
+from toasterft.errors import UserError
+from toasterft.jobs import prepare
+from toasterft.progress import Reporter
+from toasterft.publish import gguf, hub, model_card
+from toasterft.runs import run_folder
+from toasterft.runs.run_folder import Run
+
+app = typer.Typer()
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Run name or folder.")],
+    to: Annotated[
+        Literal["merged", "gguf", "hub"],
+        typer.Option("--to", help="A folder for transformers, files for llama.cpp, or a hub repository."),
+    ] = "merged",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="New folder; beside the run by default: <run>-merged, <run>-gguf."),
+    ] = None,
+    evaluated: Annotated[
+        str | None,
+        typer.Option("--eval", help="Data to score the 16-bit and the 4-bit form on, for the card."),
+    ] = None,
+    limit: Limit = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option("--dtype", help="The base's own 16-bit type by default.")
+    ] = None,
+    quantize: Annotated[
+        str | None, typer.Option("--quantize", help="gguf: also a smaller file, such as Q4_K_M.")
+    ] = None,
+    llama_cpp: Annotated[
+        Path | None, typer.Option("--llama-cpp", help="gguf: a llama.cpp checkout, else its tools on PATH.")
+    ] = None,
+    repo: Annotated[str | None, typer.Option("--repo", help="hub: owner/name, new or empty.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="hub: for everybody; private by default.")] = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge a run into its 16-bit base: a folder for transformers, GGUF files, or a hub repository."""
+    runs = paths.runs_dir(runs_dir)
+    _check_options(to, evaluated, limit, quantize, llama_cpp, repo, public)
+    run = run_folder.open_run(name, runs)
+    report = terminal.reporter(quiet=quiet)
+    if to == "gguf":
+        tools = gguf.find(llama_cpp, quantise=quantize is not None)
+        told = _gguf(run, runs, out or run.path.parent / f"{run.id}-gguf", tools, quantize, dtype, report)
+    else:
+        if repo is not None:
+            hub.require_ready(repo)
+        folder = out or run.path.parent / f"{run.id}-merged"
+        noted = _exported(run, folder, dtype) if to == "hub" else None
+        told = {"folder": str(folder), "export": noted or _merged(run, runs, folder, dtype, report)}
+        if evaluated is not None:
+            told["evaluations"] = _evaluate(run, runs, folder, evaluated, limit, report)
+        if repo is not None:
+            report.phase("pushing")
+            # Written again: it names the repository, and counts evaluations since the export.
+            paths.write_atomic(
+                folder / model_card.FILE, model_card.text(run, runs, told["export"], name=repo)
+            )
+            told["url"] = hub.push(folder, repo, public=public)
+            report.done()
+    if json:
+        terminal.as_json(told)
+    else:
+        _tell(told)
+
+
+def _check_options(
+    to: str,
+    evaluated: str | None,
+    limit: int | None,
+    quantize: str | None,
+    llama_cpp: Path | None,
+    repo: str | None,
+    public: bool,
+) -> None:
+    """
+    Raises:
+        UserError: an option that this form has no use for, or one that it needs.
+    """
+    of_gguf = {"--quantize": quantize, "--llama-cpp": llama_cpp}
+    of_hub = {"--repo": repo, "--public": public or None}
+    given = [flag for flag, value in {**of_gguf, **of_hub}.items() if value is not None]
+    allowed = {"merged": (), "gguf": tuple(of_gguf), "hub": tuple(of_hub)}[to]
+    wrong = [flag for flag in given if flag not in allowed]
+    if wrong:
+        raise UserError(f"--to {to} has no use for {', '.join(wrong)}")
+    if to == "hub" and repo is None:
+        raise UserError("a push needs a place", next_step="--repo owner/name")
+    if to == "gguf" and evaluated is not None:
+        raise UserError(
+            "toasterft cannot load GGUF files, so it cannot score them",
+            next_step="--to merged --eval … scores the same weights in 16 bit and in 4 bit",
+        )
+    if limit is not None and evaluated is None:
+        raise UserError("--limit says how many rows of --eval to score", next_step="--eval DATA --limit N")
+
+
+def _merged(run: Run, runs: Path, folder: Path, dtype: Dtype | None, report: Reporter) -> dict[str, Any]:
+    paths.require_new(folder)  # before seconds of imports
+    from toasterft.publish import export as exports
+
+    return exports.merged(run, runs, folder, report, dtype)
+
+
+def _exported(run: Run, folder: Path, dtype: Dtype | None) -> dict[str, Any] | None:
+    """What an earlier export of this run noted in `folder`; None where there is no such thing."""
+    noted = (paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE) or {}).get("export")
+    if not noted or noted["run"] != run.id or (dtype is not None and noted["dtype"] != dtype):
+        return None
+    found: dict[str, Any] = noted
+    return found
+
+
+def _gguf(
+    run: Run,
+    runs: Path,
+    folder: Path,
+    tools: gguf.Tools,
+    quantize: str | None,
+    dtype: Dtype | None,
+    report: Reporter,
+) -> dict[str, Any]:
+    """Convert the merged folder, an earlier one where it is there, else one that is thrown away afterwards."""
+    paths.require_new(folder)
+    ready = run.path.parent / f"{run.id}-merged"
+    noted = _exported(run, ready, dtype)
+    with (
+        paths.new_folder(folder) as part,
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as scratch,
+    ):
+        if noted is None:
+            ready = Path(scratch) / run.id
+            noted = _merged(run, runs, ready, dtype, report)
+        report.phase("converting")
+        files = gguf.convert(tools, ready, part, run.id, quantize)
+        report.done()
+        shutil.copyfile(ready / run_folder.ADAPTER_NOTES_FILE, part / run_folder.ADAPTER_NOTES_FILE)
+        text = model_card.text(run, runs, noted, files=files)
+        (part / model_card.FILE).write_text(text, encoding="utf-8")
+    return {"folder": str(folder), "export": noted, "files": files}
+
+
+def _evaluate(
+    run: Run, runs: Path, folder: Path, data: str, limit: int | None, report: Reporter
+) -> list[dict[str, Any]]:
+    """Score the 16-bit and the 4-bit form as `toasterft eval` does, and put both into the card."""
+    from toasterft.jobs import execute as runner
+
+    asked = yaml.safe_load((run.path / run_folder.RECIPE_FILE).read_text(encoding="utf-8"))
+    keys = ("max_completion_length", "per_device_eval_batch_size", "seed")
+    words = [f"{key}={asked[key]}" for key in keys if key in asked]
+    found = []
+    for four_bit in (False, True):
+        wanted = recipe.load(
+            "eval",
+            None,
+            [*words, f"load_in_4bit={str(four_bit).lower()}"],
+            {"model": str(folder), "data": data, "limit": limit},
+        )
+        record = runner.launch(prepare.prepare_use(wanted, runs, data_name=Path(data).stem), report)
+        found.append({"load_in_4bit": four_bit, "run": str(record.path), **record.record["eval"]})
+    noted = paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE)["export"]
+    paths.write_atomic(folder / model_card.FILE, model_card.text(run, runs, noted))
+    return found
+
+
+def _tell(told: dict[str, Any]) -> None:
+    check, folder = told["export"]["check"], told["folder"]
+    rows = [
+        ("merged into", f"{told['export']['base']}, {told['export']['dtype']}"),
+        (
+            "checked",
+            f"logits within {check['largest_difference']:.1e} of base and adapter ({check['tolerance']:g} allowed), "
+            f"same token at {check['same_tokens']} of {check['tokens']} places",
+        ),
+    ]
+    for each in told.get("evaluations", ()):
+        rows.append(
+            ("4-bit" if each["load_in_4bit"] else "16-bit", terminal.percent(each["scores"]["robust"]))
+        )
+    rows += [("files", ", ".join(told["files"]))] if "files" in told else []
+    rows += [("folder", folder)]
+    rows += [("address", told["url"])] if "url" in told else []
+    terminal.pairs(rows)
+    if "files" not in told:
+        terminal.line(f'next  toasterft ask {folder} IMAGE "QUESTION"', "dim")

@@ -1,0 +1,259 @@
+"""Commands that train: each is a method's name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toasterft import paths, recipe, terminal
+from toasterft.cli.options import (
+    After,
+    Budget,
+    Data,
+    DryRun,
+    Fit,
+    GpuName,
+    Json,
+    Limit,
+    MaxHours,
+    Model,
+    Out,
+    Price,
+    Quiet,
+    Resume,
+    RunsDir,
+    Seed,
+    Words,
+    Yes,
+    split_words,
+)
+from toasterft.errors import FitError, OutOfMemory, UserError
+from toasterft.estimation import fit as ladder
+from toasterft.jobs import pipeline as stages
+from toasterft.jobs import prepare
+from toasterft.recipe import Trained
+from toasterft.runs import distributed, run_folder
+
+app = typer.Typer()
+
+# The paper's values are not public (CLGRPO, arXiv 2506.18048). Ours: the usual range below, half of it
+# above, so that rare tokens grow slowly; and two updates per sample, because with one the ratio is 1.
+# Set in the process that goes on after running out of memory: there is no third one.
+RETRIED = "TOASTERFT_RETRIED"
+CLIP_LOW_HELP = "grpo only: ClipLow, epsilon=0.2 epsilon_high=0.1 num_iterations=2 (our values)."
+CLIP_LOW = {"epsilon": 0.2, "epsilon_high": 0.1, "num_iterations": 2}
+
+
+def command(method: str, about: str) -> None:
+    """Add one training command; they share every flag."""
+
+    @app.command(method, help=about)
+    def _(
+        words: Words = None,
+        model: Model = None,
+        data: Data = None,
+        clip_low: Annotated[bool, typer.Option("--clip-low", help=CLIP_LOW_HELP)] = False,
+        gpu: GpuName = None,
+        price: Price = None,
+        budget: Budget = None,
+        max_hours: MaxHours = None,
+        limit: Limit = None,
+        seed: Seed = None,
+        out: Out = None,
+        runs_dir: RunsDir = None,
+        resume: Resume = None,
+        fit: Fit = "off",
+        dry_run: DryRun = False,
+        yes: Yes = False,
+        after: After = None,
+        json: Json = False,
+        quiet: Quiet = False,
+    ) -> None:
+        if clip_low and method != "grpo":
+            raise UserError(f"--clip-low is a setting of grpo, not of {method}")
+        flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
+        # Before the words, so that a stated value wins over the preset's.
+        preset = [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
+        try:
+            prepared = _prepare(
+                method, [*preset, *(words or [])], flags, out, paths.runs_dir(runs_dir), resume, fit
+            )
+            seconds = None if max_hours is None else 3600 * max_hours
+            capped = replace(prepared, budget_usd=budget, max_seconds=seconds)
+            train(capped, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
+        except OutOfMemory as problem:
+            _try_again_smaller(
+                method, problem, {"--budget": budget, "--max-hours": max_hours, "--price": price}
+            )
+        finally:
+            if after and not dry_run:
+                subprocess.run(after, shell=True, check=False, env=distributed.alone())
+
+
+command("sft", "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers.")
+command("grpo", "GRPO: sample answers, reward them, learn from what beat its group.")
+command("dyme", "DyME: per group, memorise the reference where all samples are wrong, else explore.")
+command("dpo", "DPO: prefer the teacher's answer to a wrong one of the model's own (data: cot pairs).")
+
+
+@app.command("train")
+def pipeline(
+    words: Words = None,
+    model: Model = None,
+    data: Data = None,
+    price: Price = None,
+    budget: Budget = None,
+    seed: Seed = None,
+    out: Out = None,
+    runs_dir: RunsDir = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+    after: After = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stages from a recipe, each starting from the one before (recipes/clgrpo-4stage.yaml)."""
+    source, settings = split_words(words)
+    if resume is not None:
+        if settings or source or model or data or seed is not None:
+            raise UserError(
+                "a resumed pipeline keeps its settings", next_step=f"toasterft train --resume {resume}"
+            )
+        folder = Path(resume)
+        if not (folder / stages.PIPELINE_FILE).exists():
+            raise UserError(
+                "this is no pipeline", where=resume, next_step="name the folder that holds 1-sft, 2-grpo …"
+            )
+        wanted = recipe.load("train", str(folder / run_folder.RECIPE_FILE))
+    else:
+        wanted = recipe.load("train", source, settings, {"model": model, "data": data, "seed": seed})
+    if dry_run:
+        plans = [
+            prepare.prepare_training(wanted.stage(number), paths.runs_dir(runs_dir))
+            for number in range(len(wanted.stages))
+        ]
+        if json:
+            terminal.as_json({"stages": [plan_json(plan, []) for plan in plans]})
+        else:
+            for plan in plans:
+                terminal.plan(plan, [])
+        return
+    if resume is None:
+        folder = stages.begin(wanted, paths.runs_dir(runs_dir), out)
+    try:
+        records = stages.run(wanted, folder, budget_usd=budget, price=price, quiet=quiet or json)
+    finally:
+        if after:
+            subprocess.run(after, shell=True, check=False)
+    if json:
+        terminal.as_json({"folder": str(folder), "stages": records})
+    else:
+        terminal.stages(records, str(folder))
+
+
+def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float | None]) -> None:
+    """Go on once, from the last checkpoint and in a fresh process: memory of a failed step is not given back.
+
+    Raises:
+        OutOfMemory: this was the second time, or one of several processes, which only their launcher starts.
+    """
+    if os.environ.get(RETRIED) or distributed.count() > 1:
+        raise problem
+    terminal.line(f"{problem.what}: once more in a fresh process, in smaller parts")
+    words = [sys.executable, "-m", "toasterft", method, "--resume", str(problem.where), "--fit", "exact"]
+    words += [word for flag, value in caps.items() if value is not None for word in (flag, str(value))]
+    raise typer.Exit(subprocess.run(words, env={**os.environ, RETRIED: "1"}, check=False).returncode)
+
+
+def _prepare(
+    method: str,
+    words: list[str],
+    flags: dict[str, Any],
+    out: Path | None,
+    runs_dir: Path,
+    resume: str | None,
+    fit: ladder.Fit,
+) -> prepare.Job:
+    source, settings = split_words(words)
+    if resume is None:
+        wanted = recipe.load(method, source, settings, flags)
+        assert isinstance(wanted, Trained)
+        return prepare.fitted(prepare.prepare_training(wanted, runs_dir, out=out), fit)
+    changed = [*settings, *filter(None, [source]), *(name for name in flags if flags[name] is not None)]
+    if set(changed) - {"price"}:
+        raise UserError(
+            f"a resumed run keeps its settings: {', '.join(changed)} cannot change",
+            next_step=f"toasterft {method} --resume {resume}",
+        )
+    found = run_folder.open_run(resume, runs_dir)
+    if found.record["status"] == "done":
+        raise UserError("this run is done: there is nothing to resume", where=str(found.path))
+    began_with = found.record.get("processes", 1)
+    if began_with != distributed.count():
+        raise UserError(
+            f"this run began with {_processes(began_with)}, and now there {'is' if distributed.count() == 1 else 'are'} "
+            f"{distributed.count()}",
+            where=str(found.path),
+            why="batches, random numbers and unfinished samples belong to as many",
+            next_step=f"{distributed.command(began_with)} {method} --resume {resume}",
+        )
+    price = {"price": flags["price"]} if flags["price"] is not None else {}
+    wanted = recipe.load(method, str(found.path / run_folder.RECIPE_FILE), [], price)
+    if fit != "off" and found.record.get("stop_reason") == "out of memory":
+        changes = ladder.smaller(wanted)
+        if not changes:
+            raise FitError(
+                "every exact setting is at its smallest", where=resume, next_step="--fit lossy on a new run"
+            )
+        wanted = wanted.model_copy(update=changes)
+        found.update(fitted=changes)
+        paths.write_atomic(found.path / run_folder.RECIPE_FILE, recipe.dump(wanted))
+    prepared = prepare.prepare_training(wanted, runs_dir)
+    return replace(
+        prepared, resume=found, usd_per_hour=prepared.usd_per_hour or found.record.get("usd_per_hour")
+    )
+
+
+def _processes(number: int) -> str:
+    return "one process" if number == 1 else f"{number} processes"
+
+
+def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet: bool) -> None:
+    """What every training command does: show the plan, and unless it is a dry run, launch."""
+    edges = prepare.edges(prepared) if dry_run else []
+    if not json and not quiet:
+        terminal.plan(prepared, edges)
+    if dry_run:
+        if json:
+            terminal.as_json(plan_json(prepared, edges))
+        return
+    prepare.require_ready(prepared)
+    prepare.require_within_caps(prepared, over=yes)
+    from toasterft.jobs import execute
+
+    record = execute.launch(prepared, terminal.reporter(quiet=quiet))
+    if json:
+        terminal.as_json(record.record)
+    elif not quiet:
+        terminal.summary(record.record, str(record.path))
+
+
+def plan_json(prepared: prepare.Job, edges: list[dict[str, Any]]) -> dict[str, Any]:
+    """The plan as `--dry-run --json` prints it."""
+    assert prepared.estimate is not None
+    return {
+        "method": prepared.recipe.method,
+        "model": prepared.model.name,
+        "data": prepared.data_name,
+        "engine": prepared.engine,
+        "survey": vars(prepared.stats),
+        "rows": [prepared.estimate.as_json()],
+        "image_longest_edges": edges,
+        "recipe": prepared.recipe.model_dump(mode="json"),
+    }

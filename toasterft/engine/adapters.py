@@ -1,0 +1,235 @@
+"""What of a loaded model learns: a new or earlier LoRA, the connector, the tower, or everything.
+
+The connector can learn although its output is cached. On Idefics3 and SmolVLM it is one bias-free
+linear W, so for cached features h = W x a low-rank factor behind them, h + B(A h), equals a LoRA on W
+itself with lora_A = A W and lora_B = B. In memory the factor is an ordinary PEFT LoRA on a zero linear
+named `feature_adapter`; on disk it is the LoRA on W, so plain PEFT loads it. A itself is stored beside
+it, because it cannot be read back from A W without a pseudo-inverse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import safetensors.torch
+import torch
+
+from toasterft.engine import Request, processors
+from toasterft.engine.loaded import LoadedModel
+from toasterft.errors import ModelError
+from toasterft.recipe import Lora
+
+FACTOR = "feature_adapter"
+FACTOR_FILE = "connector_factor.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+def prepare(loaded: LoadedModel, request: Request, wrap: Callable[..., Any] = peft.get_peft_model) -> None:
+    """Freeze everything, then attach or load what is to learn.
+
+    Args:
+        wrap: attaches a new adapter to a model, given a LoraConfig.
+    """
+    model = loaded.inner
+    model.requires_grad_(False)
+    if wants_factor(request):
+        add_factor(loaded)
+    if request.adapter is not None:
+        loaded.model = load(model, request.adapter, request)
+    elif request.lora is not None:
+        torch.manual_seed(request.seed)
+        loaded.model = wrap(model, lora_config(loaded, request.lora, request))
+    elif request.full:
+        loaded.part(request.family.text).requires_grad_(True)
+        model.get_output_embeddings().requires_grad_(True)
+        if request.train_connector:
+            loaded.part(request.family.connector).requires_grad_(True)
+    if request.train and request.train_vision:
+        # The tower trains in float32 for the same reason as a fully tuned language model.
+        loaded.part(request.family.vision).to(torch.float32).requires_grad_(True)
+    if request.train:
+        # LoRA factors in float32: TRL casts them to bfloat16 for 4-bit models, where an update of
+        # 3e-5 is below the spacing of most weights.
+        for parameter in loaded.model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.float32)
+    loaded.model.train(request.train)
+
+
+def wants_factor(request: Request) -> bool:
+    """Whether the connector learns behind cached features."""
+    possible = request.family.takes_features and request.family.connector_linear is not None
+    if request.adapter is not None:
+        return possible and (request.adapter / FACTOR_FILE).is_file()
+    return possible and request.train_connector and not request.train_vision and not request.full
+
+
+def add_factor(loaded: LoadedModel) -> None:
+    """Put the zero linear into the connector and add its output to features on their way in."""
+    proj = loaded.part(loaded.family.connector_linear or "")
+    hidden = proj.weight.shape[0]
+    zero = torch.nn.Linear(hidden, hidden, bias=False, device=loaded.device, dtype=proj.weight.dtype)
+    torch.nn.init.zeros_(zero.weight)
+    zero.requires_grad_(False)
+    connector = loaded.part(loaded.family.connector)
+    setattr(connector, FACTOR, zero)
+
+    # Only what enters the language model is adapted: features that are being encoded for the cache stay as they are.
+    through_pixels = False
+
+    def adapt(_module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        nonlocal through_pixels
+        features = kwargs.get("image_hidden_states")
+        through_pixels = features is None
+        if features is not None:
+            kwargs["image_hidden_states"] = adapted(features)
+        return args, kwargs
+
+    def adapt_output(_module: torch.nn.Module, _args: Any, features: torch.Tensor) -> torch.Tensor:
+        return adapted(features) if through_pixels else features
+
+    def leave(*_: Any) -> None:
+        nonlocal through_pixels
+        through_pixels = False
+
+    def adapted(features: torch.Tensor) -> torch.Tensor:
+        factor = getattr(connector, FACTOR)  # PEFT has replaced the module by a LoRA layer
+        added: torch.Tensor = features + factor(features.to(zero.weight.dtype))
+        return added
+
+    loaded.inner.model.register_forward_pre_hook(adapt, with_kwargs=True)
+    loaded.inner.model.register_forward_hook(leave, always_call=True)
+    connector.register_forward_hook(adapt_output)
+
+
+def lora_config(loaded: LoadedModel, lora: Lora, request: Request) -> peft.LoraConfig:
+    """PEFT settings whose pattern names the language model's linear layers, and the connector's where asked."""
+    names = (
+        _linears(loaded, request.family.text)
+        if lora.target_modules == "all-linear"
+        else list(lora.target_modules)
+    )
+    pattern = rf"{re.escape(request.family.text)}\..*\.({'|'.join(map(re.escape, names))})"
+    if request.train_connector:
+        # A connector of several layers (no factor) is adapted where it stands, through pixels.
+        connector = (
+            rf"{re.escape(request.family.connector)}\.{FACTOR}"
+            if wants_factor(request)
+            else rf"{re.escape(request.family.connector)}\..*({'|'.join(_linears(loaded, request.family.connector))})"
+        )
+        pattern = f"({pattern}|{connector})"
+    return peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=pattern,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _linears(loaded: LoadedModel, path: str) -> list[str]:
+    """Last names of the linear layers below `path`, such as q_proj and down_proj."""
+    part = loaded.part(path)
+    return sorted(
+        {name.split(".")[-1] for name, module in part.named_modules() if isinstance(module, torch.nn.Linear)}
+    )
+
+
+def load(model: Any, folder: Path, request: Request) -> Any:
+    """A PeftModel from an adapter folder, its connector LoRA turned back into the factor.
+
+    Raises:
+        ModelError: the adapter was trained on another base.
+    """
+    config = peft.LoraConfig.from_pretrained(folder)
+    if wants_factor(request):
+        config.target_modules = _swap(
+            str(config.target_modules), request.family.connector_linear or "", request
+        )
+    config.inference_mode = not request.train
+    try:
+        wrapped = peft.get_peft_model(model, config)
+        state = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+        result = peft.set_peft_model_state_dict(wrapped, _into_memory(state, folder, request))
+    except (RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError("this adapter does not fit its base model", where=str(folder), why=reason) from error
+    if result.unexpected_keys or [key for key in result.missing_keys if "lora_" in key]:
+        raise ModelError(
+            "this adapter was trained on another base model",
+            where=str(folder),
+            why=f"{len(result.unexpected_keys)} of its tensors have no place in {request.base}",
+            next_step="name the model it was trained on",
+        )
+    return wrapped
+
+
+def save(loaded: LoadedModel, folder: Path, base: str) -> None:
+    """The adapter in PEFT's standard layout (or the full weights), with the processor beside it.
+
+    Args:
+        base: folder or hub id that the adapter names as its base.
+    """
+    model = loaded.model
+    if not loaded.has_adapter:
+        model.save_pretrained(folder)
+    else:
+        config = model.peft_config["default"]
+        state = peft.get_peft_model_state_dict(model)
+        state, factor = _onto_disk(state, loaded)
+        if factor is not None:
+            safetensors.torch.save_file({"A": factor}, folder / FACTOR_FILE)
+        saved = peft.LoraConfig(
+            **{**config.to_dict(), "inference_mode": True, "base_model_name_or_path": base}
+        )
+        if factor is not None:
+            saved.target_modules = str(saved.target_modules).replace(
+                rf"{re.escape(loaded.family.connector)}\.{FACTOR}",
+                re.escape(loaded.family.connector_linear or ""),
+            )
+        safetensors.torch.save_file(
+            {key: value.contiguous() for key, value in state.items()},
+            folder / WEIGHTS_FILE,
+            metadata={"format": "pt"},
+        )
+        saved.save_pretrained(folder)
+    processors.save(loaded.processor, folder)
+
+
+def _swap(pattern: str, linear: str, request: Request) -> str:
+    return pattern.replace(re.escape(linear), rf"{re.escape(request.family.connector)}\.{FACTOR}")
+
+
+def _onto_disk(state: dict[str, Any], loaded: LoadedModel) -> tuple[dict[str, Any], torch.Tensor | None]:
+    """Rename the factor's tensors to the connector's linear, with lora_A = A W."""
+    found: dict[str, Any] = {}
+    factor = None
+    linear = loaded.family.connector_linear or ""
+    for key, value in state.items():
+        if f".{FACTOR}." not in key:
+            found[key] = value
+            continue
+        target = key.replace(f"{loaded.family.connector}.{FACTOR}", linear)
+        if ".lora_A." in key:
+            factor = value.detach().float().cpu().contiguous()
+            weight = loaded.part(linear).weight.detach().float().cpu()
+            found[target] = factor @ weight
+        else:
+            found[target] = value
+    return found, factor
+
+
+def _into_memory(state: dict[str, Any], folder: Path, request: Request) -> dict[str, Any]:
+    """The inverse of `_onto_disk`, with A read from its own file."""
+    if not wants_factor(request):
+        return state
+    factor = safetensors.torch.load_file(folder / FACTOR_FILE)["A"]
+    linear, place = request.family.connector_linear or "", f"{request.family.connector}.{FACTOR}"
+    return {
+        key.replace(linear, place): (factor if ".lora_A." in key else value) if linear in key else value
+        for key, value in state.items()
+    }

@@ -1,0 +1,115 @@
+"""Examples as model inputs: from cached features where the model takes them, from pixels elsewhere.
+
+Shapes: B rows, T tokens, N tiles of all images in the batch together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from toasterft.data.chat import Chat
+from toasterft.data.example import Example
+from toasterft.engine.image_features import ImageEncoder, open_upright
+from toasterft.engine.loaded import LoadedModel
+
+IGNORE = -100  # the label value that losses skip
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Tokenised prompts and what stands for their images.
+
+    Attributes:
+        ids: one list of token ids per row, image tokens expanded.
+        visual: keyword arguments for the model: `image_hidden_states` [N, tokens, hidden], or the
+            processor's pixel tensors; empty where no row has an image.
+        token_types: per row, for models that want them (Qwen's `mm_token_type_ids`), else None.
+    """
+
+    ids: list[list[int]]
+    visual: dict[str, torch.Tensor]
+    token_types: list[list[int]] | None = None
+
+
+class Batcher:
+    """Turns examples into batches for one model.
+
+    Args:
+        eyes: where features come from; None goes through pixels.
+    """
+
+    def __init__(self, loaded: LoadedModel, chat: Chat, encoder: ImageEncoder | None) -> None:
+        self.loaded = loaded
+        self.chat = chat
+        self.encoder = encoder
+        self.pad_id: int = loaded.tokenizer.pad_token_id if loaded.tokenizer.pad_token_id is not None else 0
+
+    def prompts(self, examples: Sequence[Example], suffix: str = "") -> Prompts:
+        """Everything up to where the model starts to write."""
+        texts = [self.chat.question(example, suffix) for example in examples]
+        return (
+            self._from_features(examples, texts)
+            if self.encoder is not None
+            else self._from_pixels(examples, texts)
+        )
+
+    def left_padded(self, prompts: Prompts) -> dict[str, torch.Tensor]:
+        """[B, T] inputs for generation, on the model's device."""
+        width = max(map(len, prompts.ids))
+        rows = {
+            "input_ids": [[self.pad_id] * (width - len(ids)) + ids for ids in prompts.ids],
+            "attention_mask": [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts.ids],
+        }
+        if prompts.token_types is not None:
+            rows["mm_token_type_ids"] = [[0] * (width - len(ids)) + ids for ids in prompts.token_types]
+        batch = {name: torch.tensor(value) for name, value in rows.items()}
+        return {name: value.to(self.loaded.device) for name, value in {**batch, **prompts.visual}.items()}
+
+    def training(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """[B, T] right-padded inputs with labels on the completion alone, its end token included."""
+        prompts = self.prompts(examples)
+        completions = [self.chat.ids(self.chat.completion(example)) for example in examples]
+        whole = [ids + completion for ids, completion in zip(prompts.ids, completions)]
+        width = max(map(len, whole))
+        rows = {
+            "input_ids": [ids + [self.pad_id] * (width - len(ids)) for ids in whole],
+            "attention_mask": [[1] * len(ids) + [0] * (width - len(ids)) for ids in whole],
+            "labels": [
+                [IGNORE] * len(ids) + completion + [IGNORE] * (width - len(ids) - len(completion))
+                for ids, completion in zip(prompts.ids, completions)
+            ],
+        }
+        if prompts.token_types is not None:
+            rows["mm_token_type_ids"] = [types + [0] * (width - len(types)) for types in prompts.token_types]
+        return {**{name: torch.tensor(value) for name, value in rows.items()}, **prompts.visual}
+
+    def _from_features(self, examples: Sequence[Example], texts: list[str]) -> Prompts:
+        assert self.encoder is not None
+        features = self.encoder([image for example in examples for image in example.images])
+        rest = iter(features)
+        runs = [[next(rest).text for _ in example.images] for example in examples]
+        ids = [self.chat.ids(self.chat.expand(text, run)) for text, run in zip(texts, runs)]
+        visual = {"image_hidden_states": torch.cat([item.hidden for item in features])} if features else {}
+        return Prompts(ids, visual)
+
+    def _from_pixels(self, examples: Sequence[Example], texts: list[str]) -> Prompts:
+        pictures = [[open_upright(self.loaded, image) for image in example.images] for example in examples]
+        made: dict[str, Any] = dict(
+            self.loaded.processor(
+                images=pictures if any(pictures) else None,
+                text=texts,
+                padding=True,
+                padding_side="left",
+                add_special_tokens=False,
+                return_tensors="pt",
+            )
+        )
+        mask = made.pop("attention_mask").bool()
+        ids = [row[keep].tolist() for row, keep in zip(made.pop("input_ids"), mask)]
+        types = made.pop("mm_token_type_ids", None)
+        token_types = [row[keep].tolist() for row, keep in zip(types, mask)] if types is not None else None
+        return Prompts(ids, made, token_types)

@@ -1,0 +1,77 @@
+"""A model in memory, with what the methods need to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from toasterft.models.families import Family
+
+
+@dataclass
+class LoadedModel:
+    """A model and its processor.
+
+    Attributes:
+        model: a PeftModel, or the `…ForConditionalGeneration` itself.
+        dtype: what activations are computed in.
+        base: folder or hub id of the full weights.
+        image_longest_edge: px, where the recipe sets it.
+        features: the engine proved on one sample that features-in equals pixels-in.
+        notes: what fell back to a slower way, and why; shown and kept in the ledger.
+    """
+
+    model: Any
+    processor: Any
+    family: Family
+    dtype: torch.dtype
+    device: torch.device
+    engine: str
+    base: str
+    image_longest_edge: int | None = None
+    features: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer
+
+    @cached_property
+    def inner(self) -> Any:
+        """The `…ForConditionalGeneration` below any adapter."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def has_adapter(self) -> bool:
+        return self.inner is not self.model
+
+    def part(self, path: str) -> torch.nn.Module:
+        """A submodule by its attribute path below `inner`."""
+        return self.inner.get_submodule(path)
+
+    @cached_property
+    def never_sampled(self) -> list[int]:
+        """Ids that stand for images: one in a completion would claim features no image brings.
+
+        A sampled `<image>` crashes the next forward pass (measured, transformers 5.17).
+        """
+        names = {self.processor.image_token, getattr(self.processor, "video_token", None)}
+        names |= {getattr(self.processor, "fake_image_token", None)}
+        ids = self.tokenizer.convert_tokens_to_ids([name for name in names if name])
+        return sorted({token for token in ids if token is not None and token != self.tokenizer.unk_token_id})
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Any]:
+        """The model with dropout off, no gradients, and a key-value cache allowed."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                yield self.model
+        finally:
+            self.model.train(was_training)

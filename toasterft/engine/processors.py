@@ -1,0 +1,136 @@
+"""The processor of a model folder or hub id, with or without torchvision.
+
+transformers 5.17 refuses `AutoProcessor` for these models where torchvision is missing (a CPU
+install: the registry's torchvision does not work with the CPU torch build), although each has a
+Pillow image processor. There the pair is put together by hand from the same files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from toasterft import paths
+from toasterft.models.families import Family
+
+
+def load(source: str, family: Family, image_longest_edge: int | None) -> Any:
+    """A transformers processor whose image processor honours `image_longest_edge`.
+
+    Args:
+        source: model folder or hub id.
+        image_longest_edge: px, or None for the model's own setting.
+
+    Raises:
+        OSError: files are missing (the engine turns it into a message).
+    """
+    processor = _automatic(source) if _has_torchvision() else _by_hand(source, family)
+    if image_longest_edge is not None and resizes_itself(processor):
+        processor.image_processor.size = {"longest_edge": image_longest_edge}
+    return processor
+
+
+def save(processor: Any, folder: Path) -> None:
+    """Write tokenizer, template and image settings beside an adapter, as `from_pretrained` expects them."""
+    processor.save_pretrained(folder)
+    path = folder / "processor_config.json"
+    settings = paths.read_json(path) or {}
+    if settings.get("video_processor") == {}:
+        del settings["video_processor"]
+        paths.write_json(path, settings)
+
+
+def resizes_itself(processor: Any) -> bool:
+    """Whether the image processor scales to a longest edge (Idefics3, SmolVLM).
+
+    Qwen's has a `longest_edge` too, but means a pixel count by it, together with `shortest_edge`.
+    """
+    size = {
+        name: value for name, value in dict(processor.image_processor.size or {}).items() if value is not None
+    }
+    return set(size) == {"longest_edge"}
+
+
+def _has_torchvision() -> bool:
+    from transformers.utils import is_torchvision_available
+
+    return bool(is_torchvision_available())
+
+
+def _automatic(source: str) -> Any:
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(source)
+
+
+def _by_hand(source: str, family: Family) -> Any:
+    from transformers import AutoTokenizer
+
+    image_processor = _class(family.pil_processor).from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    processor_class = _class(family.processor)
+    settings = _settings(source, "processor_config.json")
+    # Parts that are loaded above, and names that are not settings.
+    for part in ("image_processor", "video_processor", "tokenizer", "processor_class", "auto_map"):
+        settings.pop(part, None)
+    settings.setdefault("chat_template", _chat_template(source, tokenizer))
+    parts = {"image_processor": image_processor, "tokenizer": tokenizer}
+    if "video_processor" in processor_class.get_attributes():
+        parts["video_processor"] = _no_video()
+    return processor_class(**parts, **settings)
+
+
+def _no_video() -> Any:
+    """A stand-in for the video processor these classes insist on; this tool trains on images.
+
+    Without torchvision `transformers.BaseVideoProcessor` is a placeholder that refuses to be built,
+    and the processors accept nothing but an instance of it.
+    """
+    import transformers
+    from transformers.utils import PushToHubMixin
+
+    # PushToHubMixin is what `save_pretrained` looks for before it calls `to_dict`.
+    class NoVideo(transformers.BaseVideoProcessor, PushToHubMixin):
+        model_input_names: ClassVar[list[str]] = []
+        _auto_class = None
+
+        def __init__(self) -> None:
+            pass
+
+        def to_dict(self) -> dict[str, Any]:
+            return {}
+
+    return NoVideo()
+
+
+def _chat_template(source: str, tokenizer: Any) -> str | None:
+    jinja = _file(source, "chat_template.jinja")
+    if jinja is not None:
+        return jinja.read_text(encoding="utf-8")
+    template = _settings(source, "chat_template.json").get("chat_template")
+    return template if template is not None else tokenizer.chat_template
+
+
+def _settings(source: str, name: str) -> dict[str, Any]:
+    path = _file(source, name)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+    return found
+
+
+def _file(source: str, name: str) -> Path | None:
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(found) if found else None
+
+
+def _class(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,127 @@
+"""transformers + peft + bitsandbytes, on a CPU or any CUDA GPU."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import safetensors
+import torch
+import transformers
+
+from toasterft.engine import Request, adapters, processors
+from toasterft.engine.loaded import LoadedModel
+from toasterft.errors import ModelError
+
+NAME = "plain"
+
+
+def load(request: Request) -> LoadedModel:
+    quiet()
+    device = (
+        torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
+    dtype = compute_dtype(request.dtype, device)
+    with explain_missing(request.base):
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            request.base,
+            # Full tuning keeps float32 weights: at these learning rates an update is often smaller
+            # than bfloat16's spacing (2^-8 relative) and would round away.
+            dtype=torch.float32 if request.full else dtype,
+            quantization_config=four_bit(request, dtype) if request.load_in_4bit else None,
+            # Pinned: peers' "auto" picks flash attention where it is installed, and then results differ.
+            attn_implementation="sdpa",
+            device_map={"": device},
+        )
+        processor = processors.load(request.base, request.family, request.image_longest_edge)
+    if request.load_in_4bit and device.type == "cpu":
+        _keep_weights_as_trained(model)
+    loaded = LoadedModel(
+        model=model,
+        processor=processor,
+        family=request.family,
+        dtype=dtype,
+        device=device,
+        engine=NAME,
+        base=request.base,
+        image_longest_edge=request.image_longest_edge,
+    )
+    adapters.prepare(loaded, request)
+    return loaded
+
+
+def four_bit(request: Request, dtype: torch.dtype) -> Any:
+    """NF4 with double quantisation, for the language model's linear layers alone."""
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=request.family.not_quantised,
+    )
+
+
+def _keep_weights_as_trained(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights on the first forward pass without gradients.
+
+    On CPUs with AVX512-BF16 it rewrites them for a faster kernel, rounds their scales to bfloat16, and
+    never rounds them back: an evaluation in the middle of a run would change the model being trained,
+    and two machines would disagree. It also asserts on layers whose width is no multiple of 32.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def compute_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the GPU computes in it, float16 on older GPUs, float32 on a CPU."""
+    if asked != "auto":
+        found: torch.dtype = getattr(torch, asked)
+        return found
+    if device.type != "cuda":
+        return torch.float32
+    # Without `including_emulation=False` a T4 claims bfloat16 and then emulates it, slowly.
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+class explain_missing:
+    """Turn transformers' dozen ways of saying "not there" into one message.
+
+    Args:
+        source: folder or hub id.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        told = (OSError, ValueError, RuntimeError, safetensors.SafetensorError)
+        if not isinstance(error, told) or isinstance(error, torch.OutOfMemoryError):
+            return
+        reason = str(error).strip().split("\n")[0]
+        if os.path.isdir(self.source):
+            raise ModelError(
+                "the model in this folder cannot be loaded", where=self.source, why=reason
+            ) from error
+        raise ModelError(
+            "this model cannot be fetched from the hub",
+            where=self.source,
+            why=reason,
+            next_step="check the name, the network and `hf auth login`, or give a folder that holds the weights",
+        ) from error
+
+
+def quiet() -> None:
+    """Progress bars and advice of the libraries would tear our own live line apart."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    # An embedded base is named by its name in the adapter and by its folder while loading.
+    warnings.filterwarnings("ignore", message="The PEFT config's `base_model_name_or_path` was renamed")
+    # Said once per parameter on a CPU, where paging has no meaning.
+    warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU")

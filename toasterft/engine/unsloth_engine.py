@@ -1,0 +1,70 @@
+"""Unsloth on CUDA: its loader, its checkpointing, its kernels. The only module that imports it."""
+
+import unsloth  # noqa: I001  # first: it patches transformers, trl and peft as they are imported
+
+from typing import Any
+
+import torch
+import transformers
+
+from toasterft.engine import Request, adapters, processors
+from toasterft.engine.loaded import LoadedModel
+from toasterft.engine.transformers_engine import compute_dtype, explain_missing, four_bit, quiet
+
+NAME = "unsloth"
+
+
+def load(request: Request) -> LoadedModel:
+    quiet()
+    device = torch.device("cuda", torch.cuda.current_device())
+    dtype = compute_dtype(request.dtype, device)
+    checkpointing = "unsloth" if request.gradient_checkpointing else False
+    with explain_missing(request.base):
+        model, _ = unsloth.FastVisionModel.from_pretrained(
+            model_name=request.base,
+            max_seq_length=request.max_length,
+            dtype=torch.float32 if request.full else dtype,
+            # An explicit configuration carries the request for 4 bits, so that the tower and the
+            # connector stay in 16 bits as on the plain engine; Unsloth's own would quantise the tower.
+            load_in_4bit=False,
+            quantization_config=four_bit(request, dtype) if request.load_in_4bit else None,
+            full_finetuning=request.full,
+            device_map={"": device},
+            use_gradient_checkpointing=checkpointing,
+            random_state=request.seed,
+            # Never a pre-quantised mirror from the hub in place of the weights that were named.
+            use_exact_model_name=True,
+            attn_implementation="sdpa",
+        )
+        processor = processors.load(request.base, request.family, request.image_longest_edge)
+    loaded = LoadedModel(
+        model=model,
+        processor=processor,
+        family=request.family,
+        dtype=dtype,
+        device=device,
+        engine=NAME,
+        base=request.base,
+        image_longest_edge=request.image_longest_edge,
+    )
+    adapters.prepare(loaded, request, wrap=_wrap)
+    if request.adapter is not None:
+        loaded.model = unsloth.FastVisionModel.post_patch_model(
+            loaded.model, use_gradient_checkpointing=checkpointing
+        )
+    toggle = unsloth.FastVisionModel.for_training if request.train else unsloth.FastVisionModel.for_inference
+    toggle(loaded.model)
+    return loaded
+
+
+def _wrap(model: transformers.PreTrainedModel, config: Any) -> Any:
+    """Attach new adapters the way Unsloth's fused kernels expect them."""
+    return unsloth.FastVisionModel.get_peft_model(
+        model,
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.target_modules,
+        bias="none",
+        use_gradient_checkpointing="unsloth",
+    )

@@ -1,0 +1,295 @@
+"""Seconds of a run by phase: FLOPs and bytes over a GPU's dense rate and bandwidth, and what launching costs.
+
+Every quantity is worked out three times, under slow, likely and fast assumptions, which are the named
+constants below. **None of them has been measured on CUDA**; each says what it rests on. They come as
+(slow, likely, fast).
+
+Phases: `start` (imports, loading, warm-up), `encode` (every image once), `rollout` (sampling for policy
+methods), `train`, `evaluate` (answering the held-out questions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from toasterft.catalog import Gpu
+from toasterft.data.token_stats import TokenStats
+from toasterft.estimation import memory
+from toasterft.estimation import passes as work
+from toasterft.estimation.passes import Pass, Sampling
+from toasterft.models.architectures import ModelShape
+from toasterft.recipe import Eval, Recipe, Trained
+from toasterft.units import Range
+
+# Share of the dense half-precision rate. Training: assumed; matrices of a 256M model are small (950 x 576),
+# and published utilisations of small models lie in this range. Encoding and reading prompts: assumed a
+# little higher, since whole batches of 1,024-patch tiles go through.
+TRAIN_EFFICIENCY = (0.12, 0.25, 0.40)
+FORWARD_EFFICIENCY = (0.20, 0.35, 0.50)
+# Share of the half-precision rate that float32 reaches: from vendors' tables, 1/16 on an A100 (without
+# TF32, which transformers leaves off), 1/4 on an A40, 1/2 on an RTX4090.
+FLOAT32_SHARE = (1 / 16, 1 / 8, 1 / 4)
+# Share of the bandwidth that streaming weights reaches. Assumed.
+BANDWIDTH_EFFICIENCY = (0.5, 0.7, 0.85)
+# Seconds in which one decoder layer can be launched, forward, backward or recomputed: below that a GPU
+# waits for Python, however fast it is. Assumed for eager transformers with LoRA and 4-bit layers; lucidrains/
+# x-transformers#338 reports 64 ms per token of 16 layers on an A40, plain 16-bit models about 1 ms a layer.
+LAYER_SECONDS = (2.5e-3, 1.2e-3, 0.5e-3)
+# CPU seconds to decode, resize, cut and normalise a picture, per megapixel of tiles. Likely value measured:
+# Idefics3ImageProcessorPil on ChartQA, 0.35 s for 16.3 tiles of 512 px, one thread of a cloud CPU, 2026-11-21.
+PREPARE_SECONDS_PER_MPX = (0.12, 0.08, 0.05)
+# Threads that really prepare pictures side by side while the tower works (engine/image_features.py starts up to 4;
+# a rented machine has 2 to 8 cores). Assumed.
+PREPARE_THREADS = (1.0, 2.0, 4.0)
+# Seconds to import, load the weights from disk and warm up; a download is not in it. Assumed.
+START_SECONDS = (120.0, 60.0, 30.0)
+# The same without a GPU to wake. Measured: 8 s on two busy cores, toast-tiny, 2026-11-21.
+CPU_START_SECONDS = (40.0, 12.0, 6.0)
+# A batch is decoded until its last row ends: the longest of a batch over the mean. Assumed; slow is the limit.
+LONGEST_OVER_MEAN = 2.0
+# Bytes per 4-bit weight in a pass: packed in, unpacked out in 16 bit, and in again for the product. One row
+# alone has a kernel that reads the packed weight directly.
+NF4_BYTES = 1 / 2 + 1 / memory.NF4_BLOCK + 4 / (memory.NF4_BLOCK * memory.NF4_SCALE_BLOCK)
+UNPACKED_BYTES = NF4_BYTES + 2 + 2
+
+SLOW, LIKELY, FAST = range(3)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One GPU under one set of assumptions."""
+
+    gpu: Gpu
+    place: int
+    float32: bool
+
+    def computing(self, flops: float, efficiency: tuple[float, float, float]) -> float:
+        share = FLOAT32_SHARE[self.place] if self.float32 and not self.gpu.is_cpu else 1.0
+        return flops / (self.gpu.half_tflops * 1e12 * share * efficiency[self.place])
+
+    def reading(self, count_bytes: float) -> float:
+        return count_bytes / (self.gpu.bandwidth_gb_s * 1e9 * BANDWIDTH_EFFICIENCY[self.place])
+
+    def launching(self, layers: float) -> float:
+        return layers * LAYER_SECONDS[self.place]
+
+
+def of_training(
+    shape: ModelShape, stats: TokenStats, recipe: Trained, gpu: Gpu, *, held_out: TokenStats | None
+) -> dict[str, Range]:
+    """Phases of a training run, in order; `evaluate` only where there are `held_out` rows."""
+    found = work.of(shape, stats, recipe)
+    features = work.caches(shape, recipe)
+    images = stats.images + (held_out.images if held_out else 0)
+    again = 1 - work.cached_share(shape, recipe, feature_bytes(shape, stats))
+
+    def phases(machine: Machine) -> dict[str, float]:
+        each = encode_image(shape, stats, machine)
+        # Pictures that are prepared on the way into a pass keep the GPU waiting.
+        inline = again * stats.images_per_row * (each.gpu * (3 if recipe.train_vision else 1) + each.cpu)
+        taken = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
+        if features:
+            taken["encode"] = images * each.ahead(machine)
+        if found.rollouts is not None:
+            prompts = found.rollouts.completions / found.rollouts.group
+            taken["rollout"] = prompts * inline + sampling(
+                shape, recipe, machine, found.rollouts, stats.prompt_tokens, found.mean.completion_tokens
+            )
+        prompts = found.mean.prompts * (found.passes + found.scoring)
+        taken["train"] = (
+            prompts * inline
+            + found.passes * training_pass(shape, recipe, machine, found.mean)
+            + found.scoring * forward_pass(shape, recipe, machine, found.mean)
+        )
+        if held_out is not None:
+            taken["evaluate"] = held_out.rows * (0.0 if features else each.gpu + each.cpu) + answering(
+                shape, recipe, machine, held_out
+            )
+            if recipe.eval_steps and found.rollouts is None:
+                size = recipe.per_device_eval_batch_size
+                rows = Pass(size, found.mean.branches, held_out.prompt_tokens, held_out.completion_tokens)
+                times = found.optimizer_steps // recipe.eval_steps * held_out.rows / size
+                taken["evaluate"] += times * forward_pass(shape, recipe, machine, rows)
+        return taken
+
+    return _spreads(phases, gpu, recipe)
+
+
+def of_evaluation(shape: ModelShape, stats: TokenStats, recipe: Eval, gpu: Gpu) -> dict[str, Range]:
+    """Phases of `eval`: every image once, every question answered."""
+    features = work.caches(shape, recipe)
+
+    def phases(machine: Machine) -> dict[str, float]:
+        each = encode_image(shape, stats, machine)
+        inline = 0.0 if features else stats.rows * stats.images_per_row * (each.gpu + each.cpu)
+        taken = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
+        if features:
+            taken["encode"] = stats.images * each.ahead(machine)
+        taken["evaluate"] = inline + answering(shape, recipe, machine, stats)
+        return taken
+
+    return _spreads(phases, gpu, recipe)
+
+
+def pace(shape: ModelShape, stats: TokenStats, recipe: Trained | Eval, gpu: Gpu) -> dict[str, str]:
+    """What sets the pace of a phase in the likely case: `gpu`, `cpu` (preparing pictures), or `launches`."""
+    machine = Machine(gpu, LIKELY, recipe.dtype == "float32")
+    found = {}
+    if work.caches(shape, recipe):
+        each = encode_image(shape, stats, machine)
+        found["encode"] = "gpu" if each.ahead(machine) == each.gpu else "cpu"
+    if isinstance(recipe, Trained):
+        one = work.of(shape, stats, recipe).mean
+        waiting = machine.launching(_passes(recipe) * shape.text.layers)
+        found["train"] = "launches" if training_pass(shape, recipe, machine, one) == waiting else "gpu"
+    return found
+
+
+def feature_bytes(shape: ModelShape, stats: TokenStats) -> float:
+    """What the cached features of all images weigh, in 16 bit."""
+    return stats.images * stats.feature_tokens * shape.text.hidden * 2
+
+
+# --- parts -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImageSeconds:
+    """One image: on the CPU before the tower, and in the tower and connector."""
+
+    cpu: float
+    gpu: float
+
+    def ahead(self, machine: Machine) -> float:
+        """Prepared in threads while the tower works: the slower of the two sets the pace."""
+        return max(self.gpu, self.cpu / PREPARE_THREADS[machine.place])
+
+
+def encode_image(shape: ModelShape, stats: TokenStats, machine: Machine) -> ImageSeconds:
+    pixels = stats.tower_patches * shape.vision.patch_px**2
+    flops = encode_flops(shape, stats.tower_patches, stats.tiles)
+    return ImageSeconds(
+        cpu=pixels / 1e6 * PREPARE_SECONDS_PER_MPX[machine.place],
+        gpu=machine.computing(flops, FORWARD_EFFICIENCY),
+    )
+
+
+def encode_flops(shape: ModelShape, patches: float, tiles: float) -> float:
+    """Forward pass of tower and connector over one image."""
+    per_tile = patches / max(1.0, tiles)
+    attention = 4 * patches * per_tile * shape.vision.hidden * shape.vision.layers
+    return 2 * patches * shape.vision_params + attention + 2 * tiles * shape.connector_params
+
+
+def layer_flops(shape: ModelShape, recipe: Recipe, tokens: float, pairs: float) -> float:
+    """Forward pass through all decoder layers, adapters included."""
+    text = shape.text
+    attention = 4 * text.layers * text.heads * text.head_dim * pairs
+    return 2 * (shape.linear_params_text + _adapter(shape, recipe)) * tokens + attention
+
+
+def head_flops(shape: ModelShape, tokens: float) -> float:
+    return 2 * shape.embedding_params * tokens
+
+
+def training_pass(shape: ModelShape, recipe: Trained, machine: Machine, one: Pass) -> float:
+    """Forward, recomputation, and backward, which is as long again, or twice where the weights learn."""
+    layers = layer_flops(shape, recipe, one.tokens, one.pairs)
+    passes = _passes(recipe)
+    # Backward of the head: its input's gradient, and its weight's where it learns. The chunked loss
+    # computes its logits twice.
+    flops = layers * passes + head_flops(shape, one.head_tokens) * (3 + (recipe.lora is None))
+    # Both factors of an adapter learn.
+    flops += 2 * _adapter(shape, recipe) * one.tokens
+    return _bound(shape, recipe, machine, flops, TRAIN_EFFICIENCY, passes)
+
+
+def forward_pass(shape: ModelShape, recipe: Recipe, machine: Machine, one: Pass) -> float:
+    flops = layer_flops(shape, recipe, one.tokens, one.pairs) + head_flops(shape, one.head_tokens)
+    return _bound(shape, recipe, machine, flops, FORWARD_EFFICIENCY, 1)
+
+
+def answering(shape: ModelShape, recipe: Trained | Eval, machine: Machine, stats: TokenStats) -> float:
+    """Greedy answers to every row of a survey."""
+    asked = Sampling(stats.rows, min(stats.rows, recipe.per_device_eval_batch_size))
+    return sampling(shape, recipe, machine, asked, stats.prompt_tokens, stats.completion_tokens)
+
+
+def sampling(
+    shape: ModelShape,
+    recipe: Trained | Eval,
+    machine: Machine,
+    asked: Sampling,
+    prompt_tokens: float,
+    completion_tokens: float,
+) -> float:
+    """Prompts read, and completions decoded a batch at a time.
+
+    Each step of a batch reads all weights and the batch's keys and values, and is never shorter than its
+    launches. Completions are assumed as long as the data's; in the slow case all run to the limit.
+    """
+    limit = recipe.max_completion_length
+    mean = min(completion_tokens, limit)
+    steps = (limit, min(limit, LONGEST_OVER_MEAN * mean), mean)[machine.place]
+    batches = asked.completions / asked.at_once
+    prompts = asked.at_once / asked.group
+    reading = Pass(1, 1, prompt_tokens, 0)
+    flops = prompts * layer_flops(shape, recipe, reading.tokens, reading.pairs)
+    prefill = _bound(shape, recipe, machine, flops, FORWARD_EFFICIENCY, 1)
+    # Half of a completion is there on the average.
+    cache = asked.at_once * (prompt_tokens + steps / 2) * cache_bytes(shape)
+    bytes_read = cache + weight_bytes(shape, recipe, one_row=asked.at_once == 1) + 2 * shape.embedding_params
+    flops = asked.at_once * (layer_flops(shape, recipe, 1, prompt_tokens) + head_flops(shape, 1))
+    step = max(
+        machine.reading(bytes_read) + machine.computing(flops, FORWARD_EFFICIENCY),
+        machine.launching(shape.text.layers),
+    )
+    return batches * (prefill + steps * step)
+
+
+def cache_bytes(shape: ModelShape) -> int:
+    """Keys and values of one token, in 16 bit."""
+    return 2 * shape.text.layers * shape.text.kv_heads * shape.text.head_dim * 2
+
+
+def weight_bytes(shape: ModelShape, recipe: Recipe, *, one_row: bool = False) -> float:
+    """What using the decoder layers' weights once moves."""
+    if getattr(recipe, "load_in_4bit", False):
+        return shape.linear_params_text * (NF4_BYTES if one_row else UNPACKED_BYTES)
+    wide = recipe.dtype == "float32" or (isinstance(recipe, Trained) and recipe.lora is None)
+    return shape.linear_params_text * (4 if wide else 2)
+
+
+# --- inside ----------------------------------------------------------------------------------
+
+
+def _passes(recipe: Trained) -> int:
+    """Times through the layers: forward, recomputation, input gradients, and weight gradients."""
+    return 2 + recipe.gradient_checkpointing + (recipe.lora is None)
+
+
+def _adapter(shape: ModelShape, recipe: Recipe) -> int:
+    """Parameters that run beside the layers' own weights."""
+    if not isinstance(recipe, Trained) or recipe.lora is None:
+        return 0
+    return memory.trainable_params(shape, recipe)
+
+
+def _bound(
+    shape: ModelShape,
+    recipe: Recipe,
+    machine: Machine,
+    flops: float,
+    efficiency: tuple[float, float, float],
+    passes: int,
+) -> float:
+    """Seconds of some passes over the layers: work on the GPU, or launching it, whichever is longer."""
+    busy = machine.computing(flops, efficiency) + machine.reading(passes * weight_bytes(shape, recipe))
+    return max(busy, machine.launching(passes * shape.text.layers))
+
+
+def _spreads(phases: Callable[[Machine], dict[str, float]], gpu: Gpu, recipe: Recipe) -> dict[str, Range]:
+    float32 = recipe.dtype == "float32"
+    slow, likely, fast = (phases(Machine(gpu, place, float32)) for place in (SLOW, LIKELY, FAST))
+    return {name: Range(fast[name], likely[name], slow[name]) for name in likely}

@@ -1,0 +1,137 @@
+"""What models behind an API cost: tokens times a dated price. Teachers that write, and judges and refiners."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from toasterft.catalog import Teacher
+from toasterft.data.token_stats import RawSizes, TokenStats
+from toasterft.estimation import prices
+from toasterft.estimation.passes import Workload
+from toasterft.recipe import Dyme
+from toasterft.units import Range
+
+# Tokens of a simplified trace, one or two sentences, where the data has none to count. Assumed.
+TRACE_TOKENS = 45
+# Facts of one picture in a judge's or refiner's prompt: about a dozen rows of JSON. Assumed.
+FACTS_TOKENS = 150
+# Longest answers that DyME's aides are allowed, room for thinking included: one word, and a trace.
+JUDGE_TOKENS, REFINER_TOKENS = 1024, 2048
+# Share of the rows that are memorised, and so refined, at least once. Nobody has published one. Assumed.
+MEMORISED = Range(0.1, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class TeacherCost:
+    """What one teacher takes for a data set.
+
+    Attributes:
+        prompt_tokens, image_tokens, completion_tokens: means per row, as the teacher counts them.
+        batch_usd: the same through the provider's batch interface; None where it states no price for that.
+        flag: why the price or the teacher itself should be checked; None where it is fresh.
+        affordable_rows: rows that the likely cost leaves within a budget; None without one.
+    """
+
+    teacher: str
+    rows: int
+    prompt_tokens: float
+    image_tokens: float
+    completion_tokens: float
+    usd: Range
+    batch_usd: Range | None
+    price: dict[str, Any]
+    flag: str | None
+    usable: bool
+    affordable_rows: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def of_cot(
+    sizes: RawSizes, rows: int, teacher: Teacher, *, budget_usd: float | None, today: datetime.date
+) -> TeacherCost:
+    """One trace for each of `rows` rows like those measured."""
+    priced = teacher.at(today)
+    count = sum(sizes.rows.values())
+    images = sum(
+        times * priced.tokens_of_image(*size) for row, times in sizes.rows.items() for size in row.images_px
+    )
+    prompt = prices.INSTRUCTION_TOKENS + _mean(sizes, count, "prompt_tokens")
+    completion = _mean(sizes, count, "completion_tokens") + (0 if sizes.with_reasoning else TRACE_TOKENS)
+    usd = prices.of_api(rows, prompt, images / count, completion, priced)
+    factor = priced.batch_factor
+    return TeacherCost(
+        teacher=priced.name,
+        rows=rows,
+        prompt_tokens=prompt,
+        image_tokens=images / count,
+        completion_tokens=completion,
+        usd=usd,
+        batch_usd=usd.times(factor) if factor is not None else None,
+        price={
+            "input_usd_per_mtok": priced.input_usd_per_mtok,
+            "output_usd_per_mtok": priced.output_usd_per_mtok,
+            "source": priced.source,
+            "as_of": priced.as_of,
+            "status": priced.status,
+        },
+        flag=priced.flag(today),
+        usable=priced.gone is None or today < priced.gone,
+        affordable_rows=None if budget_usd is None else int(budget_usd / (usd.likely / rows)),
+    )
+
+
+def of_aides(stats: TokenStats, recipe: Dyme, work: Workload, live_teachers: Mapping[str, Teacher]) -> Range:
+    """Dollars of the models that a DyME run asks, never more than its `teachers_usd`.
+
+    The judge reads every sampled trace; the refiner every memorised row once (again where the template
+    changes, which is rare).
+
+    Args:
+        aides: prices of `judge` and `refiner`, as far as the recipe names any.
+    """
+    assert work.rollouts is not None
+    asked = prices.INSTRUCTION_TOKENS + FACTS_TOKENS + stats.prompt_tokens - stats.image_tokens
+    different = min(stats.kept, work.rollouts.completions / recipe.num_generations)
+    parts = []
+    if judge := live_teachers.get("judge"):
+        read, sampled = asked + work.mean.completion_tokens, work.rollouts.completions
+        parts.append(
+            prices.THINKING_TOKENS.each(
+                lambda thought: sampled * _usd(judge, read, 1 + thought, JUDGE_TOKENS)
+            )
+        )
+    if refiner := live_teachers.get("refiner"):
+        read, trace = asked + stats.completion_tokens, max(TRACE_TOKENS, stats.completion_tokens)
+        each = prices.THINKING_TOKENS.each(
+            lambda thought: _usd(refiner, read, trace + thought, REFINER_TOKENS)
+        )
+        parts.append(
+            Range(
+                different * MEMORISED.low * each.low,
+                different * MEMORISED.likely * each.likely,
+                different * MEMORISED.high * each.high,
+            )
+        )
+    most = recipe.teachers_usd
+    return Range.sum(parts).each(lambda usd: usd if most is None else min(usd, most))
+
+
+def _usd(price: Teacher, read_tokens: float, written_tokens: float, most_tokens: int) -> float:
+    """Dollars of one request whose answer is cut off at `most_tokens`."""
+    written = min(written_tokens, most_tokens) * price.output_usd_per_mtok
+    return (read_tokens * price.input_usd_per_mtok + written) / 1e6
+
+
+def ranked(lessons: list[TeacherCost]) -> list[TeacherCost]:
+    """Cheapest first; teachers that are gone, or may be, after all others."""
+    return sorted(lessons, key=lambda lesson: (not lesson.usable, lesson.usd.likely))
+
+
+def _mean(sizes: RawSizes, count: int, name: str) -> float:
+    total: int = sum(times * getattr(row, name) for row, times in sizes.rows.items())
+    return total / count

@@ -1,0 +1,1 @@
+"""How right a model is: evaluate, ask, matrices, comparisons, the arena."""

@@ -1,0 +1,42 @@
+"""One question about one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from toasterft.data.example import Example, ImageRef
+from toasterft.engine import Engine
+from toasterft.engine import open_model as opening
+from toasterft.evaluation import answer as answering
+from toasterft.jobs.prepare import Job
+from toasterft.progress import Reporter
+from toasterft.recipe import Ask
+
+
+def run(job: Job, engine: Engine, report: Reporter, *, image: Path, question: str) -> dict[str, Any]:
+    """The model's reasoning and answer."""
+    recipe = job.recipe
+    assert isinstance(recipe, Ask)
+    picture = ImageRef(name=str(image), path=image)
+    picture.open()  # a damaged image is better named before minutes of loading
+    example = Example(id="asked", question=question, answer="", images=(picture,))
+    try:
+        session = opening.open_model(job, engine, report, example, train=False)
+        report.phase("answering")
+        (answer,) = answering.answers(
+            session,
+            [example],
+            batch_size=1,
+            max_completion_length=recipe.max_completion_length,
+            suffix=answering.suffix_of(recipe.step, recipe.suffix),
+        )
+    finally:
+        report.done()
+    return {
+        "answer": answer.parsed.answer,
+        "reasoning": answer.parsed.reasoning,
+        "well_formed": answer.parsed.well_formed,
+        "completion_tokens": answer.tokens,
+        "text": answer.text,
+    }

@@ -1,0 +1,210 @@
+"""Accuracy of a model on a data set, every answer kept."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from typing import Any
+
+import torch
+
+from toasterft import paths
+from toasterft.data import sources
+from toasterft.data.example import Example
+from toasterft.data.sources import Dataset
+from toasterft.engine import Engine
+from toasterft.engine import open_model as opening
+from toasterft.engine.open_model import ModelSession
+from toasterft.errors import OutOfMemory, UserError
+from toasterft.evaluation import answer as answering
+from toasterft.evaluation import dedupe
+from toasterft.evaluation.answer import Answer, Lead
+from toasterft.jobs import begin as recording
+from toasterft.jobs.prepare import Job, prepare_use
+from toasterft.progress import Reporter
+from toasterft.recipe import Eval, Prompt
+from toasterft.runs import run_folder
+from toasterft.runs.meter import Meter
+from toasterft.runs.run_folder import Run
+from toasterft.training.monitor import Phases
+
+# What of a recipe decides how a model is opened; evaluations that agree in these can share one.
+OPENING = {
+    "dtype", "image_longest_edge", "cache_limit_gb", "encode_batch_size", "prompt", "load_in_4bit",
+}  # fmt: skip
+
+Kept = list[tuple[Any, ModelSession]]
+"""The model that was opened last, with what was asked of it; or nothing."""
+
+
+def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None) -> Run:
+    """Answer every question of a split, greedily unless the recipe samples; scores in run.json, answers in samples.jsonl.
+
+    `job.resume` is an evaluation that was interrupted: what it has answered is not asked again.
+
+    Args:
+        kept: where the model is left for the next evaluation, and found if the one before needed the same.
+
+    Raises:
+        UserError: model or data cannot be had; the folder of a new run is removed again.
+        OutOfMemory: a batch did not fit.
+    """
+    recipe = job.recipe
+    assert isinstance(recipe, Eval)
+    kept = [] if kept is None else kept
+    thought = _reason(job, engine, report, kept) if recipe.reasoner is not None else None
+    meter = Meter(job.usd_per_hour)
+    phases = Phases(meter.session_seconds)
+    data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
+    leads = None if thought is None else {row["item"]: Lead.of_json(row) for row in thought.samples()}
+    record = _begin(job, data, thought)
+    meter.attach(record.path)
+    try:
+        session = _open(job, engine, report, data, kept)
+        _encode(session, data, report, phases)
+        given = _answered_before(
+            record, data.examples, recipe.per_device_eval_batch_size, session.chat.prompt
+        )
+        before = len(given)
+        report.phase("answering", len(data))
+        phases.turn()
+        phases.enter("evaluate")
+        for answer in answering.answers(
+            session,
+            data.examples[before:],
+            batch_size=recipe.per_device_eval_batch_size,
+            max_completion_length=recipe.max_completion_length,
+            suffix=answering.suffix_of(recipe.step, recipe.suffix),
+            leads=leads,
+            temperature=recipe.temperature,
+            seed=recipe.seed + before,  # a pass begins from the number of its first question
+            progress=lambda done, _: report.advance(before + done, len(data)),
+        ):
+            record.sample(answer.as_json())
+            given.append(answer)
+    except UserError as error:
+        meter.close()
+        if job.resume is None:
+            record.discard()
+        else:
+            record.update(status="failed", stop_reason=error.what)
+        raise
+    except torch.OutOfMemoryError as error:
+        record.update(status="failed", stop_reason="out of memory")
+        raise OutOfMemory(
+            "the GPU's memory did not hold a batch",
+            where=str(record.path),
+            next_step=f"per_device_eval_batch_size={max(1, recipe.per_device_eval_batch_size // 2)}",
+        ) from error
+    except BaseException as error:
+        record.update(status="failed", stop_reason=f"{type(error).__name__}: {error}"[:500])
+        raise
+    finally:
+        report.done()
+        meter.close()
+        record.unlock()
+    spent = phases.as_json()
+    record.update(
+        status="done",
+        measured={
+            "seconds": round(meter.seconds, 2),
+            "usd": meter.usd,
+            "peak_memory_bytes": phases.peak_bytes,
+            "phases": spent,
+            "seconds_per_1000_answers": _per_1000(spent["evaluate"]["seconds"], len(given) - before, thought),
+        },
+        notes=session.loaded.notes,
+        eval=answering.summary(given),
+    )
+    return record
+
+
+def _reason(job: Job, engine: Engine, report: Reporter, kept: Kept) -> Run:
+    """The evaluation of the model that writes the reasoning: a run of its own, with its own prompt settings."""
+    recipe = job.recipe
+    assert isinstance(recipe, Eval)
+    own = recipe.model_copy(update={"model": recipe.reasoner, "reasoner": None, "prompt": None})
+    report.say(f"reasoning by {recipe.reasoner}")
+    data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
+    return dedupe.once(
+        prepare_use(own, job.runs_dir, data_name=job.data_name),
+        data,
+        lambda asked: run(asked, engine, report, kept=kept),
+    )
+
+
+def _begin(job: Job, data: Dataset, thought: Run | None) -> Run:
+    """The run's folder, new or gone on with, and locked."""
+    if job.resume is not None:
+        record = job.resume
+        record.lock()
+        record.update(status="running", stop_reason=None, process_id=os.getpid())
+        return record
+    reasoner = {} if thought is None else {"reasoner": _of(thought)}
+    return recording.begin(job, data, identity=dedupe.identity(job, data), **reasoner)
+
+
+def _of(thought: Run) -> dict[str, Any]:
+    """Who reasoned, and how often there was nothing to hand over."""
+    leads = [Lead.of_json(row) for row in thought.samples()]
+    return {
+        "run": str(thought.path),
+        "model_base": thought.record["model_base"],
+        "model_adapter": thought.record["model_adapter"],
+        "without_reasoning": sum(lead.reasoning is None for lead in leads),
+    }
+
+
+def _open(job: Job, engine: Engine, report: Reporter, data: Dataset, kept: Kept) -> ModelSession:
+    """The model: the one that was left open where it is the same, else alone in memory."""
+    wanted = job.model, job.engine, job.recipe.model_dump(include=OPENING)
+    if not kept or kept[0][0] != wanted:
+        kept.clear()
+        gc.collect()  # a model and its adapter refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        probe = next((example for example in data.examples if example.images), None)
+        kept.append((wanted, opening.open_model(job, engine, report, probe, train=False)))
+    return kept[0][1]
+
+
+def _encode(session: ModelSession, data: Dataset, report: Reporter, phases: Phases) -> None:
+    """Every image through the tower once."""
+    if session.encoder is None:
+        return
+    images = [image for example in data.examples for image in example.images]
+    report.phase("encoding", len(images))
+    phases.enter("encode")
+
+    def progress(done: int, total: int) -> None:
+        phases.turn()
+        report.advance(done, total)
+
+    session.encoder.encode_all(images, progress)
+
+
+def _answered_before(record: Run, examples: list[Example], batch_size: int, prompt: Prompt) -> list[Answer]:
+    """What an interrupted run answered, cut to whole batches: the rest is then asked as it would have been."""
+    file = record.path / run_folder.SAMPLES_FILE
+    if not file.exists():
+        return []
+    rows = record.samples()
+    same = next(
+        (place for place, (row, example) in enumerate(zip(rows, examples)) if row["item"] != example.key),
+        min(len(rows), len(examples)),
+    )
+    whole = same if same == len(examples) else same - same % batch_size
+    # Written again even if all of it is kept: a kill may have left half a line behind it.
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:whole]]
+    paths.write_atomic(file, "".join(lines))
+    return [Answer.of_json(row, example, prompt) for row, example in zip(rows[:whole], examples)]
+
+
+def _per_1000(seconds: float, count: int, thought: Run | None) -> float | None:
+    """Seconds of answering per 1,000 answers, the reasoner's included; loading and encoding are not.
+
+    None where this process answered nothing.
+    """
+    others = 0.0 if thought is None else thought.record["measured"]["seconds_per_1000_answers"]
+    return None if not count or others is None else round(1000 * seconds / count + others, 3)

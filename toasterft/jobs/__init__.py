@@ -1,0 +1,1 @@
+"""From a recipe to a run: prepare, execute, pipelines, calibration, rented machines."""

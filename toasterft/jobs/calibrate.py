@@ -1,0 +1,173 @@
+"""`--measure`: a few worst-case steps of every phase on this machine, beside what the formulas say of them.
+
+The rehearsal is an ordinary run of the same recipe in a process of its own, on the longest sample repeated and the
+pictures with the most tiles, with an empty feature cache. What it measured over what was predicted *for it* is a
+`Calibration`, which later estimates on this machine use and name.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from toasterft import paths
+from toasterft.catalog import hardware
+from toasterft.data import sources, write
+from toasterft.data.example import Example
+from toasterft.data.pairs import paired
+from toasterft.errors import RunFailed, UserError
+from toasterft.estimation import memory
+from toasterft.estimation.calibration import Calibration
+from toasterft.jobs import prepare
+from toasterft.jobs.prepare import Job
+from toasterft.recipe import Dpo, Policy, Trained, dump
+from toasterft.runs import run_folder
+
+# The first step builds kernels and asks for memory; the median of three leaves it out.
+STEPS = 3
+# Different pictures to encode, and questions to answer.
+IMAGES = 8
+# A phase that took less says more about its first call than about its pace.
+SHORTEST_SECONDS = 1.0
+
+
+def of(asked: Job) -> Calibration:
+    """Rehearse a planned run on the machine at hand, and keep what it measured.
+
+    Raises:
+        UserError: the plan is for another machine, or for data that is not here.
+        RunFailed: the rehearsal itself failed; its last lines say why.
+    """
+    recipe = asked.recipe
+    if not isinstance(recipe, Trained) or asked.plan is None:
+        raise UserError(
+            "--measure rehearses training: sft, grpo, dyme, dpo", next_step="leave it out for eval"
+        )
+    if not asked.target.present:
+        here = "no GPU is here" if hardware.gpu() is None else "another GPU is here"
+        raise UserError(
+            f"--measure measures the machine at hand, not {asked.target.gpu.name}",
+            why=here,
+            next_step="--gpu cpu --measure" if hardware.gpu() is None else "leave --gpu out",
+        )
+    prepare.require_ready(asked)
+    with tempfile.TemporaryDirectory(prefix="toasterft-") as scratch:
+        folder = Path(scratch)
+        smaller = _smaller(asked, recipe, folder / "data")
+        # Its plan is the formulas' alone: an older calibration must not calibrate itself.
+        again = prepare.prepare_training(smaller, folder).plan
+        assert again is not None
+        predicted = replace(again, calibration=None).on(
+            asked.target.gpu, price=None, today=datetime.date.today()
+        )
+        measured = _run(smaller, folder)
+    phases: dict[str, dict[str, float]] = {}
+    for name, taken in predicted.phase_seconds.items():
+        found = measured.get(name)
+        if found is None:
+            continue
+        # Encoding and answering are short and all of it counts; steps are repeated and their median does. The
+        # reference of pairs is scored before the first step, and is part of what was predicted.
+        steps = name in ("train", "rollout") and found["turns"] >= STEPS and not isinstance(recipe, Dpo)
+        turns = STEPS if name == "train" else -(-STEPS // _iterations(recipe))
+        seconds = found["median_seconds"] * turns if steps else found["seconds"]
+        phases[name] = {
+            "predicted_seconds": round(taken.likely, 3),
+            "measured_seconds": round(seconds, 3),
+            "predicted_bytes": predicted.phase_bytes.get(name, {}).get("peak", 0),
+            "measured_bytes": found["peak_bytes"] + _outside(asked),
+        }
+    calibration = Calibration.of_phases(
+        asked.target.gpu.name,
+        recipe.method,
+        asked.model.name,
+        datetime.date.today().isoformat(),
+        phases,
+        run_folder.versions(),
+        shortest_seconds=SHORTEST_SECONDS,
+    )
+    calibration.save()
+    return calibration
+
+
+def _outside(asked: Job) -> int:
+    """What a GPU's allocator does not see of itself: the CUDA context. A process's resident memory sees all."""
+    return 0 if asked.target.gpu.is_cpu else memory.CUDA_CONTEXT_BYTES
+
+
+def _iterations(recipe: Trained) -> int:
+    return recipe.num_iterations if isinstance(recipe, Policy) else 1
+
+
+def _smaller(asked: Job, recipe: Trained, folder: Path) -> Trained:
+    """The recipe for a few steps on the worst rows of its data, written to `folder`."""
+    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    geometry = asked.plan.geometry if asked.plan is not None else asked.model.shape.geometry
+    count = prepare.counter(asked.model) or len
+
+    def length(example: Example) -> int:
+        written = count(example.reasoning or "") + count(example.answer)
+        if isinstance(recipe, Dpo) and example.rejected:
+            written = max(written, count(example.rejected))
+        return (
+            count(example.question)
+            + written
+            + sum(geometry.image_tokens(*image.size_px) for image in example.images)
+        )
+
+    every = paired(data.examples, recipe.data) if isinstance(recipe, Dpo) else data.examples
+    rows = [row for row in every if row.reasoning is not None] or every
+    within = [row for row in rows if length(row) <= recipe.max_length] or rows
+    longest = max(within, key=length)
+    batch = recipe.per_device_train_batch_size
+    pictured = {image.sha256: row for row in within for image in row.images[:1]}
+    tiles = sorted(pictured.values(), key=lambda row: -geometry.tiles(*row.images[0].size_px))[:IMAGES]
+    write.write_set(
+        folder,
+        {"name": "rehearsal"},
+        {
+            "train": [replace(longest, id=f"train-{place}") for place in range(batch * STEPS)],
+            "validation": [
+                replace(row, id=f"held-out-{place}") for place, row in enumerate(tiles or [longest])
+            ],
+        },
+    )
+    changes: dict[str, Any] = {
+        "data": str(folder), "split": None, "eval_data": None, "eval_split": None, "eval_limit": IMAGES, "limit": None,
+        "gradient_accumulation_steps": 1, "max_steps": STEPS, "eval_steps": None, "load_best_model_at_end": False,
+        "save_steps": 10**6, "report_to": (),
+    }  # fmt: skip
+    return recipe.model_copy(update=changes)
+
+
+def _run(smaller: Trained, folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds and peak bytes by phase of a run in a process of its own."""
+    words = folder / "recipe.yaml"
+    words.write_text(dump(smaller), encoding="utf-8")
+    out = folder / "run"
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "toasterft",
+            smaller.method,
+            str(words),
+            "--out",
+            str(out),
+            "--quiet",
+            "--yes",
+        ],
+        env={**os.environ, "TOASTERFT_CACHE": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    record = paths.read_json(out / run_folder.RUN_FILE)
+    if told.returncode != 0 or not record:
+        raise RunFailed("the rehearsal failed", why=told.stderr.strip()[-600:] or "it ended without a word")
+    return dict(record["measured"]["phases"])

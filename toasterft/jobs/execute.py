@@ -1,0 +1,70 @@
+"""The only door to torch: from a `Job` to what it did."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from typing import Any
+
+from toasterft.jobs.prepare import Job
+from toasterft.progress import Reporter, Silent
+from toasterft.recipe import MODULES, Trained
+from toasterft.runs import distributed
+
+
+def launch(job: Job, report: Reporter, **arguments: Any) -> Any:
+    """Run a job; a training that several processes share runs the main one's job in all of them."""
+    _prepare_torch()
+    if distributed.count() > 1 and isinstance(job.recipe, Trained):
+        distributed.join()
+        job = distributed.from_main(job)
+        report = report if distributed.is_main() else Silent()
+        _settle()
+    return _work(job, report, **arguments)
+
+
+def follow() -> None:
+    """In every process but the main one: wait for its job and work on it, silently; end with it where it has none.
+
+    Raises:
+        SystemExit: the main process ended without a training, with its code.
+    """
+    _prepare_torch()
+    warnings.simplefilter("ignore")  # the main process shows its own
+    distributed.join()
+    told: Job | int = distributed.from_main()
+    if isinstance(told, int):
+        raise SystemExit(told)
+    _settle()
+    _work(told, Silent())
+
+
+def _work(job: Job, report: Reporter, **arguments: Any) -> Any:
+    """Open the engine, then run the method named like the command.
+
+    The order of these two lines is a guarantee: Unsloth patches transformers, trl and peft, and works
+    only if it is imported before them. Nothing above this call imports any of them.
+    """
+    from toasterft.engine import open_engine
+
+    engine = open_engine(job.engine)
+    method = importlib.import_module(MODULES[job.recipe.method])
+    return method.run(job, engine, report, **arguments)
+
+
+def _settle() -> None:
+    with distributed.as_one():
+        distributed.require_a_gpu_each()
+
+
+def _prepare_torch() -> None:
+    # Threads that wait by spinning make two trainings on one CPU seven times slower (measured on two cores,
+    # 2026-11-21). It must be set before torch loads its thread pool.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch
+
+    if distributed.count() == 1 and torch.cuda.device_count() > 1:
+        # transformers would spread one process over all GPUs it sees, and multiply batch sizes by their number.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[0]

@@ -1,0 +1,276 @@
+"""Some answers with their pictures: drawn by lot, never picked; changed, wrong and right ones."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from toasterft.data import sources
+from toasterft.data.example import Example, ImageRef
+from toasterft.errors import DataError, ToasterError
+from toasterft.evaluation.arena import contenders as stored
+from toasterft.evaluation.compare import Answers
+from toasterft.publish.report.wording import cut, name
+
+LONGEST_EDGE_PX = 640
+# Pictures of one question, and characters of a text, beyond which a page is no longer read.
+MOST_IMAGES = 3
+LONGEST_ANSWER, LONGEST_REASONING, LONGEST_QUESTION = 300, 900, 600
+# Of all pictures together, as they stand in the page: it is still sent by mail.
+MOST_BYTES = 6_000_000
+SCORER = "robust"
+
+
+@dataclass(frozen=True)
+class Said:
+    """One model's answer to a question."""
+
+    voice: str
+    right: bool
+    answer: str
+    reasoning: str
+    faults: tuple[str, ...]
+    cut_off: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A reduced picture as a data: address."""
+
+    address: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """A question with the answers to it, ready to be shown.
+
+    Attributes:
+        missing: why there is no picture; empty where there is one, or none belongs to the question.
+    """
+
+    id: str
+    kind: str
+    question: str
+    gold: str
+    said: tuple[Said, ...]
+    pictures: tuple[Picture, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cards of one outcome, drawn by lot from `count` questions."""
+
+    title: str
+    count: int
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The groups, and what must be said about the pictures."""
+
+    groups: tuple[Group, ...]
+    n: int
+    note: str = ""
+
+    @property
+    def checked(self) -> bool:
+        """The checker found something wrong in an answer that is shown."""
+        return any(said.faults for group in self.groups for card in group.cards for said in card.said)
+
+
+Rows = dict[str, dict[str, Any]]
+"""What each voice answered to one question."""
+
+
+def gallery(
+    voices: dict[str, Answers], limit: int, *, changed: tuple[str, str] | None, seed: int = 0
+) -> Gallery:
+    """Up to `limit` questions that all voices answered, shared out evenly over the outcomes there are.
+
+    Args:
+        voices: answers by what the page calls them.
+        changed: of two voices, what it is called when only the second is right, and when only the first is.
+    """
+    items = _together(list(voices.values()), list(voices))
+    outcomes = _outcomes(items, list(voices), changed)
+    lot = random.Random(seed)
+    for rows in outcomes.values():
+        lot.shuffle(rows)
+    shares = _shares({title: len(rows) for title, rows in outcomes.items()}, limit)
+    pictures = Pictures(list(voices.values()))
+    groups = tuple(
+        Group(title, len(rows), tuple(_card(row, pictures) for row in _apart(rows, shares[title])))
+        for title, rows in outcomes.items()
+        if shares[title]
+    )
+    return Gallery(groups, len(items), pictures.note if groups else "")
+
+
+def _together(several: Sequence[Answers], names: Sequence[str]) -> list[Rows]:
+    by_content = all("item" in row for each in several for row in each.rows)
+    found = [each.by_item(by_content=by_content) for each in several]
+    shared: list[Hashable] = [key for key in found[0] if all(key in items for items in found)]
+    together = [{name: items[key] for name, items in zip(names, found)} for key in shared]
+    return [rows for rows in together if all(SCORER in row["correct"] for row in rows.values())]
+
+
+def _outcomes(
+    items: Sequence[Rows], names: Sequence[str], changed: tuple[str, str] | None
+) -> dict[str, list[Rows]]:
+    """Questions by outcome, in the order in which they are shown; outcomes that did not occur are left out."""
+    titles: dict[tuple[bool, ...], str]
+    if len(names) == 1:
+        titles = {(False,): "Wrong", (True,): "Right"}
+    elif len(names) == 2 and changed is not None:
+        now_right, now_wrong = changed
+        titles = {
+            (False, True): now_right, (True, False): now_wrong,
+            (False, False): "Both wrong", (True, True): "Both right",
+        }  # fmt: skip
+    else:
+        titles = {(False,) * len(names): "All wrong", (True,) * len(names): "All right"}
+    found: dict[str, list[Rows]] = {title: [] for title in ("They differ", *titles.values())}
+    for rows in items:
+        outcome = tuple(bool(rows[name]["correct"][SCORER]) for name in names)
+        found[titles.get(outcome, "They differ")].append(rows)
+    return {title: rows for title, rows in found.items() if rows}
+
+
+def _shares(there: dict[str, int], limit: int) -> dict[str, int]:
+    """Places handed out in turns, until there are none left or nobody wants one."""
+    given = dict.fromkeys(there, 0)
+    for title in cycle(there):
+        if limit <= sum(given.values()) or given == there:
+            return given
+        given[title] += given[title] < there[title]
+    return given
+
+
+def _apart(rows: Sequence[Rows], count: int) -> list[Rows]:
+    """The first `count`, those about a picture that was shown before only where there are no others."""
+    seen: set[tuple[str, ...]] = set()
+    first: list[Rows] = []
+    again: list[Rows] = []
+    for row in rows:
+        picture = tuple(next(iter(row.values())).get("images", ()))
+        (again if picture and picture in seen else first).append(row)
+        seen.add(picture)
+    return [*first, *again][:count]
+
+
+def _card(rows: Rows, pictures: Pictures) -> Card:
+    one = next(iter(rows.values()))
+    shown, missing = pictures.of(one)
+    return Card(
+        id=str(one.get("id", "")),
+        kind=name(str(one.get("kind") or "")),
+        question=cut(str(one.get("question", "")), LONGEST_QUESTION),
+        gold=cut(str(one.get("gold", "")), LONGEST_ANSWER),
+        said=tuple(_said(voice, row) for voice, row in rows.items()),
+        pictures=shown,
+        missing=missing,
+    )
+
+
+def _said(voice: str, row: dict[str, Any]) -> Said:
+    given = stored.output({"text": str(row.get("answer") or ""), **row})
+    return Said(
+        voice,
+        bool(row["correct"][SCORER]),
+        cut(given.answer, LONGEST_ANSWER),
+        cut(given.reasoning, LONGEST_REASONING),
+        tuple(cut(str(fault), LONGEST_ANSWER) for fault in row.get("faults") or ()),
+        given.cut_off,
+    )
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+class Pictures:
+    """The pictures of what was asked, reduced, until together they are as large as a page may be.
+
+    A question is found in the data by its id and words; where its stored digest is not that of what is there
+    now, the picture is another one, and is not shown.
+
+    Attributes:
+        note: why there are no pictures at all; empty where the data is here.
+    """
+
+    def __init__(self, several: Sequence[Answers]) -> None:
+        self.note = ""
+        self._left = MOST_BYTES
+        self._found: dict[tuple[str, str, str], list[Example]] = {}
+        for answers in several:  # all were asked the same; the data of one may be here where another's is not
+            try:
+                examples = _examples(answers)
+            except ToasterError as problem:
+                self.note = f"No pictures: the data cannot be read here ({problem.what})."
+                continue
+            for example in examples:
+                self._found.setdefault((example.id, example.question, example.answer), []).append(example)
+            self.note = ""
+            return
+
+    def of(self, row: dict[str, Any]) -> tuple[tuple[Picture, ...], str]:
+        """A question's pictures, or why there are none."""
+        if self.note or not row.get("images", True):
+            return (), ""
+        asked = str(row.get("id")), str(row.get("question")), str(row.get("gold"))
+        try:
+            alike = self._found.get(asked, [])
+            example = next((one for one in alike if row.get("item") in (None, one.key)), None)
+            if example is None:
+                return (), "picture not shown: the data has changed since"
+            found = tuple(_reduced(image) for image in example.images[:MOST_IMAGES])
+        except DataError as error:
+            return (), f"picture not shown: {error.what}"
+        size = sum(len(picture.address) for picture in found)
+        if size > self._left:
+            return (), f"picture left out: a page holds {MOST_BYTES / 1e6:.0f} MB of them"
+        self._left -= size
+        return found, ""
+
+
+def _examples(answers: Answers) -> list[Example]:
+    """The rows that were asked about, whatever part of them a limit took."""
+    asked, evaluation = answers.asked, answers.record.get("method") == "eval"
+    name = asked.get("data") if evaluation else asked.get("eval_data") or asked.get("data")
+    if name is None:
+        raise DataError("its recipe names none")
+    split = answers.record.get("data_split") or asked.get("split") if evaluation else asked.get("eval_split")
+    where = _where(str(name), answers.folder)
+    return sources.load(where, purpose="evaluate" if evaluation else "validate", split=split).examples
+
+
+def _where(name: str, folder: Path) -> str:
+    """The data's name, or its place above the run's folder: a relative path was one of the run's working folder."""
+    if sources.on_this_machine(name) or Path(name).is_absolute():
+        return name
+    return next((str(above / name) for above in folder.parents if (above / name).exists()), name)
+
+
+def _reduced(ref: ImageRef) -> Picture:
+    """The picture drawn anew and small: no byte of the file itself reaches the page."""
+    image = ref.open()
+    image.thumbnail((LONGEST_EDGE_PX, LONGEST_EDGE_PX))
+    image.info = {}  # comments and colour profiles, which Pillow would write again
+    best: tuple[str, bytes] | None = None
+    # A drawing is smaller as PNG, a photograph as JPEG.
+    for kind, settings in (("png", {"optimize": True}), ("jpeg", {"quality": 85, "optimize": True})):
+        buffer = io.BytesIO()
+        image.save(buffer, kind.upper(), **settings)
+        if best is None or buffer.tell() < len(best[1]):
+            best = kind, buffer.getvalue()
+    assert best is not None
+    return Picture(f"data:image/{best[0]};base64,{base64.b64encode(best[1]).decode()}", *image.size)

@@ -1,0 +1,338 @@
+"""A run's folder: what was asked, what happened, what came out.
+
+    runs/<time>-<method>-<model>-<data>/
+        recipe.yaml     the resolved recipe; loading it gives the same run
+        run.json        identity, versions, estimate, measured figures, status; replaced atomically
+        metrics.jsonl   one object per logged step
+        samples.jsonl   questions with the model's answers
+        loss.png        the loss over time
+        adapter_*       the adapter in PEFT's layout, with the processor; toasterft.json beside it
+        checkpoints/    what `--resume` starts from
+
+Names never collide and nothing is overwritten. A run that a user's mistake stops before its first
+step is removed again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+import toasterft
+from toasterft import paths
+from toasterft.errors import UserError, did_you_mean
+
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
+RECIPE_FILE = "recipe.yaml"
+# Prompt settings and base of an adapter, read by every later command on it.
+ADAPTER_NOTES_FILE = "toasterft.json"
+CHECKPOINTS = "checkpoints"
+LOCK_FILE = ".lock"
+
+RECORDED_PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "unsloth",
+    "unsloth_zoo",
+    "safetensors",
+    "tokenizers",
+    "torchvision",
+)
+
+
+@dataclass
+class Run:
+    """One run's folder and the content of its run.json."""
+
+    path: Path
+    record: dict[str, Any] = field(default_factory=dict)
+    _lock: IO[str] | None = None  # a lock lasts as long as its file is open
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    def update(self, **values: Any) -> None:
+        """Change run.json; readers see the old file or the new one."""
+        self.record |= values
+        paths.write_json(self.path / RUN_FILE, self.record)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one object to metrics.jsonl."""
+        _append(self.path / METRICS_FILE, row)
+
+    def sample(self, row: dict[str, Any]) -> None:
+        """Append one object to samples.jsonl."""
+        _append(self.path / SAMPLES_FILE, row)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return list(_lines(self.path / METRICS_FILE))
+
+    def samples(self) -> list[dict[str, Any]]:
+        return list(_lines(self.path / SAMPLES_FILE))
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    def lock(self) -> None:
+        """Keep every other process off this run until `unlock`, or until this process ends.
+
+        Raises:
+            UserError: another process has it.
+        """
+        handle = open(self.path / LOCK_FILE, "w")  # noqa: SIM115 - stays open: closing it unlocks
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            raise UserError(
+                "another process is working on this run",
+                where=str(self.path),
+                why=f"process {self.record.get('process_id')} holds its lock",
+            ) from None
+        self._lock = handle
+
+    def unlock(self) -> None:
+        """Let others work on this run again."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that was written to its end (its state file is written last)."""
+        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        for path in reversed(found):
+            try:
+                if "global_step" in json.loads((path / "trainer_state.json").read_text(encoding="utf-8")):
+                    return path
+            except (OSError, json.JSONDecodeError):
+                continue
+        return None
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics of steps that are about to be done again."""
+        file = self.path / METRICS_FILE
+        if file.exists():
+            kept = [row for row in _lines(file) if row.get("step", 0) <= step]
+            paths.write_atomic(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+
+    def discard(self) -> None:
+        """Remove the folder of a run in which nothing happened."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class FollowerRun(Run):
+    """A run as processes see it that only take part: another one keeps its folder."""
+
+    def update(self, **values: Any) -> None:
+        self.record |= values
+
+    def log(self, row: dict[str, Any]) -> None: ...
+
+    def sample(self, row: dict[str, Any]) -> None: ...
+
+    def forget_after(self, step: int) -> None: ...
+
+    def discard(self) -> None: ...
+
+
+def create(
+    runs_dir: Path, *, method: str, model: str, data: str, out: Path | None = None, **record: Any
+) -> Run:
+    """A new run folder with status `running`.
+
+    Args:
+        out: the folder to use instead of a generated name; it must be new or empty.
+
+    Raises:
+        UserError: the folder exists and holds something, or cannot be made.
+    """
+    try:
+        if out is not None:
+            if out.exists() and any(out.iterdir()):
+                raise UserError(
+                    "this folder is not empty; nothing is overwritten",
+                    where=str(out),
+                    next_step="--out elsewhere",
+                )
+            out.mkdir(parents=True, exist_ok=True)
+            path = out
+        else:
+            path = _new_folder(
+                runs_dir, f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{method}-{_slug(model)}-{_slug(data)}"
+            )
+    except OSError as error:
+        raise paths.disk_error(error, out or runs_dir) from error
+    run = Run(path)
+    run.update(
+        id=path.name,
+        toasterft=toasterft.__version__,
+        method=method,
+        status="running",
+        stop_reason=None,
+        started_at=now(),
+        process_id=os.getpid(),
+        machine={
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+        },
+        versions=versions(),
+        git_commit=_git_commit(),
+        **record,
+    )
+    return run
+
+
+def now() -> str:
+    """Local time with its offset, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def open_run(name: str, runs_dir: Path) -> Run:
+    """A run by its folder or its name below `runs_dir`.
+
+    Raises:
+        UserError: with the nearest name.
+    """
+    for path in (Path(name).expanduser(), runs_dir / name):
+        if (path / RUN_FILE).is_file():
+            return Run(path.resolve(), paths.read_json(path / RUN_FILE))
+    known = [run.id for run in runs(runs_dir)]
+    raise UserError(
+        f"no such run{did_you_mean(name, known)}",
+        where=name,
+        next_step=f"toasterft runs   lists those in {runs_dir}",
+    )
+
+
+def runs(runs_dir: Path) -> list[Run]:
+    """Every run, oldest first."""
+    found = []
+    for file in sorted(runs_dir.glob(f"*/{RUN_FILE}")):
+        try:
+            found.append(Run(file.parent, paths.read_json(file)))
+        except UserError:
+            continue  # a damaged run.json hides one run, not all of them
+    return found
+
+
+def predicted_and_measured(record: dict[str, Any]) -> dict[str, Any] | None:
+    """What the plan said beside what came, for a finished run; None where there was no plan for its machine.
+
+    `comparable` is False for a run on another machine than it was planned for (a CPU, or another GPU).
+    """
+    planned, measured = record.get("estimate"), record.get("measured")
+    if not planned or not measured or record["status"] != "done":
+        return None
+    here = record.get("gpu")
+    return {
+        "run": record["id"],
+        "planned_for": planned["gpu"],
+        "ran_on": here or "CPU",
+        "comparable": here == planned["gpu"],
+        "peak_bytes": {"predicted": planned["vram_bytes"]["peak"], "measured": measured["peak_memory_bytes"]},
+        "seconds": {"predicted": planned["seconds"], "measured": measured["seconds"]},
+        "usd": {"predicted": planned["usd"], "measured": measured["usd"]},
+        "phases": {
+            name: {
+                "seconds": {"predicted": planned["phase_seconds"][name], "measured": found["seconds"]},
+                "peak_bytes": {
+                    "predicted": planned["phase_bytes"].get(name, {}).get("peak"),
+                    "measured": found["peak_bytes"],
+                },
+            }
+            for name, found in (measured.get("phases") or {}).items()
+            # A resumed run's phases are those of its last process alone.
+            if name in planned["phase_seconds"] and not record.get("resumed_at")
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of everything that decides a run's numbers, read without importing it."""
+    found = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        path = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise UserError("too many runs with the same name", where=str(parent / name))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", Path(name).name).strip("-.")[:40] or "unnamed"
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    try:
+        with open(path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    except OSError as error:
+        raise paths.disk_error(error, path) from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line of a killed run may be cut off
+
+
+def _git_commit() -> str | None:
+    """Commit of the code that runs, where it is a checkout; `+dirty` where files differ from it."""
+    here = Path(__file__).parents[1]
+    if not (here.parent / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+        changes = subprocess.run(
+            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if commit.returncode:
+        return None
+    return commit.stdout.strip() + ("+dirty" if changes.stdout.strip() else "")

@@ -1,0 +1,1 @@
+"""Is an answer right: one module per kind of answer."""

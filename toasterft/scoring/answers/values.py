@@ -1,0 +1,223 @@
+"""The same value in any ordinary writing of it: what a text says, and whether two texts say the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, replace
+
+from toasterft.scoring.answers.published import TOLERANCE
+from toasterft.scoring.number_words import SCALES, digits_for_words
+
+
+@dataclass(frozen=True)
+class Number:
+    """The one number of a text; `percent` values are in hundredths, `words` is the rest of the text."""
+
+    value: float
+    percent: bool
+    words: frozenset[str] = frozenset()
+
+
+_SUFFIXES = SCALES | {"hundred": 100, "lakh": 10**5, "crore": 10**7, "k": 10**3, "m": 10**6, "mn": 10**6}
+_SUFFIXES |= {"b": 10**9, "bn": 10**9, "t": 10**12, "tn": 10**12}
+_TOKEN = re.compile(
+    r"(?P<digits>[+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,2})?)(?P<suffix>%|°?[a-z]*)"
+    r"|(?P<top>[+-]?\d{1,3})/(?P<bottom>\d{1,3})",
+    re.ASCII,
+)
+_NOT_UNITS = re.compile(r"st|nd|rd|th|[a-z]")  # 12th, 1990s, 5g: names and ranks, not amounts
+_YEAR = re.compile(r"(?:19|20)\d\d", re.ASCII)
+LOOK_ALIKES = str.maketrans(
+    {**dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\uff0d", "-"), **dict.fromkeys("‘’`", "'")}
+    | dict.fromkeys("“”", '"')
+)
+_CLEANING = (
+    (re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))"), ""),  # typeset thousands separators
+    (re.compile(r"[*\\]"), " "),  # markdown and TeX marks; a space, so that 2*3 stays two numbers
+    (re.compile(r"(?:\b[a-z]{1,3})?[$€£¥₹₩₽₺₪฿₫₱¢]\s*"), ""),  # also US$; the space too, for -$ 5
+    (re.compile(r"\b(?:minus|negative)\s+(?=\.?\d)"), "-"),
+    (re.compile(r"(?<=[\d.])\s*(?:%|percent\b|per\s+cent\b|pct\b)"), "%"),
+    (re.compile(r"(?<=[\d.])\s+(hundred|thousand|lakh|crore|million|billion|trillion|mn|bn|tn)s?\b"), r"\1"),
+)
+# Beside one of these a number is not the answer itself: "not 12", "less than 12", "12 or 13", "one third".
+HEDGE = re.compile(
+    r".*n't|not?|never|none|neither|nor|cannot|wrong|incorrect|than|less|more|fewer|greater|over|under|above|"
+    r"below|least|or|between|except|without|minus|negative|plus|half|point|dozen|"
+    r"(?:third|quarter|fourth|fifth|tenth)s?"
+)
+
+
+def plain(text: str) -> str:
+    """Lower-case, number words as digits, currency marks off, `5 million` and `5 %` drawn together."""
+    text = digits_for_words(text.translate(LOOK_ALIKES).lower())
+    for pattern, replacement in _CLEANING:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _token_number(token: str) -> Number | None:
+    match = _TOKEN.fullmatch(token)
+    if match and match["bottom"] and int(match["bottom"]):
+        return Number(int(match["top"]) / int(match["bottom"]), percent=False)
+    if not match or match["bottom"]:
+        return None
+    suffix = match["suffix"]
+    if suffix not in _SUFFIXES and _NOT_UNITS.fullmatch(suffix):
+        return None
+    return Number(float(match["digits"].replace(",", "")) * _SUFFIXES.get(suffix, 1), suffix == "%")
+
+
+def only_number(text: str) -> Number | None:
+    """The only number in `text`; None where there are several, none, a hedge, or an unreadable token.
+
+    A token with a digit that is no number by itself (`18-29`, `40+`, `<5`, `10:30`, `Q3`) is unreadable:
+    half a token must not pass for a number.
+    """
+    numbers: list[Number] = []
+    words: set[str] = set()
+    for raw in plain(text).split():
+        token = raw.lstrip("([{\"'~≈=:#").rstrip(".,;:!?)]}\"'")
+        number = _token_number(token)
+        if number:
+            numbers.append(number)
+        elif HEDGE.fullmatch(token) or any(character.isnumeric() for character in token):
+            return None
+        elif any(character.isalnum() for character in token):
+            words.add(token.rstrip("s"))
+    return replace(numbers[0], words=frozenset(words)) if len(numbers) == 1 else None
+
+
+def gold_number(gold: str) -> Number | None:
+    """A gold is a number where it opens with one and at most two words, its unit, follow."""
+    number = only_number(gold)
+    opens = re.match(r"[\"'(\[]*[+-]?\.?\d", plain(gold).strip())
+    return number if number and opens and len(number.words) <= 2 else None
+
+
+_ALIKE = {"true": "yes", "correct": "yes", "false": "no", "incorrect": "no"}
+
+
+def tidy(text: str) -> str:
+    """Text made comparable: case, articles, spacing and punctuation off; accents, `+`, `<`, `>` kept."""
+    text = unicodedata.normalize("NFC", text).translate(LOOK_ALIKES).lower()
+    text = digits_for_words(text).replace("'", "").replace("&", " and ")
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"-(?!\d)|(?<=\w)-|[^\w\s.+<>≤≥=-]|_", " ", text)  # a sign stays, a hyphen goes
+    text = re.sub(r"\.(?!\d)", "", text)  # "U.S." is "US", 16.9 keeps its point
+    # An article goes only before a word: the label "A" alone must not become nothing.
+    text = " ".join(re.sub(r"\b(?:a|an|the)\s+(?=\w)", "", text).split())
+    return _ALIKE.get(text, text)
+
+
+_ANSWER_IS = re.compile(r"\banswers?\b[\s*\"']*(?:is|are|would be|:|=)[\s*:]*", re.IGNORECASE)
+
+
+def stated(prediction: str) -> str:
+    """What follows "answer is" or "answer:"; the whole text without it, or where it is said twice."""
+    parts = _ANSWER_IS.split(prediction)
+    return parts[1] if len(parts) == 2 and parts[1].strip() else prediction
+
+
+# ---------------------------------------------------------------------------------- robust: comparing
+
+
+def same_number(said: Number, gold: Number, exact: bool) -> bool:
+    """Within 5 % or `exact`; a unit in the gold may be left out but not changed."""
+    if said.words and not gold.words <= said.words:
+        return False
+    values = [said.value]
+    if said.percent != gold.percent:  # only a % sign on one side opens the second reading
+        values.append(said.value / 100 if said.percent else said.value * 100)
+    # The tiny parts let 105 and 1.05 alike be 5 % off, and a gold of zero be zero.
+    slack = 1e-9 + (0.0 if exact else (TOLERANCE + 1e-9) * abs(gold.value))
+    return any(abs(value - gold.value) <= slack for value in values)
+
+
+def same_amount(said: str, gold: Number) -> bool:
+    """Whether `said` holds this number alone, without tolerance, and a % sign where the gold has one."""
+    number = only_number(said)
+    return number is not None and number.percent == gold.percent and same_number(number, gold, exact=True)
+
+
+def _same_value(said: str, gold: str) -> bool:
+    """One value, number or text, against another; a bare 1900 … 2099 is a year and exact."""
+    wanted = gold_number(gold)
+    if wanted is None:
+        return bool(tidy(gold)) and tidy(said) == tidy(gold)
+    number, is_year = only_number(said), _YEAR.fullmatch(gold.strip("\"' ")) is not None
+    return number is not None and same_number(number, wanted, exact=is_year)
+
+
+_RATIO = re.compile(r"(?<![\w.,:-])(\d+(?:\.\d+)?)\s*(?::|\bto\b)\s*(\d+(?:\.\d+)?)(?![\w:%]|[.,]\d)")
+
+
+def _ratio(text: str) -> tuple[float, float] | None:
+    """The two numbers of the only ratio (`2:1`, `2 to 1`) in `text`, if no other digit stands there."""
+    text = plain(text)
+    found = _RATIO.findall(text)
+    if len(found) != 1 or any(character.isnumeric() for character in _RATIO.sub("", text)):
+        return None
+    return float(found[0][0]), float(found[0][1])
+
+
+def _in_brackets(text: str) -> bool:
+    return text.startswith("[") and text.endswith("]")
+
+
+def _parts(text: str, conjunctions: bool) -> list[str]:
+    """A list's elements; "and", `&`, `;` and line ends separate only where `conjunctions` is set."""
+    text = text.strip().rstrip(". ")
+    # A comma may part thousands, except in [100,200], where no other separator is left.
+    closed = _in_brackets(text) and not re.search(r",\s", text)
+    comma = "," if closed else r",(?!(?<=\d,)\d{3}(?!\d))"
+    separator = rf"{comma}|;|\n|&|\b(?i:and)\b" if conjunctions else comma
+    return [part.strip() for part in re.split(separator, text.strip("[]")) if part.strip()]
+
+
+def _gold_list(gold: str) -> list[str] | None:
+    """A gold is a list where it stands in brackets, or where it is several numbers and nothing else."""
+    closed = _in_brackets(gold.strip())
+    parts = _parts(gold, conjunctions=not closed)
+    if len(parts) < 2 or not (closed or (gold_number(gold) is None and all(map(gold_number, parts)))):
+        return None
+    return parts
+
+
+def _same_list(said: list[str], gold: list[str]) -> bool:
+    """Each gold element paired with a said one of its own, in any order (augmenting paths)."""
+    if len(said) != len(gold):
+        return False
+    fits = [[j for j, part in enumerate(said) if _same_value(part, wanted)] for wanted in gold]
+    taken: dict[int, int] = {}
+
+    def pair(i: int, tried: set[int]) -> bool:
+        for j in fits[i]:
+            if j not in tried:
+                tried.add(j)
+                if j not in taken or pair(taken[j], tried):
+                    taken[j] = i
+                    return True
+        return False
+
+    return all(pair(i, set()) for i in range(len(gold)))
+
+
+def robust(prediction: str, gold: str) -> bool:
+    """Ours: the same value in any ordinary writing of it, and wrong in doubt.
+
+    The gold's kind decides how the two are compared:
+      number  `1,200`, `$5`, `12%`, `1/2`, `5 million`, "twelve"; within 5 %, but years (a bare 1900 … 2099)
+              and zero exactly. The prediction may be a sentence holding this one number and no hedge.
+              `12` and `0.12` are the same only where one side has a % sign.
+      ratio   both numbers the same and in order; never a quotient or a time.
+      list    elements paired in any order, equally many.
+      text    equal after `tidy`; a sentence only if it ends with "answer is GOLD".
+    """
+    if prediction.strip() == gold.strip():
+        return True
+    said, elements = stated(prediction), _gold_list(gold)
+    if elements:
+        return any(_same_list(_parts(said, conjunctions), elements) for conjunctions in (False, True))
+    ratio = _ratio(gold) if _RATIO.fullmatch(plain(gold).strip()) else None
+    return _ratio(said) == ratio if ratio else _same_value(said, gold)

@@ -1,0 +1,222 @@
+"""What goes over the wire and what can come of it: services, requests, answers, errors."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from toasterft.catalog import Teacher
+from toasterft.data.example import ImageRef
+from toasterft.data.token_stats import CHARACTERS_PER_TOKEN
+from toasterft.errors import CapReached, ToasterError, UserError
+
+# Raised whenever the same request would be sent in another form, so that old answers are not taken for it.
+CACHE_VERSION = 1
+# Formats that every endpoint reads; others are sent as PNG.
+MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+# What Gemini 3 counts for a picture, the most of the models whose count is known; for those where it is not.
+MOST_IMAGE_TOKENS = 1120
+# What a message adds around its text: roles and separators. Assumed.
+MESSAGE_TOKENS = 20
+
+FailureKind = Literal[
+    "rejected", "refused", "rate", "server", "timeout", "dropped", "unreachable", "malformed", "down", "cap"
+]
+
+
+class EndpointError(ToasterError):
+    """One request got no answer; `kind` says why, for counting."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, *, kind: FailureKind, **facts: Any) -> None:
+        super().__init__(what, **facts)
+        self.kind: FailureKind = kind
+
+
+class EndpointRefused(EndpointError, UserError):
+    """The endpoint turns every request away: a wrong key, address or model name."""
+
+    exit_code = 2
+
+
+class SpendCapReached(EndpointError, CapReached):
+    """The next request might cost more than the cap leaves; nothing was sent."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Service:
+    """Where a model is asked and what it costs.
+
+    Attributes:
+        name: what people call it; ledgers and cards say this.
+        base_url: up to and without `/chat/completions`.
+        price: dollars per million tokens and tokens per picture; thinking tokens are output.
+        api_key_env: the environment variable that holds the key; None where the server wants none.
+        parameters: sent with every request, such as `reasoning_effort`.
+    """
+
+    name: str
+    base_url: str
+    model_id: str
+    price: Teacher
+    api_key_env: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def usd(self, input_tokens: float, output_tokens: float) -> float:
+        read = input_tokens * self.price.input_usd_per_mtok
+        return (read + output_tokens * self.price.output_usd_per_mtok) / 1e6
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a model.
+
+    Attributes:
+        max_tokens: longest answer, thinking included; also what the spend cap reckons with.
+        attempt: tells apart requests that are otherwise equal, to sample again instead of remembering.
+        parameters: further settings of the chat completions call.
+    """
+
+    text: str
+    images: tuple[ImageRef, ...] = ()
+    system: str | None = None
+    max_tokens: int = 1024
+    temperature: float | None = None
+    attempt: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text_tokens(self) -> int:
+        """Estimated from the length of the text."""
+        letters = len(self.text) + len(self.system or "")
+        return math.ceil(letters / CHARACTERS_PER_TOKEN) + MESSAGE_TOKENS
+
+    def settings(self, service: Service) -> dict[str, Any]:
+        """Everything that is sent besides model and messages."""
+        own = {} if self.temperature is None else {"temperature": self.temperature}
+        return {**service.parameters, **own, **self.parameters}
+
+    def key(self, service: Service) -> str:
+        """Hex digest of endpoint, model, messages and parameters; pictures by their content."""
+        asked = {
+            "version": CACHE_VERSION,
+            "endpoint": service.base_url.rstrip("/"),
+            "model": service.model_id,
+            "system": self.system,
+            "text": self.text,
+            "images": [image.sha256 for image in self.images],
+            "max_tokens": self.max_tokens,
+            "attempt": self.attempt,
+            **self.settings(service),
+        }
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The request as chat messages, pictures as data URLs before the text."""
+        pictures = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in self.images]
+        content: Any = [*pictures, {"type": "text", "text": self.text}] if pictures else self.text
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": content}]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        output_tokens: all that is billed as output; `thinking_tokens` of it were not shown.
+        usd: what it cost when it was paid.
+        cached: it was paid for earlier, by this job or another one.
+    """
+
+    text: str
+    finish_reason: str | None
+    input_tokens: int
+    output_tokens: int
+    thinking_tokens: int
+    usd: float
+    cached: bool = False
+
+
+def data_url(image: ImageRef) -> str:
+    """A picture inside the request itself; formats that few endpoints read become PNG."""
+    data = image.bytes()
+    mime = next((mime for magic, mime in MAGIC.items() if data.startswith(magic)), None)
+    if mime is None:
+        buffer = io.BytesIO()
+        image.open().save(buffer, format="PNG")
+        data, mime = buffer.getvalue(), "image/png"
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+def api_key(service: Service) -> str | None:
+    """The key in the environment; None for a service that wants none.
+
+    Raises:
+        EndpointRefused: the variable is not set.
+    """
+    if service.api_key_env is None:
+        return None
+    key = os.environ.get(service.api_key_env, "").strip()
+    if not key:
+        raise EndpointRefused(
+            f"no key for {service.name}",
+            kind="refused",
+            where=service.api_key_env,
+            why="this environment variable is not set",
+            next_step=f"export {service.api_key_env}=…, or name another variable with --api-key-env",
+        )
+    return key
+
+
+def given(
+    base_url: str,
+    model_id: str,
+    *,
+    input_usd_per_mtok: float = 0.0,
+    output_usd_per_mtok: float = 0.0,
+    image_tokens: int = MOST_IMAGE_TOKENS,
+    api_key_env: str | None = None,
+    name: str | None = None,
+) -> Service:
+    """A service that no catalog row describes, such as a server on this machine.
+
+    Args:
+        image_tokens: tokens of one picture, for estimates and for what is set aside before a request.
+    """
+    price = Teacher(
+        name=name or model_id,
+        input_usd_per_mtok=input_usd_per_mtok,
+        output_usd_per_mtok=output_usd_per_mtok,
+        as_of=None,
+        source="given on the command line",
+        status="given",
+        image_tokens=image_tokens,
+    )
+    return Service(price.name, base_url, model_id, price, api_key_env)
+
+
+def with_price(service: Service, input_usd: float | None, output_usd: float | None) -> Service:
+    """The same service at other prices per million tokens; None keeps one."""
+    if input_usd is None and output_usd is None:
+        return service
+    price = replace(
+        service.price,
+        input_usd_per_mtok=service.price.input_usd_per_mtok if input_usd is None else input_usd,
+        output_usd_per_mtok=service.price.output_usd_per_mtok if output_usd is None else output_usd,
+        source="given on the command line",
+        status="given",
+        as_of=None,
+        later=None,
+    )
+    return replace(service, price=price)

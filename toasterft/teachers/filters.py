@@ -1,0 +1,176 @@
+"""Which written traces are kept, and why the others are not.
+
+Reasons, in the order in which they are looked for:
+
+    tags        no `<think>…</think><answer>…</answer>`, or nothing in one of them
+    headings    a structured trace without its six headings in order
+    answer      the answer is not right by its task's scorer, nor what the trace itself calls the answer
+    length      longer than the style allows
+    leak        it speaks of an answer that was given, or of the instructions
+    arithmetic  a calculation in it does not hold
+    language    not English, as far as letters and small words tell
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from toasterft.data.chat import parse
+from toasterft.data.example import Example
+from toasterft.data.token_stats import CHARACTERS_PER_TOKEN
+from toasterft.recipe import Prompt
+from toasterft.scoring import right, robust, traces
+from toasterft.teachers.styles import Style
+
+Reason = Literal["tags", "headings", "answer", "length", "leak", "arithmetic", "language"]
+TAGS = Prompt()  # the tags that prompts ask for are the recipe's own defaults
+
+_SAID = r"(?:provided|given|supplied|stated|specified)"
+_IS = r"(?:is|was|has been|being|I(?:'m| am| was)?)"
+_SHOWN = r"(?:chart|graph|figure|image|picture|plot|table|legend|diagram|axis|data|title|bars?|above)"
+_BY = r"(?:according to|based on|consistent with|match(?:es|ing)?|given|aligns? with|agrees? with)"
+_TRUE = r"(?:correct|gold|ground[- ]truth|expected|reference|known|target|desired|intended)"
+# Held against 603 published ChartQA traces, so that what only the chart gives ("the value given on the axis",
+# "the provided chart") passes.
+LEAKS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\b{_SAID}\s+(?:correct\s+|final\s+|gold\s+)?(?:answer|solution)\b",
+        rf"\b(?:answer|solution)\s+(?:that\s+)?{_IS}?\s*{_SAID}\b(?!\s+(?:in|by|on|at|as)\s+(?:the\s+)?{_SHOWN})",
+        rf"\bas\s+{_SAID}\b(?!\s+(?:in|by|on|at|above|under|below)\b)",
+        rf"\b(?:{_BY}|from|with|per)\s+the\s+(?:\w+\s+)?(?:solution|result)\s+(?:given|provided|above|key)\b",
+        rf"\b{_BY}\s+the\s+(?:\w+\s+)?answer\b",
+        rf"\bthe\s+{_TRUE}\s+(?:\w+\s+)?answer\b",
+        r"\banswer\s+key\b|\bground[- ]truth\b",
+        r"\b(?:we|I)\s+(?:are|were|am|was|have been)\s+(?:told|given|provided)\b(?!\s+with\b)",
+        r"\basked to (?:justify|explain)\b",
+        r"\b(?:since|because|knowing(?: that)?)\s+the\s+(?:\w+\s+)?answer\s+(?:is|must|should|has)\b",
+        r"\bthe\s+(?:prompt|instructions?|user|task)\s+(?:says?|states?|gives?|gave|provides?|provided|specif\w+)\b",
+        r"\bas an AI\b|\blanguage model\b",
+    )
+)
+_STATED = re.compile(
+    r"\b(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|would be|=)"
+    r"(?!\s*(?:based|found|shown|derived|obtained|read)\b)\s*(?P<answer>[^\n]+?)\s*(?:[.;!](?=\s|$)|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_HEADING_MARKS = re.compile(r"^[\s*#>-]*(?P<name>[A-Z][A-Za-z ]+?)[\s*]*:[\s*]*", re.MULTILINE)
+# Words that hardly any English sentence of some length goes without, and other languages do.
+_SMALL_WORDS = re.compile(
+    "the|is|of|and|in|to|are|so|that|for|from|with|which|this|by|it|was|than|has|have|while|there|"
+    "both|its|be|their|not|most|more|less|at|as|into|would|between"
+)
+_LEAST_LATIN, _LEAST_SMALL_WORDS, _WORDS_TO_TELL = 0.9, 0.05, 12
+_SENTENCE = re.compile(r"[.!?](?=\s+[A-Z\d<]|\s*$)")
+# "one or two sentences" has always been taken as two or three lines; readings and step count as one each.
+MOST_SENTENCES = {"simplified": 4}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one answer of a teacher; `reason` is None for a trace that is kept."""
+
+    reasoning: str
+    answer: str
+    reason: Reason | None
+    detail: str = ""
+
+    @property
+    def kept(self) -> bool:
+        return self.reason is None
+
+
+def trace_tokens(text: str) -> int:
+    """Tokens of a text, estimated from its length."""
+    return math.ceil(len(text) / CHARACTERS_PER_TOKEN)
+
+
+def judge(completion: str, example: Example, style: Style) -> Verdict:
+    """Whether a teacher's answer to `example` is a trace to learn from."""
+    parsed = parse(_unwrapped(completion), TAGS)
+    reasoning, answer = (parsed.reasoning or "").strip(), parsed.answer
+
+    def no(reason: Reason, detail: str = "") -> Verdict:
+        return Verdict(reasoning, answer, reason, detail[:200])
+
+    if not parsed.well_formed or not reasoning or not answer:
+        return no("tags")
+    if style.headings:
+        reasoning = tidy_headings(reasoning, style.headings)
+        if missing := _missing_headings(reasoning, style.headings):
+            return no("headings", missing)
+    if not right(answer, example):
+        return no("answer", f"{answer} is not {example.answer}")
+    tokens, sentences = trace_tokens(reasoning), len(_SENTENCE.findall(reasoning))
+    if tokens > style.max_trace_tokens:
+        return no("length", f"{tokens} tokens of {style.max_trace_tokens}")
+    if sentences > MOST_SENTENCES.get(style.name, sentences):
+        return no("length", f"{sentences} sentences")
+    if leak := leaked(reasoning):
+        return no("leak", leak)
+    if other := contrary(reasoning, example.answer, example):
+        return no("answer", other)
+    if wrong := traces.wrong_steps(reasoning):
+        return no("arithmetic", wrong[0])
+    if not english(reasoning):
+        return no("language")
+    return Verdict(reasoning, answer, None)
+
+
+def leaked(text: str) -> str:
+    """The words that give away that an answer was given; empty where there are none."""
+    return next((found[0] for pattern in LEAKS if (found := pattern.search(text))), "")
+
+
+def english(text: str) -> bool:
+    """Latin letters nearly throughout, and in a text of some length the small words of English."""
+    letters = [letter for letter in text if letter.isalpha()]
+    if letters and sum(letter.isascii() for letter in letters) / len(letters) < _LEAST_LATIN:
+        return False
+    words = re.findall(r"[a-z']+", text.lower())
+    if len(words) < _WORDS_TO_TELL:
+        return True
+    return sum(bool(_SMALL_WORDS.fullmatch(word)) for word in words) / len(words) >= _LEAST_SMALL_WORDS
+
+
+def tidy_headings(text: str, headings: tuple[str, ...]) -> str:
+    """`**Goal:**` and `## Goal:` as `Goal:`, one heading a line, `Observation` as `Observations`."""
+    names = {name.lower().rstrip("s"): name for name in headings}
+
+    def plain(found: re.Match[str]) -> str:
+        name = names.get(found["name"].strip().lower().rstrip("s"))
+        return f"{name}: " if name else found[0]
+
+    return "\n".join(line for line in _HEADING_MARKS.sub(plain, text).split("\n") if line.strip())
+
+
+def _missing_headings(text: str, headings: tuple[str, ...]) -> str:
+    found = re.findall(rf"^({'|'.join(headings)}): *\S", text, re.MULTILINE)
+    return "" if found == list(headings) else f"found {', '.join(found) or 'none'}"
+
+
+def contrary(reasoning: str, gold: str, example: Example | None = None) -> str:
+    """What the trace itself calls the answer, where that is another one than the gold; nor right for the example."""
+    for found in _STATED.finditer(reasoning):
+        said = found["answer"]
+        if not holds(said, gold) and (example is None or not right(said, example)):
+            return found[0]
+    return ""
+
+
+def holds(said: str, gold: str) -> bool:
+    """Whether a statement is the gold or contains it as a whole: "the answer is 37.1 million" for 37.1."""
+    if robust(said.strip(" *\"'."), gold):
+        return True
+    numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", said)
+    return any(robust(number, gold) for number in numbers) or bool(
+        re.search(rf"(?<!\w){re.escape(gold.strip())}(?!\w)", said, re.IGNORECASE)
+    )
+
+
+def _unwrapped(completion: str) -> str:
+    """Without a code fence around it, which some models cannot leave out."""
+    return re.sub(r"^\s*```\w*\s*\n(.*?)\n\s*```\s*$", r"\1", completion, flags=re.DOTALL).strip()

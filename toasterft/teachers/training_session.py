@@ -1,0 +1,111 @@
+"""Models behind an API that a DyME run asks while it trains: the judge of thinking and the refiner of references.
+
+Both pay from one purse, whose ledger lies in the run's folder. Its cap is the recipe's `teachers_usd`, and never
+more than what the run's own budget leaves. A model that fails costs an opinion, not the run.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from toasterft.errors import BudgetError, UserError
+from toasterft.progress import Reporter
+from toasterft.recipe import Dyme
+from toasterft.runs import distributed
+from toasterft.runs.meter import Meter
+from toasterft.teachers import directory
+from toasterft.teachers.api import BackgroundRequests, Endpoint, SpendLedger, api_key
+from toasterft.teachers.judge import Judge
+from toasterft.teachers.refine import Writer
+
+LEDGER = "answers.ledger"
+# A step waits for its answers, so a try ends sooner than in a build, and a dead endpoint rests longer.
+TRY_SECONDS, TRIES, REST_SECONDS = 30.0, 3, 300.0
+CONCURRENCY = 16
+
+
+class LiveTeachers:
+    """Who helps a run. Found before anything is written, opened with the run's folder, closed with the run.
+
+    Attributes:
+        judge, writer: None where the recipe names none.
+
+    Raises:
+        UserError: from the constructor: no such row, no key, or nothing that holds the bill down.
+    """
+
+    def __init__(self, recipe: Dyme, budget_usd: float | None) -> None:
+        self.services = directory.of_run(recipe, datetime.date.today())
+        if self.services and distributed.count() > 1:
+            raise UserError(
+                f"{next(iter(self.services.values())).name} is asked from one process; nothing was run",
+                why="all its answers are paid from one purse, which processes do not share",
+                next_step="one process, or no judge and refiner=local",
+            )
+        for service in self.services.values():
+            api_key(service)
+        caps = [cap for cap in (recipe.teachers_usd, budget_usd) if cap is not None]
+        dear = [one.name for one in self.services.values() if one.usd(1, 1) > 0]
+        if dear and not caps:
+            raise BudgetError(
+                f"{dear[0]} is paid by the token: a run that asks it needs a cap; nothing was run",
+                next_step="teachers_usd=DOLLARS for what it may cost, or --budget for the whole run",
+            )
+        self.cap_usd = recipe.teachers_usd
+        self.judge: Judge | None = None
+        self.writer: Writer | None = None
+        self._asides: dict[str, BackgroundRequests] = {}
+        self._purse: SpendLedger | None = None
+        self._told: set[str] = set()
+
+    def open(self, folder: Path, meter: Meter) -> None:
+        """Ready to be asked; what is spent shows on the meter."""
+        if not self.services:
+            return
+        self._purse = SpendLedger(folder / LEDGER, self.cap_usd)
+        meter.teachers_usd = lambda: self.usd
+        self.hold(meter)
+        for role, service in self.services.items():
+            endpoint = Endpoint(
+                service,
+                self._purse,
+                concurrency=CONCURRENCY,
+                timeout_seconds=TRY_SECONDS,
+                tries=TRIES,
+                rest_seconds=REST_SECONDS,
+            )
+            self._asides[role] = BackgroundRequests(endpoint, next(iter(self._asides.values()), None))
+        if "judge" in self._asides:
+            self.judge = Judge(self._asides["judge"])
+        if "refiner" in self._asides:
+            self.writer = Writer(self._asides["refiner"])
+
+    @property
+    def usd(self) -> float:
+        """Dollars of this run's answers, all its processes together."""
+        return self._purse.spent_usd if self._purse is not None else 0.0
+
+    def hold(self, meter: Meter) -> None:
+        """Never let answers cost more than the run's budget leaves, which shrinks while the machine runs."""
+        if self._purse is None or meter.budget_usd is None:
+            return
+        left = max(0.0, meter.budget_usd - (meter.usd or 0.0))
+        caps = [cap for cap in (self.cap_usd, self.usd + left) if cap is not None]
+        self._purse.cap_usd = min(caps)
+
+    def tell(self, report: Reporter) -> None:
+        """Say once what each kind of failure was."""
+        for role, aside in self._asides.items():
+            for kind in aside.failures:
+                if f"{role} {kind}" not in self._told:
+                    self._told.add(f"{role} {kind}")
+                    instead = "the local checker" if role == "judge" else "the reference as it is"
+                    report.say(f"{role} {aside.service_name}: {aside.problem}; {instead} takes its place")
+
+    def close(self) -> None:
+        """Drop what is on its way, and free the ledger."""
+        for aside in reversed(self._asides.values()):
+            aside.close()
+        if self._purse is not None:
+            self._purse.close()

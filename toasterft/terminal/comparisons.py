@@ -1,0 +1,120 @@
+"""Runs against each other, in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from toasterft.terminal.output import line, markdown_table, paragraph, table, warn
+from toasterft.units import percent, points
+
+LONGEST_CELL = 60  # characters of a question or an answer
+
+Draw = Callable[[Sequence[str], Sequence[Sequence[str]]], None]
+
+
+def comparison(found: dict[str, Any], *, markdown: bool = False) -> None:
+    """Scores, pairs, kinds, and the items on which the runs differ."""
+    draw: Draw = markdown_table if markdown else table
+    say: Callable[[str], None] = paragraph if markdown else line
+    say(f"{found['n']:,} questions asked of all, by the scorer {found['scorer']}")
+    draw(
+        ["run", "asked", ">right (95 %)"],
+        [[f"{run['label']}  {run['run']}", _asked(run), percent(run["score"])] for run in found["runs"]],
+    )
+    holm = len(found["pairs"]) > 1
+    draw(
+        [
+            "pair",
+            ">difference (95 %)",
+            ">only 1st ✓",
+            ">only 2nd ✓",
+            ">McNemar p",
+            *([">Holm p"] if holm else []),
+        ],
+        [
+            [
+                f"{pair['second']} − {pair['first']}",
+                points(pair["difference"]),
+                str(pair["only_first_right"]),
+                str(pair["only_second_right"]),
+                p_value(pair["p"]),
+                *([p_value(pair["p_holm"])] if holm else []),
+            ]
+            for pair in found["pairs"]
+        ],
+    )
+    for note in found["notes"]:
+        say(note)
+    for warning in found["warnings"]:
+        say(f"! {warning}") if markdown else warn(warning)
+    if found["by_kind"]:
+        _kinds(found, draw)
+    differing = found["differing"]
+    shown = len(differing["items"])
+    if shown:
+        first = f"; the first {shown}" if shown < differing["count"] else ""
+        say(f"{differing['count']:,} questions on which they differ{first}")
+        show_items = _item_table if markdown else _item_lines
+        show_items(differing["items"])
+
+
+def p_value(value: float) -> str:
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
+
+
+def _asked(run: dict[str, Any]) -> str:
+    added = [*(["+step"] if run["step"] else []), *([f"+{run['suffix']!r}"] if run["suffix"] else [])]
+    return " ".join(added) or "plainly"
+
+
+def _kinds(found: dict[str, Any], draw: Draw) -> None:
+    """By kind; the differences too where there is one pair, for more they are in the JSON."""
+    labels, one = [run["label"] for run in found["runs"]], len(found["pairs"]) == 1
+    pair = found["pairs"][0]
+    draw(
+        [
+            "kind",
+            ">n",
+            *(f">{label}" for label in labels),
+            *([f">{pair['second']} − {pair['first']} (95 %)"] if one else []),
+        ],
+        [
+            [
+                kind,
+                str(row["n"]),
+                *(f"{100 * score['value']:.1f} %" for score in row["scores"].values()),
+                *([points(row["pairs"][0]["difference"])] if one else []),
+            ]
+            for kind, row in found["by_kind"].items()
+        ],
+    )
+
+
+def _item_lines(items: Sequence[dict[str, Any]]) -> None:
+    for item in items:
+        kind = f" ({_short(item['kind'])})" if item["kind"] else ""
+        line(f"{_short(item['id'])}{kind}  {_short(item['question'])}  {_short(item['gold'])}", "bold")
+        for label, answer in item["answers"].items():
+            line(f"  {label} {_marked(answer)}")
+
+
+def _item_table(items: Sequence[dict[str, Any]]) -> None:
+    markdown_table(
+        ["id", "kind", "question", "right answer", *items[0]["answers"]],
+        [
+            [*(_short(item[name] or "") for name in ("id", "kind", "question", "gold"))]
+            + [_marked(answer) for answer in item["answers"].values()]
+            for item in items
+        ],
+    )
+
+
+def _marked(answer: dict[str, Any]) -> str:
+    return f"{'✓' if answer['right'] else '✗'} {_short(answer['answer'])}"
+
+
+def _short(text: str) -> str:
+    """One line of printable characters: what a model wrote may hold anything."""
+    text = " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"

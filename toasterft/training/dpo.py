@@ -1,0 +1,248 @@
+"""Direct preference optimisation from cached image features, each pair behind one reading of its prompt.
+
+TRL's DPOTrainer sends every picture of a batch through the tower four times (chosen and rejected, under the policy
+and under the reference) and refuses to compute the reference beforehand where there are pictures. Here:
+
+    every image encoded once → every pair once through the model as it was found (`reference.jsonl`)
+                             → each step: prompt once, both completions as branches of it, the loss of `preference`
+
+transformers' Trainer does the rest: batches, optimizer, schedule, checkpoints, resuming. TRL's trainer is the referee
+of loss and gradients (`tests/heavy/test_dpo.py`).
+
+Under several processes the model is called directly, not through DDP, so gradients are averaged here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from accelerate.utils import gather_object
+
+from toasterft import paths
+from toasterft.engine import Engine
+from toasterft.engine.logprobs import Branches, open_log_probs, per_row
+from toasterft.errors import CapReached, Interrupted
+from toasterft.jobs.prepare import Job
+from toasterft.progress import Reporter
+from toasterft.recipe import Dpo
+from toasterft.runs import distributed
+from toasterft.runs.run_folder import Run
+from toasterft.training import preference
+from toasterft.training import run as training
+from toasterft.training.policy import collectives
+from toasterft.training.preference import Pairs
+from toasterft.training.run import GuardedTrainer, TrainingContext
+
+REFERENCE_FILE = "reference.jsonl"
+SHOWN_CHARACTERS = 200
+
+
+def run(job: Job, engine: Engine, report: Reporter) -> Run:
+    """Make the better completion of each pair likelier than the worse one, as far as `beta` lets it."""
+    return training.run(job, engine, report, DpoTrainer)
+
+
+class DpoTrainer(GuardedTrainer, transformers.Trainer):
+    """Preference losses over the pairs of a `TrainingContext`.
+
+    The reference is the policy as this run found it, the adapter it started from included. A resumed run reads it
+    from the run's folder; as far as it is not there, the weights are still those: checkpoints load later.
+    """
+
+    def __init__(self, context: TrainingContext) -> None:
+        assert isinstance(context.recipe, Dpo)
+        self.context, self.recipe, self.monitor = context, context.recipe, context.monitor
+        self.session = context.session
+        if self.recipe.disable_dropout:
+            _without_dropout(self.session.loaded.model)
+        words, held_out = training.arguments(context), []
+        if self.recipe.eval_steps:
+            held_out = [example for example in context.evaluation if example.rejected]
+            if not held_out:
+                context.report.say("no held-out row carries `rejected`: eval_steps measures nothing")
+                words |= {"eval_strategy": "no", "load_best_model_at_end": False}
+        args = transformers.TrainingArguments(**words)
+        seen = _rows_seen(len(context.train), self.recipe, args.world_size)
+        self.examples = [*(context.train[row] for row in seen), *held_out]
+        chat = self.session.chat
+        self.ids = [
+            [chat.ids(chat.completion(example)), chat.ids(chat.rejected(example))]
+            for example in self.examples
+        ]
+        self.log_probs = open_log_probs(self.session, 1.0, context.train[0])
+        self._seen: dict[str, list[float]] = defaultdict(list)
+        super().__init__(
+            model=self.session.loaded.model,
+            args=args,
+            train_dataset=list(range(len(seen))),
+            eval_dataset=list(range(len(seen), len(self.examples))) if held_out else None,
+            data_collator=lambda rows: {"rows": torch.tensor(rows)},
+            processing_class=self.session.loaded.tokenizer,
+            callbacks=[context.monitor],
+        )
+        # The loss is a mean over pairs, not over tokens: the Trainer divides it by the steps of accumulation.
+        self.model_accepts_loss_kwargs = False
+        context.report.say(f"rejected beside it: {self.examples[0].rejected}"[:SHOWN_CHARACTERS])
+        self.reference = self._reference()
+
+    # --- a step
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:
+            learned = [weight for weight in self.model.parameters() if weight.requires_grad]
+            collectives.share_gradients(self.accelerator, learned)
+        return loss
+
+    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
+        rows = inputs["rows"].tolist()
+        policy, entropy = self._log_probs(rows)
+        pairs = Pairs(policy, self.reference[rows].to(policy.device), self._lengths(rows).to(policy.device))
+        kinds = self.recipe.loss_type
+        total = torch.zeros((), device=policy.device)
+        for kind, weight in zip(kinds, self.recipe.loss_weights or (1.0,) * len(kinds)):
+            total = total + weight * preference.loss(
+                kind, pairs, self.recipe.beta, self.recipe.label_smoothing
+            )
+        self._note("" if self.model.training else "eval_", pairs, entropy.mean())
+        return total
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, None, None]:
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs).detach(), None, None
+
+    def _log_probs(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, 2] summed over tokens, and the entropy of every token."""
+        branches = Branches([self.examples[row] for row in rows], [self.ids[row] for row in rows])
+        values, entropy = self.log_probs(branches)
+        each = [part.sum() for part in per_row(values, branches.ids)]
+        return torch.stack(each).view(len(rows), 2), entropy
+
+    def _lengths(self, rows: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([[len(ids) for ids in self.ids[row]] for row in rows])
+
+    # --- the policy this run found
+
+    def _reference(self) -> torch.Tensor:
+        """[rows, 2]: log-probabilities of all pairs under the model as it is now, before the first step.
+
+        Each batch is on disk before the next, so that a killed run goes on.
+
+        Raises:
+            CapReached, Interrupted: between two batches.
+        """
+        processes = self.accelerator.num_processes
+        mine = range(len(self.examples))[self.accelerator.process_index :: processes]
+        own = f"{self.accelerator.process_index}-" if processes > 1 else ""
+        file = self.context.record.path / f"{own}{REFERENCE_FILE}"
+        values = _kept(file, mine, self.recipe.per_device_train_batch_size)
+        self._score(mine, values, file)
+        found = torch.zeros(len(self.examples), 2)
+        for process, theirs in enumerate(gather_object([values])):
+            found[process::processes] = torch.tensor(theirs).view(-1, 2)
+        return found
+
+    def _score(self, mine: Sequence[int], values: list[list[float]], file: Path) -> None:
+        """Add what is missing to `values`, as many pairs at a time as in training."""
+        monitor, report, size = self.monitor, self.context.report, self.recipe.per_device_train_batch_size
+        # Processes that have fewer to do come along: what stops one of them stops all.
+        rounds = max(gather_object([-(-(len(mine) - len(values)) // size)]))
+        if not rounds:
+            return
+        report.phase("reference", len(mine))
+        monitor.phases.turn()
+        monitor.phases.enter("train")
+        with open(file, "a", encoding="utf-8") as kept, self.session.loaded.evaluating():
+            for _ in range(rounds):
+                with distributed.as_one():
+                    self._stop_if_told(f"after {len(values)} of {len(mine)} pairs of the reference")
+                    rows = mine[len(values) : len(values) + size]
+                    with self.compute_loss_context_manager():
+                        found = self._log_probs(rows)[0].tolist() if rows else []
+                kept.writelines(json.dumps([row, pair]) + "\n" for row, pair in zip(rows, found))
+                kept.flush()
+                values += found
+                report.advance(
+                    len(values), len(mine), memory_bytes=monitor.phases.peak_bytes, usd=monitor.meter.usd
+                )
+
+    def _stop_if_told(self, where: str) -> None:
+        monitor = self.monitor
+        if monitor.meter.reached():
+            raise CapReached(where)
+        if monitor.signal_number is not None:
+            raise Interrupted(
+                f"stopped by {signal.Signals(monitor.signal_number).name} {where}, before the first step",
+                exit_code=128 + monitor.signal_number,
+                next_step=f"{distributed.command()} dpo --resume {self.context.record.path}",
+            )
+
+    # --- what a user sees
+
+    def _note(self, prefix: str, pairs: Pairs, entropy: torch.Tensor) -> None:
+        """Figures of one batch, under TRL's names; averaged over the steps of a log row."""
+        chosen, rejected = (self.recipe.beta * pairs.ratios.detach()).unbind(-1)
+        policy = pairs.policy.detach().mean(dim=0)
+        facts = {
+            "rewards/chosen": chosen.mean(),
+            "rewards/rejected": rejected.mean(),
+            "rewards/accuracies": (chosen > rejected).float().mean(),
+            "rewards/margins": (chosen - rejected).mean(),
+            "logps/chosen": policy[0],
+            "logps/rejected": policy[1],
+            "entropy": entropy,
+        }
+        for name, value in zip(facts, torch.stack([*facts.values()]).tolist()):
+            self._seen[prefix + name].append(value)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
+        taken = {name for name in self._seen if name.startswith("eval_") == bool(prefix)}
+        merged: dict[str, list[float]] = defaultdict(list)
+        for seen in gather_object([{name: self._seen.pop(name) for name in sorted(taken)}]):
+            for name, values in seen.items():
+                merged[name] += values
+        super().log(
+            {**logs, **{name: sum(each) / len(each) for name, each in merged.items()}}, *args, **kwargs
+        )
+
+
+def _without_dropout(model: torch.nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
+def _rows_seen(rows: int, recipe: Dpo, processes: int) -> list[int]:
+    """Rows that the run will come to: `max_steps` may end it before it has seen all, and a reference is needed
+    for no others."""
+    size = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * processes
+    if recipe.max_steps <= 0 or recipe.max_steps * size >= rows:
+        return list(range(rows))
+    return sorted(random.Random(recipe.seed).sample(range(rows), recipe.max_steps * size))
+
+
+def _kept(file: Path, mine: Sequence[int], size: int) -> list[list[float]]:
+    """What an earlier process has scored, cut to whole batches: the rest is then scored as it would have been."""
+    values: list[list[float]] = []
+    for line, row in zip(file.read_text(encoding="utf-8").splitlines() if file.exists() else (), mine):
+        try:
+            known, pair = json.loads(line)
+        except ValueError:
+            break  # a kill may have cut the last line off
+        assert known == row  # the same rows, chosen by the same recipe
+        values.append(pair)
+    whole = len(values) if len(values) == len(mine) else len(values) - len(values) % size
+    lines = [json.dumps([row, pair]) + "\n" for row, pair in zip(mine[:whole], values)]
+    paths.write_atomic(file, "".join(lines))
+    return values[:whole]

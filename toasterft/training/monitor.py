@@ -1,0 +1,217 @@
+"""A trainer callback that meters a run: seconds, dollars, memory, loss; and stops it when asked."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import statistics
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from toasterft.progress import Reporter
+from toasterft.runs import distributed
+from toasterft.runs.meter import Meter
+from toasterft.runs.run_folder import Run
+
+# Three in a row are no accident of one batch (issue trail of fp16 runs); one or two are skipped.
+MAX_NON_FINITE = 3
+# A step takes as long as the longest of the last few.
+RECENT_STEPS = 10
+# Kept back for a checkpoint, the adapter and the plots after the last step.
+SAVING_SECONDS = 2.0
+
+
+def peak_memory_bytes() -> int:
+    """Peak since the last `restart_peak` of what the GPU's allocator holds, or of this process's resident memory."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not getrusage: a child process inherits its parent's peak there.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    # macOS counts in bytes, the other systems in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def restart_peak() -> None:
+    """Let `peak_memory_bytes` begin anew, where the system can (CUDA, Linux)."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+
+
+class Phases:
+    """Seconds and peak memory of this process by phase, under the estimate's names: start, encode, rollout,
+    train, evaluate.
+
+    Work comes in turns (an image, an optimizer step). The median of a phase's turns leaves out the first ones, in
+    which kernels are built and memory is asked for.
+
+    Args:
+        began_seconds: what has passed before; it counts as `start`.
+    """
+
+    def __init__(self, began_seconds: float = 0.0) -> None:
+        self._began = time.monotonic() - began_seconds
+        self._name = "start"
+        self._turn: dict[str, float] = {}
+        self._turns: dict[str, list[float]] = {}
+        self._peaks: dict[str, int] = {}
+
+    def enter(self, name: str) -> None:
+        """The phase under way ends, or pauses; another begins, or goes on."""
+        if name != self._name:
+            self._note()
+            restart_peak()
+            self._name = name
+
+    def turn(self) -> None:
+        """One piece of work is done: what each phase took of it is its time of this turn."""
+        self._note()
+        for name, seconds in self._turn.items():
+            self._turns.setdefault(name, []).append(seconds)
+        self._turn = {}
+
+    @property
+    def peak_bytes(self) -> int:
+        """Over all phases so far."""
+        self._note()
+        return max(self._peaks.values())
+
+    def as_json(self) -> dict[str, dict[str, float]]:
+        self.turn()
+        return {
+            name: {
+                "seconds": round(sum(times), 3),
+                "turns": len(times),
+                "median_seconds": round(statistics.median(times), 4),
+                "peak_bytes": self._peaks[name],
+            }
+            for name, times in self._turns.items()
+        }
+
+    def _note(self) -> None:
+        now = time.monotonic()
+        self._turn[self._name] = self._turn.get(self._name, 0.0) + now - self._began
+        self._began = now
+        self._peaks[self._name] = max(self._peaks.get(self._name, 0), peak_memory_bytes())
+
+
+class RunMonitor(TrainerCallback):
+    """Writes metrics, feeds the live line, and turns signals into a stop at the end of the step.
+
+    Attributes:
+        signal_number: SIGINT or SIGTERM once received, else None.
+        capped: the next step would pass the budget or the hours.
+        failed: why the run must not go on, else None.
+    """
+
+    def __init__(self, run: Run, report: Reporter, meter: Meter) -> None:
+        self.run = run
+        self.report = report
+        self.meter = meter
+        self.phases = Phases(meter.session_seconds)
+        self.signal_number: int | None = None
+        self.capped = False
+        self.failed: str | None = None
+        self.non_finite = 0
+        self._began_training: float | None = None
+        self._first_step = 0
+        self._last_loss: float | None = None
+        self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._step_began = 0.0
+        self._handlers: dict[int, Any] = {}
+
+    # --- signals
+
+    def __enter__(self) -> RunMonitor:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._handlers[number] = signal.signal(number, self._on_signal)
+            except ValueError:
+                break  # not the main thread: whoever runs us there handles signals
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_number is not None:
+            # A second one: stop at once. Checkpoints are renamed into place, so the last one is whole.
+            os._exit(128 + number)
+        self.signal_number = number
+        self.report.say("stopping after this step; once more stops at once")
+
+    # --- trainer events
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began_training = time.monotonic()
+        self.phases.turn()
+        self.phases.enter("train")
+        self._first_step = state.global_step
+        self.report.phase("training", state.max_steps)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._step_began = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._steps.append(time.monotonic() - self._step_began)
+        self.phases.turn()
+        self.report.advance(state.global_step, state.max_steps, **self._facts(state))
+        if state.global_step < state.max_steps:
+            self.stopping_for_the_cap()
+        self.agree()
+        if self.signal_number is not None or self.failed is not None or self.capped:
+            control.should_training_stop = True
+            control.should_save = self.failed is None
+
+    def agree(self) -> None:
+        """What one process was told, or reads off its clock, all go by: a step needs every one of them."""
+        number, capped = distributed.largest([self.signal_number or 0, int(self.capped)])
+        if number:
+            self.signal_number = number
+        if capped:
+            self.capped = True
+
+    def stopping_for_the_cap(self) -> bool:
+        """Whether another step like the longest recent one, and saving after it, would pass a cap."""
+        if self.meter.reached(max(self._steps, default=0.0) + SAVING_SECONDS):
+            self.capped = True
+        return self.capped
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        logs = dict(logs or {})
+        if "loss" in logs:
+            self._last_loss = logs["loss"]
+        if "train_runtime" in logs:
+            return  # the trainer's closing summary; the ledger has its own
+        self.run.log({"step": state.global_step, "total": state.max_steps, **logs, **self._facts(state)})
+
+    def _facts(self, state: Any) -> dict[str, Any]:
+        done = state.global_step - self._first_step
+        left = None
+        if self._began_training is not None and done > 0:
+            left = (time.monotonic() - self._began_training) / done * (state.max_steps - state.global_step)
+        return {
+            "loss": self._last_loss,
+            "seconds_elapsed": round(self.meter.seconds, 2),
+            "seconds_left": None if left is None else round(left, 2),
+            "memory_bytes": self.phases.peak_bytes,
+            "usd": self.meter.usd,
+            "usd_end": None if left is None else self.meter.usd_after(left),
+        }

@@ -1,0 +1,173 @@
+"""Groups of completions: sampled, read back as text, rewarded, and kept beside a checkpoint that needs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import safetensors.torch
+import torch
+
+from toasterft import paths
+from toasterft.data.chat import parse
+from toasterft.data.example import Example
+from toasterft.engine.generate import generate, sample_groups
+from toasterft.engine.open_model import ModelSession
+from toasterft.recipe import Policy
+from toasterft.scoring.rewards import Completion, Rewards
+
+# Samples of a step that a checkpoint falls into, with what later iterations need of them.
+SAMPLES_FILE, TENSORS_FILE = "rollout.json", "rollout.safetensors"
+
+
+@dataclass
+class Group:
+    """One prompt with its G completions.
+
+    Attributes:
+        ids: G lists of token ids, end token included where there is one.
+        earned: each reward by name for each completion, unweighted.
+        total: [G], weighted and summed.
+        advantage: [G], set when all groups of a step are known.
+        counted: which completions count in the loss; a masked one is truncated.
+        target: the completion that a reference has taken the place of, where one has (DyME).
+        old, reference: log-probabilities per completion as lists of [length] tensors, where needed.
+    """
+
+    row: int
+    example: Example
+    ids: list[list[int]]
+    completions: list[Completion]
+    earned: list[dict[str, float]] = field(default_factory=list)
+    total: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    advantage: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    counted: list[bool] = field(default_factory=list)
+    target: int | None = None
+    old: list[torch.Tensor] | None = None
+    reference: list[torch.Tensor] | None = None
+
+
+@dataclass
+class Rollout:
+    """All groups of one optimizer step (reused in `num_iterations` of them)."""
+
+    groups: list[Group]
+    seconds: float
+    tokens: int
+
+
+def roll_out(
+    session: ModelSession, rows: Sequence[int], examples: Sequence[Example], recipe: Policy, rewards: Rewards
+) -> Rollout:
+    """Sample and reward one group per example."""
+    began, groups = time.monotonic(), []
+    prompts_at_once = max(1, recipe.rollout_batch_size // recipe.num_generations)
+    for start in range(0, len(examples), prompts_at_once):
+        batch = examples[start : start + prompts_at_once]
+        for row, example, ids in zip(rows[start:], batch, sample(session, batch, recipe)):
+            completions = [read(session, each, recipe.max_completion_length) for each in ids]
+            for completion in completions:
+                rewards.start(completion, example)
+            groups.append(Group(row, example, ids, completions))
+    for group in groups:
+        group.earned = [rewards(completion, group.example) for completion in group.completions]
+        group.total = torch.tensor([rewards.total(each) for each in group.earned], dtype=torch.float32)
+        group.counted = [each.finished or not recipe.mask_truncated_completions for each in group.completions]
+    tokens = sum(len(ids) for group in groups for ids in group.ids)
+    return Rollout(groups, time.monotonic() - began, tokens)
+
+
+class Sampler(Protocol):
+    """How to sample: what every recipe that does has."""
+
+    @property
+    def num_generations(self) -> int: ...
+
+    @property
+    def max_completion_length(self) -> int: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+    @property
+    def top_p(self) -> float: ...
+
+
+def sample(session: ModelSession, examples: Sequence[Example], recipe: Sampler) -> list[list[list[int]]]:
+    """G completions per example; through one prefill per prompt where the model takes cached features."""
+    options: dict[str, Any] = {
+        "end_ids": session.chat.end_token_ids,
+        "max_completion_length": recipe.max_completion_length,
+        "temperature": recipe.temperature,
+        "top_p": recipe.top_p,
+    }
+    if session.encoder is not None or not any(example.images for example in examples):
+        inputs = session.inputs.left_padded(session.inputs.prompts(examples))
+        return sample_groups(session.loaded, inputs, num_generations=recipe.num_generations, **options)
+    # Through pixels: some of these models count positions by image, which a shared prefill would lose.
+    repeated = [example for example in examples for _ in range(recipe.num_generations)]
+    inputs = session.inputs.left_padded(session.inputs.prompts(repeated))
+    rows = generate(session.loaded, inputs, **options)
+    count = recipe.num_generations
+    return [rows[start : start + count] for start in range(0, len(rows), count)]
+
+
+def read(session: ModelSession, ids: list[int], limit: int) -> Completion:
+    """A completion as its rewards see it."""
+    text = session.chat.decode(ids)
+    finished = bool(ids) and ids[-1] in session.chat.end_token_ids
+    return Completion(text, parse(text, session.chat.prompt), len(ids), finished, limit)
+
+
+def save(rollout: Rollout, folder: Path, own: str) -> None:
+    """The samples of an unfinished set of iterations, beside the weights they are used on.
+
+    Args:
+        own: put before the names, where several processes have samples each.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    kept = []
+    for place, group in enumerate(rollout.groups):
+        kept.append({"row": group.row, "ids": group.ids, "counted": group.counted, "target": group.target})
+        tensors[f"{place}.advantage"] = group.advantage.contiguous()
+        for name in ("old", "reference"):
+            values = getattr(group, name)
+            if values is not None:
+                tensors[f"{place}.{name}"] = torch.cat(values).cpu().contiguous()
+    safetensors.torch.save_file(tensors, folder / f"{own}{TENSORS_FILE}")
+    paths.write_json(folder / f"{own}{SAMPLES_FILE}", {"groups": kept})
+
+
+def load(
+    folder: Path, own: str, session: ModelSession, rows: Sequence[Example], limit: int
+) -> Rollout | None:
+    """What `save` has written; None where the checkpoint fell between two batches of samples.
+
+    Args:
+        rows: the data that is trained on.
+        limit: the recipe's `max_completion_length`.
+    """
+    stored = paths.read_json(folder / f"{own}{SAMPLES_FILE}")
+    if stored is None:
+        return None
+    tensors = safetensors.torch.load_file(folder / f"{own}{TENSORS_FILE}")
+    groups = []
+    for place, kept in enumerate(stored["groups"]):
+        group = Group(
+            kept["row"],
+            rows[kept["row"]],
+            kept["ids"],
+            [read(session, ids, limit) for ids in kept["ids"]],
+            counted=kept["counted"],
+            target=kept.get("target"),
+            advantage=tensors[f"{place}.advantage"],
+        )
+        sizes = [len(ids) for ids in group.ids]
+        for name in ("old", "reference"):
+            if f"{place}.{name}" in tensors:
+                setattr(group, name, list(tensors[f"{place}.{name}"].split(sizes)))
+        groups.append(group)
+    return Rollout(groups, 0.0, 0)

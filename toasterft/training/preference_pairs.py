@@ -1,0 +1,372 @@
+"""Builds preference pairs: a teacher's trace and answer beside a wrong sample of the model that is to learn from it.
+
+<data folder>/NAME/
+    train.jsonl        rows of the source, each with `rejected`: the model's own completion that scores wrong
+    validation.jsonl   test.jsonl      held-out rows of the source, unchanged
+    card.json          model, sampling, counts, seconds, hashes; `complete: false` while it is being built
+    samples.ledger     every sample, written before the next rows are sampled: what a killed build goes on from
+    spend.json         seconds and dollars, all processes together
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from toasterft import paths, scoring
+from toasterft.data import sources, write
+from toasterft.data.chat import as_data
+from toasterft.data.example import Example
+from toasterft.data.sources import Dataset
+from toasterft.engine import Engine
+from toasterft.engine import open_model as opening
+from toasterft.engine.open_model import ModelSession
+from toasterft.errors import (
+    CapReached,
+    DataError,
+    Interrupted,
+    OutOfMemory,
+    RunFailed,
+    ToasterError,
+    UserError,
+)
+from toasterft.jobs.prepare import Job
+from toasterft.models import lookup
+from toasterft.progress import Reporter
+from toasterft.recipe import Pairs
+from toasterft.runs import run_folder
+from toasterft.runs.meter import Meter
+from toasterft.teachers import batch as asking
+from toasterft.teachers.plan import held_out, shuffled
+from toasterft.training.policy import rollout
+
+SAMPLES = "samples.ledger"
+# Rows of each held-out split that go along; `eval_limit` of a training is 200 by default.
+HELD_OUT_ROWS = 500
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion of the model, with the data's names for its tags."""
+
+    text: str
+    right: bool
+    finished: bool
+    """It ended by itself rather than at the length limit."""
+    well_formed: bool
+
+    @property
+    def wrong(self) -> bool:
+        """Fit to be rejected: it says something, comes to an end, and scores wrong."""
+        return bool(self.text) and self.finished and not self.right
+
+
+@dataclass
+class Build:
+    """Rows in the order in which they are sampled, and their samples so far; none where the picture is damaged."""
+
+    recipe: Pairs
+    rows: list[Example]
+    sampled: list[list[Sample]] = field(default_factory=list)
+    found: int = 0
+    """Rows with a wrong sample."""
+    ended: ToasterError | None = None
+
+    def add(self, samples: list[Sample]) -> None:
+        self.sampled.append(samples)
+        self.found += worst(samples) is not None
+
+    @property
+    def complete(self) -> bool:
+        enough = self.recipe.n is not None and self.found >= self.recipe.n
+        return enough or len(self.sampled) == len(self.rows)
+
+    @property
+    def pairs(self) -> list[Example]:
+        """The first `n`, so that how many rows go at once does not decide what is in."""
+        chosen = [(row, worst(samples)) for row, samples in zip(self.rows, self.sampled)]
+        return [replace(row, rejected=one.text) for row, one in chosen if one is not None][: self.recipe.n]
+
+
+def worst(samples: Sequence[Sample]) -> Sample | None:
+    """The sample to reject: the first wrong one that keeps the form, so that a pair differs in what it says, else
+    the first wrong one; None where there is none."""
+    return min((one for one in samples if one.wrong), key=lambda one: not one.well_formed, default=None)
+
+
+def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, Any]:
+    """Sample, score and write, or go on doing so; returns the card.
+
+    Raises:
+        UserError: data or model cannot be had, or the folder holds something else; a new folder is removed again.
+        CapReached, Interrupted: what was sampled so far is a data set that can be trained on.
+        OutOfMemory: a batch did not fit; what was sampled before is kept.
+        RunFailed: no row has a wrong sample.
+    """
+    recipe = job.recipe
+    assert isinstance(recipe, Pairs)
+    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    rows = [data.examples[row] for row in shuffled(data, recipe.seed)]
+    build = Build(recipe, [row for row in rows if row.reasoning])
+    if not build.rows:
+        raise DataError(
+            "no row carries reasoning: there is nothing to prefer to the model's own",
+            where=recipe.data,
+            next_step=f"toasterft cot build NAME --from {recipe.data} --teacher …",
+        )
+    apart = {
+        split: rows
+        for split, rows in held_out(recipe.data, recipe.seed, HELD_OUT_ROWS).items()
+        if rows.split != data.split
+    }
+    folder = write.folder_of(name, job.out)
+    fresh = not folder.exists()
+    card = asking.opened(folder, name, data.task, _identity(job, data))
+    meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
+    with _opened_ledger(folder) as file:
+        meter.attach(folder)
+        try:
+            session = opening.open_model(job, engine, report, _readable(build.rows), train=False)
+            _go_on(build, file, report)
+            with asking.stopping(build):
+                _sample_all(session, build, file, meter, report)
+        except UserError:
+            meter.close()
+            if fresh and not build.sampled:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            report.done()
+            meter.close()
+        _write(folder, card | _summary(job, data, build, meter), build.pairs, apart)
+    _end(build, folder)
+    return dict(paths.read_json(folder / write.CARD))
+
+
+def _identity(job: Job, data: Dataset) -> dict[str, Any]:
+    """What two builds must share for one to go on where the other stopped; how many, and how many at once, may
+    change."""
+    recipe, model = job.recipe, job.model
+    assert isinstance(recipe, Pairs)
+    return {
+        "method": recipe.method,
+        "data": data.name,
+        "data_sha256": data.sha256,
+        "split": data.split,
+        "model": model.base_name,
+        "weights": lookup.fingerprint(Path(model.base)) if model.local else model.base,
+        "adapter": lookup.fingerprint(model.adapter) if model.adapter else None,
+        "load_in_4bit": opening.quantised(job),
+        "image_longest_edge": opening.longest_edge(job),
+        "prompt": recipe.prompt.model_dump() if recipe.prompt else (model.notes or {}).get("prompt"),
+        **{
+            name: getattr(recipe, name)
+            for name in ("tries", "temperature", "top_p", "max_completion_length", "seed")
+        },
+    }
+
+
+# --- sampling --------------------------------------------------------------------------------
+
+
+def _opened_ledger(folder: Path) -> IO[str]:
+    """The file of samples, at its start, locked until it is closed.
+
+    Raises:
+        UserError: another process builds the same set.
+    """
+    file = open(folder / SAMPLES, "a+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UserError("another process is building this data set", where=str(folder)) from None
+    file.seek(0)
+    return file
+
+
+def _go_on(build: Build, file: IO[str], report: Reporter) -> None:
+    """Take over what was sampled before, cut to whole batches: the rest is then sampled as it would have been."""
+    kept: list[tuple[str, list[Sample]]] = []
+    for line, row in zip(file, build.rows):
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError:
+            break  # a kill may have cut the last line off
+        assert found["id"] == row.id  # the same data in the same order, as the card says
+        kept.append((line, [Sample(**one) for one in found["samples"]]))
+    size = build.recipe.per_device_eval_batch_size
+    whole = len(kept) if len(kept) == len(build.rows) else len(kept) - len(kept) % size
+    file.seek(0)
+    file.truncate()
+    file.writelines(line.rstrip("\n") + "\n" for line, _ in kept[:whole])  # the last may have lost its end
+    _onto_disk(file)
+    for _, samples in kept[:whole]:
+        build.add(samples)
+    if whole:
+        report.say(f"going on from {whole:,} rows that are sampled already")
+
+
+def _sample_all(session: ModelSession, build: Build, file: IO[str], meter: Meter, report: Reporter) -> None:
+    """Rows in batches until there are enough pairs, the rows end, or something stops it."""
+    recipe, total = build.recipe, build.recipe.n or len(build.rows)
+
+    def done() -> int:
+        return min(total, build.found if recipe.n else len(build.sampled))
+
+    report.phase("sampling", total)
+    report.advance(done(), total)
+    before, began, longest = len(build.sampled), time.monotonic(), 0.0
+    while not build.complete and build.ended is None:
+        if meter.reached(longest):
+            build.ended = CapReached(meter.cap)
+            return
+        start, now = len(build.sampled), time.monotonic()
+        batch = build.rows[start : start + recipe.per_device_eval_batch_size]
+        # Every batch draws numbers of its own: one that is sampled later draws the same.
+        digest = hashlib.sha256(f"{recipe.seed} {start}".encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:4], "big"))
+        try:
+            found = _sample(session, batch, recipe)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(
+                "the GPU's memory did not hold a batch of samples",
+                next_step=f"the same command with per_device_eval_batch_size={max(1, len(batch) // 2)}",
+            ) from error
+        for row, samples in zip(batch, found):
+            line = {"id": row.id, "samples": [asdict(one) for one in samples]}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            build.add(samples)
+        _onto_disk(file)
+        longest = max(longest, time.monotonic() - now)
+        each = (time.monotonic() - began) / (len(build.sampled) - before)
+        left = None if recipe.n else each * (len(build.rows) - len(build.sampled))
+        report.advance(done(), total, usd=meter.usd, seconds_left=left)
+
+
+def _sample(session: ModelSession, batch: list[Example], recipe: Pairs) -> list[list[Sample]]:
+    """`tries` samples of each row; none of one whose picture cannot be read."""
+    try:
+        groups = rollout.sample(session, batch, recipe)
+    except DataError:
+        if len(batch) == 1:
+            return [[]]
+        return [found for row in batch for found in _sample(session, [row], recipe)]
+    return [[_read(session, ids, row, recipe) for ids in group] for row, group in zip(batch, groups)]
+
+
+def _read(session: ModelSession, ids: list[int], row: Example, recipe: Pairs) -> Sample:
+    found = rollout.read(session, ids, recipe.max_completion_length)
+    return Sample(
+        text=as_data(found.text.strip(), session.chat.prompt),
+        right=scoring.right(found.parsed.answer, row),
+        finished=found.finished,
+        well_formed=found.parsed.well_formed,
+    )
+
+
+def _onto_disk(file: IO[str]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _readable(examples: list[Example]) -> Example | None:
+    """The first row whose pictures can be opened: features are proved on it."""
+    for example in examples:
+        try:
+            for image in example.images:
+                image.open()
+        except DataError:
+            continue
+        if example.images:
+            return example
+    return None
+
+
+# --- the data set ----------------------------------------------------------------------------
+
+
+def _summary(job: Job, data: Dataset, build: Build, meter: Meter) -> dict[str, Any]:
+    """What the card says of a build so far."""
+    samples = [one for row in build.sampled for one in row]
+    rejects = Counter(_why_none(row) for row in build.sampled if worst(row) is None)
+    rejects["no reasoning"] = len(data) - len(build.rows)
+    pairs = min(build.found, build.recipe.n or build.found)
+    return {
+        "complete": build.complete,
+        "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "model": {"name": job.model.name, "base": job.model.base_name, "run": job.model.run},
+        "counts": {
+            "wanted": build.recipe.n,
+            "rows": len(data),
+            "sampled": len(build.sampled),
+            "samples": len(samples),
+            "right": sum(one.right for one in samples),
+            "kept": pairs,
+            "kept_beyond_n": build.found - pairs,
+        },
+        "rejects": {reason: count for reason, count in rejects.most_common() if count},
+        "spent": {"seconds": round(meter.seconds, 2), "usd": meter.usd},
+        "versions": run_folder.versions(),
+    }
+
+
+def _why_none(samples: Sequence[Sample]) -> str:
+    if not samples:
+        return "the picture cannot be read"
+    if all(one.right for one in samples):
+        return "every sample is right"
+    return "no wrong sample came to an end"
+
+
+def _write(
+    folder: Path, card: dict[str, Any], pairs: Sequence[Example], apart: Mapping[str, Dataset]
+) -> None:
+    """Rows and pictures, and the card with their hashes last."""
+    row = partial(write.row, folder, task=card["task"], link=True)
+    splits = {"train": pairs, **{split: data.examples for split, data in apart.items()}}
+    card["splits"], card["sha256"] = {}, {}
+    for split, examples in splits.items():
+        if examples:
+            file = folder / f"{split}.jsonl"
+            card["splits"][split] = len(examples)
+            card["sha256"][file.name] = write.write_rows(file, [row(example) for example in examples])
+    paths.write_json(folder / write.CARD, card)
+
+
+def _end(build: Build, folder: Path) -> None:
+    """Raise what stopped the build, once everything is written."""
+    done = f"{len(build.pairs):,} pairs from {len(build.sampled):,} of {len(build.rows):,} rows"
+    again = "the same command goes on from here"
+    if isinstance(build.ended, CapReached):
+        raise CapReached(
+            f"stopped at the cap ({build.ended.what}) with {done}",
+            where=str(folder),
+            next_step=f"train on what there is, or go on: {again} with a larger cap",
+        )
+    if isinstance(build.ended, Interrupted):
+        raise Interrupted(f"stopped with {done}", exit_code=build.ended.exit_code, next_step=again)
+    if not build.found:
+        raise RunFailed(
+            "no pair was found",
+            where=str(folder),
+            details=[
+                f"{count:,} rows: {reason}"
+                for reason, count in Counter(map(_why_none, build.sampled)).items()
+            ],
+            why="a pair needs a sample that is wrong and comes to an end",
+            next_step="another name with more --tries, a higher --temperature, or a larger max_completion_length",
+        )

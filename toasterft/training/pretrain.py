@@ -1,0 +1,208 @@
+"""Teaching toast-tiny from random weights: to see charts, and to handle small tables as text.
+
+Three kinds of lesson, each made on the spot from its number, so that a resumed run sees what it would have:
+an image to transcribe or count; a table as text and a question, answered by the step of reasoning alone;
+a text to put between tags. Left out on purpose is their combination, image → think → answer: that is
+what fine-tuning is to teach.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers.trainer_callback import PrinterCallback
+
+from toasterft import paths
+from toasterft.data import charts
+from toasterft.data.charts import Chart, ChartItem
+from toasterft.engine.batching import IGNORE
+from toasterft.errors import UserError
+from toasterft.progress import Reporter
+from toasterft.recipe import Pretrain, dump
+from toasterft.runs import plots, run_folder
+from toasterft.runs.meter import Meter
+from toasterft.runs.run_folder import Run
+from toasterft.training import run as training
+from toasterft.training import toast
+from toasterft.training.monitor import RunMonitor
+from toasterft.training.run import GuardedTrainer
+
+SEEN = ("transcribe", "count")
+# The learning rate ends at this share of its peak.
+LAST_RATE = 0.02
+
+
+def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) -> Run:
+    """Train from random weights, or go on from the last checkpoint, and save in bfloat16.
+
+    Raises:
+        UserError: `out` holds something and `resume` is not set, or the other way round.
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    record = _open(recipe, out, resume)
+    weights = record.path
+    if not resume:
+        toast.build(weights, seed=recipe.seed)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(weights)
+    # Eager attention: torch's CPU kernel for SDPA is twice as slow going backward at these sizes.
+    model = transformers.AutoModelForImageTextToText.from_pretrained(
+        weights, dtype=torch.float32, attn_implementation="eager"
+    )
+    meter = Meter()
+    meter.attach(record.path)
+    monitor = RunMonitor(record, report, meter)
+    trainer = Trainer(
+        model=model,
+        args=_arguments(recipe, record),
+        train_dataset=Lessons(recipe, tokenizer),
+        data_collator=Collator(tokenizer.pad_token_id),
+        callbacks=[monitor],
+    )
+    trainer.monitor = monitor
+    trainer.remove_callback(PrinterCallback)
+    with monitor:
+        training.train_from(trainer, training.last_state(record))
+    report.done()
+    finished = trainer.state.global_step >= recipe.max_steps
+    if finished:
+        model.to(torch.bfloat16).save_pretrained(weights)
+        plots.loss(record.metrics(), weights / "loss.png")
+    training.close(record, monitor, "done" if finished else "interrupted", None)
+    return record
+
+
+def _open(recipe: Pretrain, out: Path, resume: bool) -> Run:
+    if resume:
+        record = run_folder.open_run(str(out), out.parent)
+        if (out / run_folder.RECIPE_FILE).read_text(encoding="utf-8") != dump(recipe):
+            raise UserError(
+                "the recipe differs from the one this run began with",
+                where=str(out),
+                next_step=f"toasterft charts pretrain {out / run_folder.RECIPE_FILE} --out {out} --resume",
+            )
+        return record
+    record = run_folder.create(out.parent, method=recipe.method, model="toast-tiny", data="charts", out=out)
+    paths.write_atomic(out / run_folder.RECIPE_FILE, dump(recipe))
+    return record
+
+
+def _arguments(recipe: Pretrain, record: Run) -> transformers.TrainingArguments:
+    cuda = torch.cuda.is_available()
+    return transformers.TrainingArguments(
+        output_dir=str(record.checkpoints),
+        seed=recipe.seed,
+        bf16=True,
+        use_cpu=not cuda,
+        max_steps=recipe.max_steps,
+        per_device_train_batch_size=recipe.per_device_train_batch_size,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": LAST_RATE},
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        optim="adamw_torch",
+        logging_steps=recipe.logging_steps,
+        logging_first_step=True,
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=cuda,
+        dataloader_num_workers=4 if cuda else 0,
+    )
+
+
+class Trainer(GuardedTrainer, transformers.Trainer):
+    """Next-token loss over completion tokens, in the order of the lessons' numbers."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
+        labels = inputs.pop("labels")[:, 1:]
+        hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+        kept = labels != IGNORE
+        logits = model.lm_head(hidden[kept]).float()
+        return torch.nn.functional.cross_entropy(logits, labels[kept])
+
+
+class Lessons(torch.utils.data.Dataset[dict[str, Any]]):
+    """Lesson `n` of a seed is the same on every machine and at every time."""
+
+    def __init__(self, recipe: Pretrain, tokenizer: Any) -> None:
+        self.recipe, self.tokenizer = recipe, tokenizer
+
+    def __len__(self) -> int:
+        return self.recipe.max_steps * self.recipe.per_device_train_batch_size
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        rng = random.Random(f"toast-tiny:{self.recipe.seed}:{number}")
+        image, question, answer = lesson(rng, self.recipe)
+        marks = toast.FAKE + toast.GLOBAL + toast.IMAGE * toast.IMAGE_TOKENS + toast.FAKE
+        prompt = f"{toast.BOS}User:{marks if image is not None else ' '}{question}{toast.EOS}\nAssistant:"
+        return {
+            "prompt": self.tokenizer(prompt, add_special_tokens=False).input_ids,
+            "completion": self.tokenizer(f" {answer}{toast.EOS}", add_special_tokens=False).input_ids,
+            "image": image,
+        }
+
+
+def lesson(rng: random.Random, recipe: Pretrain) -> tuple[np.ndarray | None, str, str]:
+    """Picture (H, W, 3 bytes) or None, what is asked, and what is to be answered."""
+    kind = rng.random()
+    if kind < recipe.seeing:
+        chart, item = _item(rng, SEEN)
+        return np.asarray(charts.draw(chart)), item.question, item.answer
+    reasoned = [name for name in charts.kinds_for("core") if name not in SEEN]
+    chart, item = _item(rng, reasoned)
+    table = charts.text_table(chart)
+    step = item.simplified.removeprefix(table).lstrip(". ")
+    if kind < recipe.seeing + recipe.tags:
+        tag = rng.choice(("think", "answer"))
+        text = rng.choice((table, step, item.answer))
+        return None, f"{tag}: {text}", f"<{tag}>{text}</{tag}>"
+    # Question first or last: fine-tuning asks first and transcribes then.
+    asked = f"{item.question} {table}." if rng.random() < 0.5 else f"{table}. {item.question}"
+    return None, asked, step
+
+
+def _item(rng: random.Random, kinds: Iterable[str]) -> tuple[Chart, ChartItem]:
+    while True:  # a chart may allow no question of these kinds
+        chart = charts.make_chart(rng, "core", size_px=(toast.TILE_PX, toast.TILE_PX))
+        items = charts.make_items(chart, rng, kinds)
+        if items:
+            return chart, items[0]
+
+
+class Collator:
+    """Lessons as one right-padded batch; images of those that have one, in order."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(self, lessons: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        longest = max(len(each["prompt"]) + len(each["completion"]) for each in lessons)
+        shape = (len(lessons), longest)
+        ids, labels = torch.full(shape, self.pad), torch.full(shape, IGNORE)
+        mask = torch.zeros(shape, dtype=torch.long)
+        for row, each in enumerate(lessons):
+            start, end = len(each["prompt"]), len(each["prompt"]) + len(each["completion"])
+            ids[row, :end] = torch.tensor(each["prompt"] + each["completion"])
+            labels[row, start:end] = torch.tensor(each["completion"])
+            mask[row, :end] = 1
+        batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        images = [each["image"] for each in lessons if each["image"] is not None]
+        if images:
+            pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+            batch["pixel_values"] = (pixels.float() / 127.5 - 1).unsqueeze(1)
+        return batch
