@@ -59,6 +59,6 @@ def test_recipes_charts_and_weights_come_from_the_wheel(installed, tmp_path):
 
 def test_font_and_weights_carry_their_licences(installed):
     package = installed / "toasterft"
-    assert "Bitstream Vera" in (package / "charts" / "DejaVuSans-LICENSE.txt").read_text()
-    assert "license: apache-2.0" in (package / "weights" / "toast-tiny" / "README.md").read_text()
-    assert (package / "weights" / "toast-tiny" / "model.safetensors").stat().st_size < 10_000_000
+    assert "Bitstream Vera" in (package / "data" / "charts" / "DejaVuSans-LICENSE.txt").read_text()
+    assert "license: apache-2.0" in (package / "models" / "weights" / "toast-tiny" / "README.md").read_text()
+    assert (package / "models" / "weights" / "toast-tiny" / "model.safetensors").stat().st_size < 10_000_000
