@@ -40,7 +40,7 @@ def gpu_here() -> bool:
 
 def checker_says(row: Row, trace: str) -> list[float | None]:
     """[score, coverage, arithmetic, conclusion, number of faults] of the checker for anybody's words."""
-    from toasterft import checker
+    from toasterft.scoring import traces as checker
 
     found = checker.check(trace, row["table"], row["question"], row["answer"])
     return [found.score, found.coverage, found.arithmetic, found.conclusion, len(found.faults)]
@@ -48,21 +48,21 @@ def checker_says(row: Row, trace: str) -> list[float | None]:
 
 def charts_passes(row: Row, trace: str) -> bool:
     """Whether the strict reader of the chart generator's own sentences passes a trace."""
-    from toasterft import charts
+    from toasterft.data import charts
 
     return charts.check_trace(trace, row["table"], row["answer"]).ok
 
 
 def recompute_passes(row: Row, trace: str) -> bool:
     """Whether the strict reader of the rules teacher's sentences passes a trace."""
-    from toasterft.cot import recompute
+    from toasterft.teachers.rules import recompute
 
     return not recompute.faults(trace, row["table"], row["answer"])
 
 
 def refined(row: Row, reference: str | None, template: dict[str, Any] | None = None) -> str | None:
     """A reference rewritten by rules in a template's shape (the plain one by default)."""
-    from toasterft.refine import Template, refine
+    from toasterft.teachers.refine import Template, refine
 
     shape = Template() if template is None else Template.from_json(template)
     return refine(row["table"], row["question"], row["answer"], reference, shape)
@@ -70,7 +70,7 @@ def refined(row: Row, reference: str | None, template: dict[str, Any] | None = N
 
 def template_learned(traces: Sequence[str]) -> dict[str, Any]:
     """The template that good traces teach, as JSON."""
-    from toasterft.refine import Template, learn
+    from toasterft.teachers.refine import Template, learn
 
     return learn(Template(), traces).to_json()
 
@@ -80,11 +80,11 @@ def template_learned(traces: Sequence[str]) -> dict[str, Any]:
 
 def request_keys(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Keys of DyME's requests: the judge's, and the refiner's in two shapes."""
-    from toasterft.checker import judge
     from toasterft.data.example import Example
-    from toasterft.endpoint import Request
-    from toasterft.endpoint.wire import given
-    from toasterft.refine import Template, writer
+    from toasterft.teachers import judge
+    from toasterft.teachers.api import Request
+    from toasterft.teachers.api.types import given
+    from toasterft.teachers.refine import Template, api_writer
 
     service = given("http://192.0.2.1/v1/", "frozen-1")
     headed = Template(("goal", "needs", "facts", "step", "recheck", "conclusion"), True, True)
@@ -95,8 +95,8 @@ def request_keys(rows: Sequence[Row]) -> dict[str, list[str]]:
     bare = Request("How many?", system="Be brief.", max_tokens=9, attempt=2, parameters={"top_p": 0.5})
     return {
         "judge": [judge.request(one.reasoning or "", one).key(service) for one in examples],
-        "refiner": [writer.request(one, Template()).key(service) for one in examples],
-        "refiner with headings": [writer.request(one, headed).key(service) for one in examples],
+        "refiner": [api_writer.request(one, Template()).key(service) for one in examples],
+        "refiner with headings": [api_writer.request(one, headed).key(service) for one in examples],
         "plain": [bare.key(service)],
     }
 
@@ -107,10 +107,10 @@ def request_keys(rows: Sequence[Row]) -> dict[str, list[str]]:
 def closed_form(kind: str, name: str, **sizes: Any) -> dict[str, int]:
     """Bytes of one phase by the closed form, without a GPU's context: step, update, generation or encoding."""
     from toasterft import catalog
-    from toasterft.estimate import memory
-    from toasterft.estimate.memory import Sequences
+    from toasterft.estimation import memory
+    from toasterft.estimation.memory import Sequences
+    from toasterft.models.architectures import shape_from_config
     from toasterft.recipe import Lora, Sft
-    from toasterft.shapes import shape_from_config
 
     row = catalog.models()[name]
     shape = shape_from_config(row.config, row.preprocessor)
@@ -130,7 +130,7 @@ def closed_form(kind: str, name: str, **sizes: Any) -> dict[str, int]:
 def replayed(kind: str, name: str, **sizes: Any) -> dict[str, Any]:
     """The same phase replayed on torch's meta device: step or update."""
     from toasterft import catalog
-    from toasterft.methods import simulate
+    from toasterft.estimation import simulate
 
     replay = {"step": simulate.peak, "update": simulate.policy_peak}[kind]
     return dict(replay(catalog.models()[name].config, **sizes))
