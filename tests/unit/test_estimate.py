@@ -518,8 +518,8 @@ def test_what_no_tensor_asks_for_by_hand():
 
 @pytest.mark.parametrize(("long", "too_many"), [(500, False), (501, True)])
 def test_a_run_may_leave_out_a_twentieth_of_its_samples(long, too_many):
-    one, longer = (survey.Row((), tokens, 10) for tokens in (50, 1500))
-    sizes = survey.Sizes({one: 10_000 - long, longer: long}, {}, 0, "made up")
+    one, longer = (token_stats.Row((), tokens, 10) for tokens in (50, 1500))
+    sizes = token_stats.RawSizes({one: 10_000 - long, longer: long}, {}, 0, "made up")
     assert replace(planned("max_length=100"), sizes=sizes).drops_too_many is too_many
 
 
