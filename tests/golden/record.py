@@ -27,6 +27,7 @@ import json
 import math
 import os
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -42,6 +43,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import adapter  # noqa: E402
+import yaml  # noqa: E402
 
 SHARED = Path(os.environ.get("TOASTERFT_SHARED", ROOT.parent / "shared" / "data")) / "chartqa"
 FROZEN = HERE / "run-2026-11-28.tar.gz"
@@ -422,22 +424,186 @@ def weights(_: Path) -> Any:
     }
 
 
+# --- parts: trainings ------------------------------------------------------------------------
+
+TRAINED = (
+    "max_steps=2", "save_steps=2", "per_device_train_batch_size=2", "gradient_accumulation_steps=1",
+    "max_completion_length=24", "eval_limit=2", "lora.r=1", "lora.lora_alpha=2", "learning_rate=1e-3",
+    "optim=adamw_torch", "dtype=float32", "load_in_4bit=false",
+)  # fmt: skip
+SAMPLED = (
+    "per_device_train_batch_size=8",
+    "num_generations=4",
+    "rewards={accuracy: 1, format: 1, length: 1}",
+)
+TRAININGS = {
+    "sft": (),
+    "dpo": ("eval_data=charts",),
+    "grpo": (*SAMPLED, "num_iterations=2", "beta=0.04"),
+    "dyme": (*SAMPLED, "soft_power=1"),
+}
+
+
+def unpacked(folder: Path) -> None:
+    """The frozen folder's content, and its rows as pairs whose worse half is the next row's trace."""
+    with tarfile.open(FROZEN) as file:
+        file.extractall(folder, filter="data")
+    rows = lines(folder / "charts" / "train.jsonl")
+    pairs = (
+        {**row, "image": f"charts/{row['image']}"}
+        | {"rejected": f"<think>{other['reasoning']}</think><answer>no {row['answer']}</answer>"}
+        for row, other in zip(rows, [*rows[1:], rows[0]])
+    )
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs), encoding="utf-8")
+
+
+def losses(run: Path) -> dict[str, list[float]]:
+    """[loss, norm of the gradient] by step."""
+    rows = lines(run / "metrics.jsonl")
+    return {str(row["step"]): [row["loss"], row["grad_norm"]] for row in rows if "grad_norm" in row}
+
+
+def trainings(folder: Path) -> Any:
+    """Two seeded steps of every method on toast-tiny: losses, and the keys of all that a run leaves."""
+    found: dict[str, Any] = {}
+    with home(folder):
+        unpacked(folder)
+        for method, more in TRAININGS.items():
+            run, data = Path("runs", method), "pairs.jsonl" if method == "dpo" else "charts"
+            said(method, "--model", "toast-tiny", "--data", data, "--out", run, "--quiet", *TRAINED, *more)
+            found[method] = {"losses": losses(run), **_left(run)}
+        found["cards"] = {"charts": keys(json.loads(Path("charts/card.json").read_text()))}
+        said("charts", "make", "drawn", "--n", 4, "--seed", 3)
+        said("cot", "build", "built", "--from", "charts", "--teacher", "rules", "--quiet")
+        said(
+            "cot",
+            "pairs",
+            "pairs",
+            "--from",
+            "charts",
+            "--model",
+            "toast-tiny",
+            "--n",
+            "2",
+            "--quiet",
+            *PAIRED,
+        )
+        for name in ("drawn", "data/built", "data/pairs"):
+            card = json.loads(Path(name, "card.json").read_text())
+            found["cards"][name] = {"keys": keys(card), "resume identity": card.get("build")}
+    return found
+
+
+PAIRED = ("max_completion_length=24", "limit=4", "dtype=float32", "load_in_4bit=false")
+
+
+def _left(run: Path) -> dict[str, Any]:
+    """Files of a run, the keys in them, its settings, and what a resume compares."""
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    notes = run / "toasterft.json"
+    # What is installed, and what a plan has to say, depend on the machine.
+    return {
+        "files": sorted(str(file.relative_to(run)) for file in run.rglob("*") if file.is_file()),
+        "run.json": keys(
+            {name: value for name, value in record.items() if name not in ("versions", "notes")}
+        ),
+        "metrics.jsonl": keys(lines(run / "metrics.jsonl")) if (run / "metrics.jsonl").exists() else None,
+        "samples.jsonl": keys(lines(run / "samples.jsonl")) if (run / "samples.jsonl").exists() else None,
+        "toasterft.json": json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else None,
+        "recipe.yaml": yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8")),
+        "resume identity": [record["data_sha256"], record["data_count"], record["data_split"]],
+    }
+
+
+EVALUATED = ("--limit", 2, "--quiet", "max_completion_length=24", "load_in_4bit=false", "dtype=float32")
+BUILDS = {
+    "plain": ("--teacher", "teacher.yaml"),
+    "blind": ("--teacher", "teacher.yaml", "--blind", "--tries", "1"),
+    "judged": ("--generators", "teacher.yaml", "--judges", "judge.yaml"),
+}
+
+
+def frozen(folder: Path) -> Any:
+    """What was made on 2026-11-28 is used: a run goes on, is evaluated and reported; features and paid answers hold."""
+    found: dict[str, Any] = {}
+    with home(folder):
+        unpacked(folder)
+        [space] = Path("cache/features").iterdir()
+        about = json.loads((space / "space.json").read_text(encoding="utf-8"))
+        said("sft", "--resume", "runs/interrupted", "--quiet")
+        record = json.loads(Path("runs/interrupted/run.json").read_text(encoding="utf-8"))
+        found["resumed"] = {"losses": losses(Path("runs/interrupted")), "status": record["status"]}
+        spaces = sorted(Path("cache/features").iterdir())
+        # Another release of transformers prepares pictures for itself.
+        if about["transformers"] == json.loads((spaces[-1] / "space.json").read_text())["transformers"]:
+            assert spaces == [space], "the features of 2026-11-28 were not found"
+            assert record["images_encoded"] == 0, "pictures were encoded again"
+        del about["model"]
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        found["features"] = {"key": space.name, "is the digest of": about, "digest": key}
+        for name, model in {"resumed": "runs/interrupted", "again": "toast-tiny"}.items():
+            said("eval", model, "--data", "charts", "--out", f"runs/{name}", *EVALUATED)
+        first, again, resumed = (Path("runs", name) for name in ("evaluated", "again", "resumed"))
+        identities = [json.loads((run / "run.json").read_text())["identity"] for run in (first, again)]
+        found["evaluated"] = {
+            "identities": identities,
+            "answers": [
+                [row["id"], row["item"], row["text"], row["correct"]]
+                for row in lines(again / "samples.jsonl")
+            ],
+            "answers of the resumed": [row["text"] for row in lines(resumed / "samples.jsonl")],
+            **_left(again),
+        }
+        found["shown"] = keys(without(as_json("show", "runs/interrupted"), {"versions", "notes"}))
+        found["listed"] = [[row["id"], row["method"], row["status"]] for row in as_json("runs")["runs"]]
+        found["compared"] = keys(as_json("compare", first, again))
+        said("report", "runs/interrupted", "runs/evaluated", "-o", "report.html")
+        page = Path("report.html").read_text(encoding="utf-8")
+        found["report"] = [row["question"] in page for row in lines(first / "samples.jsonl")]
+        for name, options in BUILDS.items():
+            said("cot", "build", name, "--from", "bare.jsonl", "--budget", 1, "--quiet", *options)
+            found[f"cot build {name}"] = _paid(Path("data", name), "reasoning")
+        said(
+            "cot",
+            "facts",
+            "bare.jsonl",
+            "--name",
+            "seen",
+            "--teacher",
+            "teacher.yaml",
+            "--budget",
+            1,
+            "--quiet",
+        )
+        found["cot facts"] = _paid(Path("data", "seen"), "facts")
+        said(
+            "dyme", "--model", "toast-tiny", "--data", "charts", "--out", "runs/helped", "--quiet", *TRAINED,
+            "max_steps=1", "num_generations=2", "per_device_train_batch_size=4", "max_completion_length=6",
+            "eval_limit=1", "refiner=teacher.yaml", "teachers_usd=1",
+        )  # fmt: skip
+        step = lines(Path("runs/helped/metrics.jsonl"))[0]
+        found["dyme with a refiner"] = {name: step[name] for name in step if name.startswith("refiner/")}
+    return found
+
+
+def _paid(folder: Path, column: str) -> dict[str, Any]:
+    """A build that must have found all its answers: nobody listens where its teacher was."""
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    return {
+        "resume identity": card["build"],
+        "counts": card["counts"],
+        "rows": [[row["id"], row[column]] for row in lines(folder / "train.jsonl")],
+    }
+
+
 PARTS: dict[str, Callable[[Path], Any]] = {
     part.__name__: part
     for part in (
-        commands,
-        estimates,
-        memory,
-        traces,
-        rules,
-        chartqa,
-        chartqa_blind,
-        chartqa_text,
-        requests,
-        weights,
+        commands, estimates, memory, traces, rules, chartqa, chartqa_blind, chartqa_text, requests, weights,
+        trainings, frozen,
     )
-}
-LARGE = {"commands", "estimates", "memory", "traces", "rules", "chartqa", "chartqa_blind", "chartqa_text"}
+}  # fmt: skip
+SMALL = {"requests", "weights"}
 # Minutes: the tests leave them out.
 SLOW = {"chartqa_blind", "chartqa_text"}
 
@@ -446,16 +612,16 @@ SLOW = {"chartqa_blind", "chartqa_text"}
 
 
 def golden(name: str) -> Path:
-    return HERE / (f"{name}.json.gz" if name in LARGE else f"{name}.json")
+    return HERE / (f"{name}.json.gz" if name not in SMALL else f"{name}.json")
 
 
 def stored(name: str) -> Any:
     data = golden(name).read_bytes()
-    return json.loads(gzip.decompress(data) if name in LARGE else data)
+    return json.loads(data if name in SMALL else gzip.decompress(data))
 
 
 def store(name: str, value: Any) -> None:
-    if name in LARGE:
+    if name not in SMALL:
         text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         golden(name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     else:
@@ -509,10 +675,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help=f"some of: {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)}")
     parser.add_argument("--write", action="store_true", help="store what today's code gives")
     parser.add_argument("--all", action="store_true", help="show every difference")
     given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     different = 0
     for name in given.parts or PARTS:
         try:
