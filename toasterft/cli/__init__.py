@@ -62,7 +62,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        terminal.version_line(toasterft.__version__)
+        terminal.line(f"toasterft {toasterft.__version__}")
         raise typer.Exit
     distributed.require_those_asked_for()
     name = context.invoked_subcommand

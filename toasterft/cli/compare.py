@@ -33,4 +33,4 @@ def compare(
     if json:
         terminal.as_json(found)
     else:
-        terminal.comparison(found, markdown=markdown)
+        terminal.print_comparison(found, markdown=markdown)

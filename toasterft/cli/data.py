@@ -162,7 +162,7 @@ def check(
     if json:
         terminal.as_json(report.as_json() | ({"cleaned": {"folder": str(fix), **card}} if card else {}))
     else:
-        terminal.checked(report, most or None)
+        terminal.print_data_check(report, most or None)
         _conclude(report, name, fix, card)
     if report.of("error") and card is None:
         raise typer.Exit(DataError.exit_code)
@@ -225,7 +225,7 @@ def preview(
         return
     terminal.line(eye.provenance, "dim")
     for row, findings in zip(seen, found):
-        terminal.previewed(row, findings, limits.max_length)
+        terminal.print_preview(row, findings, limits.max_length)
 
 
 @data_app.command("split")
@@ -343,7 +343,7 @@ def _wrote(card: dict[str, Any], folder: Path, name: str, *, json: bool) -> None
     if json:
         terminal.as_json({"folder": str(folder), **card})
         return
-    terminal.imported(card, str(folder))
+    terminal.print_import(card, str(folder))
     _next(name, folder)
 
 

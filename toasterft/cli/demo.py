@@ -95,9 +95,9 @@ def demo(
             raise UserError(f"unknown method {method!r}", why=f"there are: {', '.join(known)}")
     folder = out or story.fresh_folder()
     size = story.QUICK if quick else story.FULL
-    plan = (lambda _: None) if json or quiet else (lambda prepared: terminal.plan(prepared, []))
+    plan = (lambda _: None) if json or quiet else (lambda prepared: terminal.print_plan(prepared, []))
     found = story.play(folder, wanted, size, terminal.reporter(quiet=quiet), plan, seed=seed or 0)
     if json:
         terminal.as_json(story.as_json(found))
     else:
-        terminal.story(story.as_json(found), story.told(found))
+        terminal.print_demo(story.as_json(found), story.told(found))

@@ -142,14 +142,14 @@ def train(
         "bold",
     )
     if everywhere:
-        terminal.compared(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
-    terminal.estimated(chosen, gpus[chosen.gpu].vram_gb)
+        terminal.print_gpu_table(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
+    terminal.print_estimate(chosen, gpus[chosen.gpu].vram_gb)
     if within is not None:
         verdict = "within" if within else "more than"
         terminal.line(
             f"likely {verdict} the budget of ${usd:g}; each stage may spend its `budget_share` of it"
         )
-    terminal.caveat(first.plan.stats.provenance if first.plan else "")
+    terminal.print_caveat(first.plan.stats.provenance if first.plan else "")
 
 
 @estimate_app.command()
@@ -180,7 +180,7 @@ def cot(
             }
         )
     else:
-        terminal.taught(Path(data).stem, lessons, sizes.provenance, usd)
+        terminal.print_teacher_costs(Path(data).stem, lessons, sizes.provenance, usd)
 
 
 def _replay(prepared: job.Job) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _estimate(
     if measure:
         found = calibrate.of(prepared)
         if not json:
-            terminal.rehearsed(found)
+            terminal.print_calibration(found)
         prepared = prepare(wanted, runs_dir)
     planned, today = prepared.plan, datetime.date.today()
     assert planned is not None
@@ -281,15 +281,15 @@ def _estimate(
             }
         )
         return
-    terminal.asked(prepared, "all GPUs" if everywhere else f"{gpu.name}, {prepared.target.reason}")
+    terminal.print_workload(prepared, "all GPUs" if everywhere else f"{gpu.name}, {prepared.target.reason}")
     if everywhere:
-        terminal.compared(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
+        terminal.print_gpu_table(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
     else:
-        terminal.estimated(chosen, gpu.vram_gb)
-        terminal.other_sizes(edges)
+        terminal.print_estimate(chosen, gpu.vram_gb)
+        terminal.print_other_sizes(edges)
     if simulated is not None:
-        terminal.simulated(simulated)
-    terminal.rungs(ways, gpu.name)
+        terminal.print_simulation(simulated)
+    terminal.print_changes(ways, gpu.name)
     if offers is not None and usd is not None:
-        terminal.within_budget(usd, chosen, offers)
-    terminal.caveat(planned.stats.provenance)
+        terminal.print_budget(usd, chosen, offers)
+    terminal.print_caveat(planned.stats.provenance)

@@ -86,9 +86,9 @@ def evaluate(
         reasoning = {} if handed is None else {"reasoner": handed}
         terminal.as_json({**record.record["eval"], **reasoning, "run": str(record.path)})
     else:
-        terminal.scores(record.record["eval"])
+        terminal.print_scores(record.record["eval"])
         if handed is not None:
-            terminal.handed_over(handed, record.record["eval"]["n"])
+            terminal.print_reasoner(handed, record.record["eval"]["n"])
         terminal.line(f"answers in {record.path / run_folder.SAMPLES_FILE}", "dim")
 
 
@@ -117,7 +117,7 @@ def _matrix(
         ):
             page = io.StringIO()
             with redirect_stdout(page):
-                terminal.matrix(found, markdown=True)
+                terminal.print_matrix(found, markdown=True)
             paths.write_atomic(folder / matrices.MARKDOWN_FILE, page.getvalue())
     finally:
         if found is not None:
@@ -125,7 +125,7 @@ def _matrix(
             if json:
                 terminal.as_json(found)
             else:
-                terminal.matrix(found)
+                terminal.print_matrix(found)
     states = {cell["status"] for cell in found["cells"]} if found else set()
     if states - {"done"}:
         raise typer.Exit(RunFailed.exit_code if "failed" in states else UserError.exit_code)

@@ -31,7 +31,7 @@ def runs(
         if json:
             terminal.as_json({"runs": held})
         else:
-            terminal.accuracy(held)
+            terminal.print_accuracy(held)
         return
     if json:
         terminal.as_json({"runs": [run.record for run in found]})
@@ -66,7 +66,7 @@ def show_run(
     if json:
         terminal.as_json(found.record)
     else:
-        terminal.summary(found.record, str(found.path))
+        terminal.print_run(found.record, str(found.path))
 
 
 @app.command()

@@ -104,7 +104,7 @@ def launch(
     }
     if not json:
         for plan in plans:
-            terminal.plan(plan, [])
+            terminal.print_plan(plan, [])
         _show(order)
     if dry_run:
         if json:
@@ -119,7 +119,7 @@ def launch(
     if json:
         terminal.as_json({**told, "record": record})
     elif (folder / run_folder.RUN_FILE).exists():
-        terminal.summary(record, str(folder))
+        terminal.print_run(record, str(folder))
     else:
         terminal.line(f"every stage is in {folder}")
 

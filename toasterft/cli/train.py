@@ -142,7 +142,7 @@ def pipeline(
             terminal.as_json({"stages": [plan_json(plan, []) for plan in plans]})
         else:
             for plan in plans:
-                terminal.plan(plan, [])
+                terminal.print_plan(plan, [])
         return
     if resume is None:
         folder = stages.begin(wanted, paths.runs_dir(runs_dir), out)
@@ -154,7 +154,7 @@ def pipeline(
     if json:
         terminal.as_json({"folder": str(folder), "stages": records})
     else:
-        terminal.stages(records, str(folder))
+        terminal.print_stages(records, str(folder))
 
 
 def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float | None]) -> None:
@@ -228,7 +228,7 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
     """What every training command does: show the plan, and unless it is a dry run, launch."""
     edges = prepare.edges(prepared) if dry_run else []
     if not json and not quiet:
-        terminal.plan(prepared, edges)
+        terminal.print_plan(prepared, edges)
     if dry_run:
         if json:
             terminal.as_json(plan_json(prepared, edges))
@@ -241,7 +241,7 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
     if json:
         terminal.as_json(record.record)
     elif not quiet:
-        terminal.summary(record.record, str(record.path))
+        terminal.print_run(record.record, str(record.path))
 
 
 def plan_json(prepared: prepare.Job, edges: list[dict[str, Any]]) -> dict[str, Any]:

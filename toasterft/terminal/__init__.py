@@ -2,70 +2,66 @@
 
 from __future__ import annotations
 
-from toasterft.terminal.comparisons import comparison
-from toasterft.terminal.data import checked, imported, previewed
-from toasterft.terminal.estimates import asked, caveat, compared, estimated, rehearsed, taught
-from toasterft.terminal.evaluations import handed_over, picture, scores, story
-from toasterft.terminal.matrices import matrix
-from toasterft.terminal.output import (
-    as_json,
-    err,
-    error,
-    line,
-    markdown_table,
-    out,
-    pairs,
-    table,
-    version_line,
+from toasterft.terminal.comparisons import print_comparison
+from toasterft.terminal.data import print_data_check, print_import, print_preview
+from toasterft.terminal.estimates import (
+    print_calibration,
+    print_caveat,
+    print_estimate,
+    print_gpu_table,
+    print_teacher_costs,
+    print_workload,
 )
-from toasterft.terminal.plans import other_sizes, plan, rungs, simulated, within_budget
-from toasterft.terminal.progress import LiveReporter, PlainReporter, print_sample, reporter
-from toasterft.terminal.runs import accuracy, stages, summary
-from toasterft.units import dollars, duration, percent, points, ranged_time, ranged_usd, size, spread
+from toasterft.terminal.evaluations import print_demo, print_image, print_reasoner, print_scores
+from toasterft.terminal.matrices import print_matrix
+from toasterft.terminal.output import as_json, err, error, line, out, pairs, table, warn
+from toasterft.terminal.plans import (
+    print_budget,
+    print_changes,
+    print_other_sizes,
+    print_plan,
+    print_simulation,
+)
+from toasterft.terminal.progress import reporter
+from toasterft.terminal.runs import print_accuracy, print_run, print_stages
+from toasterft.units import dollars, duration, percent, ranged_usd, size
 
 __all__ = [
-    "LiveReporter",
-    "PlainReporter",
-    "accuracy",
     "as_json",
-    "asked",
-    "caveat",
-    "checked",
-    "compared",
-    "comparison",
     "dollars",
     "duration",
     "err",
     "error",
-    "estimated",
-    "handed_over",
-    "imported",
     "line",
-    "markdown_table",
-    "matrix",
-    "other_sizes",
     "out",
     "pairs",
     "percent",
-    "picture",
-    "plan",
-    "points",
-    "previewed",
-    "print_sample",
-    "ranged_time",
+    "print_accuracy",
+    "print_budget",
+    "print_calibration",
+    "print_caveat",
+    "print_changes",
+    "print_comparison",
+    "print_data_check",
+    "print_demo",
+    "print_estimate",
+    "print_gpu_table",
+    "print_image",
+    "print_import",
+    "print_matrix",
+    "print_other_sizes",
+    "print_plan",
+    "print_preview",
+    "print_reasoner",
+    "print_run",
+    "print_scores",
+    "print_simulation",
+    "print_stages",
+    "print_teacher_costs",
+    "print_workload",
     "ranged_usd",
-    "rehearsed",
     "reporter",
-    "rungs",
-    "scores",
-    "simulated",
     "size",
-    "spread",
-    "stages",
-    "story",
-    "summary",
     "table",
-    "taught",
-    "version_line",
-    "within_budget",
+    "warn",
 ]

@@ -13,7 +13,7 @@ LONGEST_CELL = 60  # characters of a question or an answer
 Draw = Callable[[Sequence[str], Sequence[Sequence[str]]], None]
 
 
-def comparison(found: dict[str, Any], *, markdown: bool = False) -> None:
+def print_comparison(found: dict[str, Any], *, markdown: bool = False) -> None:
     """Scores, pairs, kinds, and the items on which the runs differ."""
     draw: Draw = markdown_table if markdown else table
     say: Callable[[str], None] = paragraph if markdown else line

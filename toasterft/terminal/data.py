@@ -9,7 +9,7 @@ from rich.text import Text
 
 from toasterft.audit.kinds import KINDS
 from toasterft.audit.preview import Shown, visible
-from toasterft.terminal.evaluations import picture
+from toasterft.terminal.evaluations import print_image
 from toasterft.terminal.output import line, out, pairs, table
 from toasterft.units import duration
 
@@ -21,7 +21,7 @@ _MARKS = {"error": ("✗", "bold red"), "warning": ("!", "yellow"), "note": ("·
 _LONGEST = 160
 
 
-def checked(report: Report, most: int | None) -> None:
+def print_data_check(report: Report, most: int | None) -> None:
     """Findings by kind, gravest first, each with the rows it is about.
 
     Args:
@@ -59,7 +59,7 @@ def _balance(report: Report) -> None:
     )
 
 
-def previewed(row: Shown, findings: Sequence[str], max_length: int) -> None:
+def print_preview(row: Shown, findings: Sequence[str], max_length: int) -> None:
     """One row: its images, the text that is read, the text that is learned, and the tokens of each."""
     example = row.example
     out.print()
@@ -77,7 +77,7 @@ def previewed(row: Shown, findings: Sequence[str], max_length: int) -> None:
         out.print(Text(visible(told), style="dim"), soft_wrap=True)
         if ref.path is not None:
             try:
-                picture(str(ref.path))
+                print_image(str(ref.path))
             except (OSError, SyntaxError, ValueError) as error:
                 out.print(Text(visible(f"✗ {image.name}: the image is damaged ({error})"), style="red"))
     if not example.images:
@@ -101,7 +101,7 @@ def previewed(row: Shown, findings: Sequence[str], max_length: int) -> None:
         out.print(Text("! ", style="yellow") + Text(visible(finding)), soft_wrap=True)
 
 
-def imported(card: dict[str, Any], folder: str) -> None:
+def print_import(card: dict[str, Any], folder: str) -> None:
     """What came in, and what did not."""
     rows = ", ".join(f"{split} {count:,}" for split, count in card["splits"].items())
     line(f"wrote {folder}: {sum(card['splits'].values()):,} rows ({rows})", "bold green")

@@ -23,7 +23,7 @@ PACES = {
 }
 
 
-def asked(job: Job, where: str) -> None:
+def print_workload(job: Job, where: str) -> None:
     """What an estimate is about: the run and its data."""
     stats, recipe, plan = job.stats, job.recipe, job.plan
     assert stats is not None
@@ -70,7 +70,7 @@ def _batches(job: Job) -> str:
     return f"{steps:,} optimizer steps of {size} {of}"
 
 
-def estimated(planned: Estimate, vram_gb: float) -> None:
+def print_estimate(planned: Estimate, vram_gb: float) -> None:
     """One run on one GPU, phase by phase."""
     grid = empty_table("phase", ">memory", "largest parts", ">time")
     for name, taken in planned.phase_seconds.items():
@@ -126,7 +126,7 @@ def estimated(planned: Estimate, vram_gb: float) -> None:
         warn(note)
 
 
-def rehearsed(found: Calibration) -> None:
+def print_calibration(found: Calibration) -> None:
     """Predicted beside measured, phase by phase, of the steps that were just run."""
     grid = empty_table("phase", ">time predicted", ">measured", ">memory predicted", ">measured")
     for name, row in found.measured.items():
@@ -151,7 +151,7 @@ def _parts(items: dict[str, int], most: int = 3) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {size(value)}" for name, value in largest)
 
 
-def compared(
+def print_gpu_table(
     rows: Sequence[Estimate], gpus: dict[str, Gpu], cheapest: Estimate | None, rented: Estimate | None
 ) -> None:
     """One run on every GPU, cheapest first."""
@@ -193,7 +193,9 @@ def _units(row: Estimate) -> str:
     return f"or {units.likely:.1f} ({units.low:.1f}–{units.high:.1f}) compute units on a paid plan"
 
 
-def taught(data: str, lessons: Sequence[TeacherCost], provenance: str, usd: float | None) -> None:
+def print_teacher_costs(
+    data: str, lessons: Sequence[TeacherCost], provenance: str, usd: float | None
+) -> None:
     """What teachers would take to write reasoning for a data set."""
     one = lessons[0]
     out.print()
@@ -240,6 +242,6 @@ def taught(data: str, lessons: Sequence[TeacherCost], provenance: str, usd: floa
     )
 
 
-def caveat(provenance: str) -> None:
+def print_caveat(provenance: str) -> None:
     """What every estimate rests on."""
     out.print(Text(f"rough closed-form plan; unverified on CUDA. Sizes: {provenance}", style="dim"))

@@ -14,7 +14,7 @@ from toasterft.units import dollars, duration, percent
 MATRIX_LABELS = 10
 
 
-def scores(result: dict[str, Any]) -> None:
+def print_scores(result: dict[str, Any]) -> None:
     """Accuracy with intervals, overall and by kind, what the task adds, and how the model reasons."""
     task = result.get("task", "chart")
     table(
@@ -39,7 +39,7 @@ def scores(result: dict[str, Any]) -> None:
     )
 
 
-def handed_over(reasoner: dict[str, Any], n: int) -> None:
+def print_reasoner(reasoner: dict[str, Any], n: int) -> None:
     """Who wrote the reasoning of a two-model pipeline."""
     silent = reasoner["without_reasoning"]
     alone = f"; {silent:,} of {n:,} had none, and were answered alone" if silent else ""
@@ -100,7 +100,7 @@ def _classes(result: dict[str, Any]) -> None:
     )
 
 
-def story(found: dict[str, Any], row: dict[str, Any]) -> None:
+def print_demo(found: dict[str, Any], row: dict[str, Any]) -> None:
     """The demo's ending: before and after, one picture with the model's own words, the bill, the places."""
     before = found["base"]
     columns = ["questions", ">n", ">toast-tiny", *(f">after {name}" for name in found["methods"])]
@@ -121,7 +121,7 @@ def story(found: dict[str, Any], row: dict[str, Any]) -> None:
     )
     out.print()
     table(columns, rows, title="accuracy on charts never seen (95 % interval)")
-    picture(row["image"])
+    print_image(row["image"])
     pairs(
         [
             ("question", row["question"]),
@@ -148,7 +148,7 @@ def story(found: dict[str, Any], row: dict[str, Any]) -> None:
     out.print(Text("next  ", style="dim") + Text(f'toasterft ask {last} {row["image"]} "{row["question"]}"'))
 
 
-def picture(path: str, width: int = 56) -> None:
+def print_image(path: str, width: int = 56) -> None:
     """A picture in the terminal, two pixels per character; nothing where the output is no terminal."""
     if not out.is_terminal:
         return

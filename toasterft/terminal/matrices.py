@@ -17,7 +17,7 @@ Column = tuple[str, Callable[[dict[str, Any]], str]]
 """A heading, and what stands below it for a cell of the matrix; `>` aligns right."""
 
 
-def matrix(found: dict[str, Any], *, markdown: bool = False) -> None:
+def print_matrix(found: dict[str, Any], *, markdown: bool = False) -> None:
     """Every cell's accuracy, form, length and price, then by kind; what is missing, and what to do about it."""
     say: Callable[[str], None] = paragraph if markdown else line
     cells, done = found["cells"], [cell for cell in found["cells"] if cell["status"] == "done"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -100,7 +99,3 @@ def error(problem: ToasterError, *, json_output: bool) -> None:
                 }
             }
         )
-
-
-def version_line(version: str) -> None:
-    print(f"toasterft {version}", file=sys.stdout)

@@ -15,7 +15,7 @@ from toasterft.terminal.output import empty_table, line, out, pairs, table
 from toasterft.units import dollars, duration, ranged_time, ranged_usd, size, spread
 
 
-def plan(job: Job, edges: list[dict[str, Any]]) -> None:
+def print_plan(job: Job, edges: list[dict[str, Any]]) -> None:
     """What a training run will take, before it starts."""
     stats, planned = job.stats, job.estimate
     assert stats is not None
@@ -71,14 +71,14 @@ def plan(job: Job, edges: list[dict[str, Any]]) -> None:
                 style="yellow",
             )
         )
-    other_sizes(edges)
+    print_other_sizes(edges)
     out.print(
         Text("rough closed-form plan; unverified on CUDA. Sizes: ", style="dim")
         + Text(stats.provenance, style="dim")
     )
 
 
-def other_sizes(rows: Sequence[dict[str, Any]]) -> None:
+def print_other_sizes(rows: Sequence[dict[str, Any]]) -> None:
     """The same run at other image sizes."""
     if rows:
         table(
@@ -98,7 +98,7 @@ def other_sizes(rows: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def rungs(ways: Sequence[Change], gpu: str) -> None:
+def print_changes(ways: Sequence[Change], gpu: str) -> None:
     """What to change when a run does not fit."""
     if not ways:
         return
@@ -116,7 +116,7 @@ def rungs(ways: Sequence[Change], gpu: str) -> None:
     out.print(grid)
 
 
-def within_budget(usd: float, planned: Estimate, offers: Sequence[Suggestion]) -> None:
+def print_budget(usd: float, planned: Estimate, offers: Sequence[Suggestion]) -> None:
     """Whether a run is within a sum of money, and what would be."""
     assert planned.usd is not None
     out.print()
@@ -146,7 +146,7 @@ def within_budget(usd: float, planned: Estimate, offers: Sequence[Suggestion]) -
     out.print(grid)
 
 
-def simulated(phases: dict[str, dict[str, Any]]) -> None:
+def print_simulation(phases: dict[str, dict[str, Any]]) -> None:
     """The replay beside the closed form, phase by phase."""
     table(
         ["phase", ">replayed", ">closed form", ">difference", "largest parts of the replay"],

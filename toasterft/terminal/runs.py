@@ -8,12 +8,12 @@ from rich.text import Text
 
 from toasterft.estimation import Range
 from toasterft.runs import run_folder
-from toasterft.terminal.evaluations import scores
+from toasterft.terminal.evaluations import print_scores
 from toasterft.terminal.output import line, out, pairs, table
 from toasterft.units import dollars, duration, percent, ranged_time, size
 
 
-def summary(record: dict[str, Any], where: str) -> None:
+def print_run(record: dict[str, Any], where: str) -> None:
     """What a run did, where everything lies, and what to type next."""
     measured = record.get("measured") or {}
     planned = record.get("estimate") or {}
@@ -49,7 +49,7 @@ def summary(record: dict[str, Any], where: str) -> None:
     if held is not None and held["comparable"]:
         _phases(held["phases"])
     if record.get("eval"):
-        scores(record["eval"])
+        print_scores(record["eval"])
     out.print(
         Text("next  ", style="dim")
         + Text(f'toasterft ask {where} IMAGE "QUESTION"   ·   toasterft eval {where} --data …')
@@ -73,7 +73,7 @@ def _phases(phases: dict[str, Any]) -> None:
     )
 
 
-def stages(records: list[dict[str, Any]], where: str) -> None:
+def print_stages(records: list[dict[str, Any]], where: str) -> None:
     """A pipeline's stages with what each took and reached."""
     rows = []
     for number, record in enumerate(records, 1):
@@ -93,7 +93,7 @@ def stages(records: list[dict[str, Any]], where: str) -> None:
     line(f"in {where}; the last stage's folder is the model", "dim")
 
 
-def accuracy(rows: list[dict[str, Any]]) -> None:
+def print_accuracy(rows: list[dict[str, Any]]) -> None:
     """Predicted beside measured, run by run; a ratio only where both are of the same machine."""
 
     def pair(row: dict[str, Any], key: str, write: Any) -> str:
