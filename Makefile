@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test soak lint docs clean
 
 demo: $(READY)
 	$(BIN)/toasterft demo
@@ -23,6 +23,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy toasterft
+	$(BIN)/python tools/reference.py --check
+
+# The pages of docs/ as a site in build/site; a broken link is an error.
+docs: $(READY)
+	$(BIN)/mkdocs build
 
 # torch first and alone: asked for together with the rest, pip may choose another release of it.
 # Without a GPU the CPU build is a tenth of the size; where it is not on the index, the plain one serves.

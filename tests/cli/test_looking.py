@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.server
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import toasterft
 
@@ -14,6 +16,11 @@ def test_version(run_cli):
     assert run_cli("--version").out.strip() == f"toasterft {toasterft.__version__}"
     done = subprocess.run([sys.executable, "-m", "toasterft", "--version"], capture_output=True, text=True)
     assert done.stdout.strip() == f"toasterft {toasterft.__version__}"
+
+
+def test_the_changelog_begins_with_this_version():
+    text = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
+    assert re.search(r"^## (\S+) · \d{4}-\d\d-\d\d$", text, re.MULTILINE)[1] == toasterft.__version__
 
 
 def test_dry_run_plans_without_data_or_weights(run_cli, homes):

@@ -201,10 +201,19 @@ def test_what_only_colab_does(tmp_path, monkeypatch):
     assert zipfile.ZipFile(tmp_path / "adapter.zip").namelist() == ["adapter_config.json"]
 
 
-def commands():
-    blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def commands(page="README.md"):
+    """Command lines of a page's code blocks, fenced or indented."""
+    text = (ROOT / page).read_text()
+    blocks = [
+        *re.findall(r"```\n(.*?)```", text, flags=re.DOTALL),
+        *re.findall(r"(?:^    .*\n)+", text, re.MULTILINE),
+    ]
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
+
+
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+WRITTEN = [line for page in PAGES if page != "docs/reference.md" for line in commands(page)]
 
 
 def test_the_first_three_lines():
@@ -215,8 +224,8 @@ def test_the_first_three_lines():
     ]
 
 
-@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("toasterft ")])
-def test_readme_commands_are_understood(line, run_cli, charts_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("line", sorted({line for line in WRITTEN if line.startswith("toasterft ")}))
+def test_commands_of_readme_and_docs_are_understood(line, run_cli, charts_folder, tmp_path, monkeypatch):
     """Dry runs run, with a recipe of the user's; the others must at least parse: only data or runs may be missing."""
     (tmp_path / "recipe.yaml").write_text(f"method: sft\nmodel: toast-tiny\ndata: {charts_folder}\n")
     monkeypatch.chdir(tmp_path)
