@@ -1,10 +1,15 @@
-"""Figures as people read them: bytes, seconds, dollars, points, and ranges of them."""
+"""The text of every figure a person reads: bytes, seconds, dollars, shares, points, and ranges of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+NOTHING = "–"
+Rate = dict[str, float]
+"""A share or a difference of shares, with the bounds of its 95 % interval: value, low, high."""
 
 
 @dataclass(frozen=True)
@@ -36,64 +41,116 @@ class Range:
 def size(count: float | None) -> str:
     """Bytes as GB or MB (powers of ten, like the figures on the card's box)."""
     if count is None:
-        return "–"
+        return NOTHING
     if count >= 1e9:
         return f"{count / 1e9:.1f} GB"
     return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as s, min or h; two leading figures are all an estimate is worth."""
+    """Seconds as s, min or h, with two or three figures."""
     if seconds is None:
-        return "–"
+        return NOTHING
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds >= 9.5 or seconds == 0 else f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def dollars(usd: float | None) -> str:
-    if usd is None:
-        return "–"
-    return f"${usd:.2f}" if usd >= 0.095 or usd == 0 else f"${usd:.3f}"
-
-
-def percent(rate: dict[str, float] | None) -> str:
-    """A rate with its 95 % interval."""
-    if rate is None:
-        return "–"
-    return f"{100 * rate['value']:.1f} % ({100 * rate['low']:.1f}–{100 * rate['high']:.1f})"
-
-
-def points(difference: dict[str, float]) -> str:
-    """A difference of two rates in percentage points, with its 95 % interval."""
-    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def spread(values: Any, unit: Any) -> str:
-    """low–high with the likely value first."""
-    return f"{unit(values.likely)}  ({unit(values.low)} – {unit(values.high)})"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def ranged_time(values: Range) -> str:
     """likely (low–high), all in the unit that suits them."""
+    if values.high < 0.95:
+        return "under 1 s"
+    unit, seconds = _time_unit(values)
+    low, likely, high = (
+        f"{part:.0f}" if part >= 9.5 or unit == "s" else f"{part:.1f}"
+        for part in (value / seconds for value in (values.low, values.likely, values.high))
+    )
+    return f"{likely} ({low}–{high}) {unit}"
+
+
+def time_like(values: Range, seconds: float | None) -> str:
+    """A measured time in the unit in which `ranged_time` writes the predicted one."""
+    if seconds is None:
+        return NOTHING
+    unit, factor = _time_unit(values)
+    whole = unit == "s" and seconds >= 9.5
+    return f"{seconds / factor:.{0 if whole else 1}f} {unit}"
+
+
+def _time_unit(values: Range) -> tuple[str, int]:
     if values.high < 600:
-        unit, seconds = "s", 1
-    else:
-        unit, seconds = ("min", 60) if values.likely < 5400 else ("h", 3600)
+        return "s", 1
+    return ("min", 60) if values.likely < 5400 else ("h", 3600)
 
-    def figure(value: float) -> str:
-        part = value / seconds
-        return f"{part:.0f}" if part >= 9.5 or unit == "s" else f"{part:.1f}"
 
-    return f"{figure(values.likely)} ({figure(values.low)}–{figure(values.high)}) {unit}"
+def dollars(usd: float | None) -> str:
+    """Dollars and cents; less than ten cents with two figures."""
+    if usd is None:
+        return NOTHING
+    if usd >= 0.095 or usd <= 0:
+        return f"${usd:,.2f}"
+    return f"${usd:.{min(6, 1 - math.floor(math.log10(usd)))}f}" if usd >= 1e-6 else "under $0.000001"
 
 
 def ranged_usd(values: Range) -> str:
     """likely (low–high) dollars; one figure where they are all nothing."""
     if not values.high:
         return dollars(0)
-    digits = 0 if values.likely >= 9.5 else 2 if values.likely >= 0.095 else 3
-    return f"{dollars(values.likely)} ({values.low:.{digits}f}–{values.high:.{digits}f})"
+    low, high = (
+        f"{value:,.0f}" if value >= 9.5 else dollars(value).replace("$", "")
+        for value in (values.low, values.high)
+    )
+    return f"{dollars(values.likely)} ({low}–{high})"
+
+
+def share(rate: Rate) -> str:
+    return f"{100 * rate['value']:.1f} %"
+
+
+def interval(rate: Rate, decimals: int = 1) -> str:
+    """The 95 % interval of a rate, in per cent without the sign."""
+    return f"{100 * rate['low']:.{decimals}f}–{100 * rate['high']:.{decimals}f}"
+
+
+def percent(rate: Rate | None) -> str:
+    """A rate with its 95 % interval."""
+    return NOTHING if rate is None else f"{share(rate)} ({interval(rate)})"
+
+
+def points(difference: Rate) -> str:
+    """A difference of two rates in percentage points."""
+    return f"{100 * difference['value']:+.1f}".replace("-", "−")
+
+
+def points_interval(difference: Rate) -> str:
+    return f"{100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}".replace("-", "−")
+
+
+def gain(difference: Rate) -> str:
+    """A difference of two rates in percentage points, with its 95 % interval."""
+    return f"{points(difference)} ({points_interval(difference)})"
+
+
+def p_value(value: float) -> str:
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
+
+
+def when(moment: Any) -> str:
+    """Date and minute of an ISO time."""
+    return str(moment or "").replace("T", " ")[:16]
+
+
+def shorten(text: str, longest: int = 60) -> str:
+    """The beginning of a text, short enough for a table, with an ellipsis where there was more."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def excerpt(text: str, longest: int) -> str:
+    """The beginning of a text, and how many characters were left out."""
+    text = text.strip()
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"
+
+
+def one_line(text: Any) -> str:
+    """Printable characters of a text on one line: what a model wrote may hold anything."""
+    return " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())

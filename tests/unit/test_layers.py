@@ -93,7 +93,6 @@ UPWARD = {
     ("engine/open_model.py", "jobs"),
     ("estimation/simulate/steps.py", "training"),
     ("evaluation/evaluate.py", "training"),
-    ("publish/report/page.py", "terminal"),
 }
 
 

@@ -19,8 +19,8 @@ from toasterft import recipe
 from toasterft.errors import UserError
 from toasterft.publish.report import collect, gallery, page, run_facts
 from toasterft.publish.report.curves import figures
-from toasterft.publish.report.wording import money, time_range
 from toasterft.runs import plots
+from toasterft.units import Range, dollars, ranged_time
 
 # ------------------------------------------------------------------------------------- runs to tell of
 
@@ -490,12 +490,10 @@ def test_paths_are_cut_and_hub_ids_are_not(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_small_figures_keep_their_digits() -> None:
-    from toasterft.estimation import Range
-
-    assert [money(usd) for usd in (None, 0.0, 0.0000001, 0.00026, 0.0131, 1.5, 1234.5)] == [
+    assert [dollars(usd) for usd in (None, 0.0, 0.0000001, 0.00026, 0.0131, 1.5, 1234.5)] == [
         "–", "$0.00", "under $0.000001", "$0.00026", "$0.013", "$1.50", "$1,234.50",
     ]  # fmt: skip
-    assert time_range(Range(0.0, 0.1, 0.3)) == "under 1 s"
+    assert ranged_time(Range(0.0, 0.1, 0.3)) == "under 1 s"
 
 
 # ------------------------------------------------------------------------------------------ the command

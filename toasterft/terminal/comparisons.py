@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from toasterft.terminal.output import line, markdown_table, paragraph, table, warn
-from toasterft.units import percent, points
-
-LONGEST_CELL = 60  # characters of a question or an answer
+from toasterft.units import gain, one_line, p_value, percent, share, shorten
 
 Draw = Callable[[Sequence[str], Sequence[Sequence[str]]], None]
 
@@ -35,7 +33,7 @@ def print_comparison(found: dict[str, Any], *, markdown: bool = False) -> None:
         [
             [
                 f"{pair['second']} − {pair['first']}",
-                points(pair["difference"]),
+                gain(pair["difference"]),
                 str(pair["only_first_right"]),
                 str(pair["only_second_right"]),
                 p_value(pair["p"]),
@@ -59,10 +57,6 @@ def print_comparison(found: dict[str, Any], *, markdown: bool = False) -> None:
         show_items(differing["items"])
 
 
-def p_value(value: float) -> str:
-    return "<0.0001" if value < 1e-4 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
-
-
 def _asked(run: dict[str, Any]) -> str:
     added = [*(["+step"] if run["step"] else []), *([f"+{run['suffix']!r}"] if run["suffix"] else [])]
     return " ".join(added) or "plainly"
@@ -83,8 +77,8 @@ def _kinds(found: dict[str, Any], draw: Draw) -> None:
             [
                 kind,
                 str(row["n"]),
-                *(f"{100 * score['value']:.1f} %" for score in row["scores"].values()),
-                *([points(row["pairs"][0]["difference"])] if one else []),
+                *(share(score) for score in row["scores"].values()),
+                *([gain(row["pairs"][0]["difference"])] if one else []),
             ]
             for kind, row in found["by_kind"].items()
         ],
@@ -115,6 +109,4 @@ def _marked(answer: dict[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    """One line of printable characters: what a model wrote may hold anything."""
-    text = " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+    return shorten(one_line(text))

@@ -12,7 +12,7 @@ from toasterft.estimation.fit import Change
 from toasterft.estimation.suggest import Suggestion
 from toasterft.jobs.prepare import Job
 from toasterft.terminal.output import empty_table, line, out, pairs, table
-from toasterft.units import dollars, duration, ranged_time, ranged_usd, size, spread
+from toasterft.units import dollars, duration, ranged_time, ranged_usd, size
 
 
 def print_plan(job: Job, edges: list[dict[str, Any]]) -> None:
@@ -40,12 +40,12 @@ def print_plan(job: Job, edges: list[dict[str, Any]]) -> None:
                 f"{size(planned.vram_bytes['peak'])} of {job.target.gpu.vram_gb:.0f} GB, in phase {planned.phase}"
                 + ("" if planned.fits else "  — does not fit"),
             ),
-            ("time", spread(planned.seconds, duration)),
+            ("time", ranged_time(planned.seconds)),
             (
                 "dollars",
                 "no price known: give --price"
                 if planned.usd is None or price is None
-                else f"{spread(planned.usd, dollars)}  at ${price['usd_per_hour']:.2f}/h, {price['source']}"
+                else f"{ranged_usd(planned.usd)} at ${price['usd_per_hour']:.2f}/h, {price['source']}"
                 + (f", {price['as_of']}" if price["as_of"] else ""),
             ),
             (

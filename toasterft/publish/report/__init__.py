@@ -5,6 +5,5 @@ facts       what was run, on what, and what it took beside what was predicted
 curves      what changed during a training, drawn
 scores      how right each set of answers is
 gallery     some questions with their pictures and the answers to them
-wording     figures in words
 page        all of it through templates/page.html, where every text is escaped
 """

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from toasterft.publish.report.wording import name as short
 from toasterft.runs import plots
 from toasterft.runs.plots import Point
+from toasterft.units import shorten
 
 Rows = Sequence[dict[str, Any]]
 
@@ -129,8 +129,10 @@ def _lines(
         return
     shown = dict(list(series.items())[: len(plots.PAGE_LINES)])
     thin = [plots.thinned(points) for points in shown.values()]
-    said = ", ".join(f"{short(name)} {_said(points, whole=whole)}".strip() for name, points in shown.items())
-    left_out = ", ".join(short(name) for name in series if name not in shown)
+    said = ", ".join(
+        f"{shorten(name)} {_said(points, whole=whole)}".strip() for name, points in shown.items()
+    )
+    left_out = ", ".join(shorten(name) for name in series if name not in shown)
     yield Figure(
         title, unit, plots.page_lines([points for points, _ in thin], salt=salt, whole=whole),
         tuple(shown) if len(shown) > 1 else (), said,

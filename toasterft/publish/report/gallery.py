@@ -16,7 +16,7 @@ from toasterft.data.example import Example, ImageRef
 from toasterft.errors import DataError, ToasterError
 from toasterft.evaluation.arena import contenders as stored
 from toasterft.evaluation.compare import Answers
-from toasterft.publish.report.wording import cut, name
+from toasterft.units import excerpt, shorten
 
 LONGEST_EDGE_PX = 640
 # Pictures of one question, and characters of a text, beyond which a page is no longer read.
@@ -173,9 +173,9 @@ def _card(rows: Rows, pictures: Pictures) -> Card:
     shown, missing = pictures.of(one)
     return Card(
         id=str(one.get("id", "")),
-        kind=name(str(one.get("kind") or "")),
-        question=cut(str(one.get("question", "")), LONGEST_QUESTION),
-        gold=cut(str(one.get("gold", "")), LONGEST_ANSWER),
+        kind=shorten(str(one.get("kind") or "")),
+        question=excerpt(str(one.get("question", "")), LONGEST_QUESTION),
+        gold=excerpt(str(one.get("gold", "")), LONGEST_ANSWER),
         said=tuple(_said(voice, row) for voice, row in rows.items()),
         pictures=shown,
         missing=missing,
@@ -187,9 +187,9 @@ def _said(voice: str, row: dict[str, Any]) -> Said:
     return Said(
         voice,
         bool(row["correct"][SCORER]),
-        cut(given.answer, LONGEST_ANSWER),
-        cut(given.reasoning, LONGEST_REASONING),
-        tuple(cut(str(fault), LONGEST_ANSWER) for fault in row.get("faults") or ()),
+        excerpt(given.answer, LONGEST_ANSWER),
+        excerpt(given.reasoning, LONGEST_REASONING),
+        tuple(excerpt(str(fault), LONGEST_ANSWER) for fault in row.get("faults") or ()),
         given.cut_off,
     )
 

@@ -12,21 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import toasterft
-from toasterft import paths
+from toasterft import paths, units
 from toasterft.audit.preview import visible
 from toasterft.errors import UserError
 from toasterft.evaluation import compare
 from toasterft.evaluation.compare import Answers
 from toasterft.publish.report import run_facts as facts
-from toasterft.publish.report import wording
 from toasterft.publish.report.collect import Subject, asked_of, choose, spent, subjects, total
 from toasterft.publish.report.curves import Figure, figures
 from toasterft.publish.report.gallery import Gallery, gallery
 from toasterft.publish.report.run_facts import Bill, Facts
 from toasterft.publish.report.scores import Above, Standing, above, added, main_gain, standing
 from toasterft.runs.run_folder import Run
-from toasterft.terminal.comparisons import p_value
-from toasterft.units import size
 
 TEMPLATE = "page.html"
 LONGEST_REMARK = 600
@@ -120,9 +117,8 @@ def render(context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
     )
-    for name in ("name", "share", "interval", "points", "points_interval", "clock", "money"):
-        environment.filters[name] = getattr(wording, name)
-    environment.filters |= {"p_value": p_value, "size": size}
+    for name in ("shorten", "share", "interval", "points", "points_interval", "p_value"):
+        environment.filters[name] = getattr(units, name)
     # Our own drawings, in which matplotlib has escaped the texts.
     environment.filters["drawing"] = Markup
     return environment.get_template(TEMPLATE).render(context)
@@ -200,7 +196,7 @@ def _part(subject: Subject, place: int, run: Run) -> Part:
         data=facts.data_facts(run),
         bill=facts.bill(run),
         figures=figures(run.metrics(), f"{subject.label or 'a'}-{place}"),
-        remarks=[wording.cut(str(note), LONGEST_REMARK) for note in run.record.get("notes") or ()]
+        remarks=[units.excerpt(str(note), LONGEST_REMARK) for note in run.record.get("notes") or ()]
         + [f"made to fit: {key}={value}" for key, value in (run.record.get("fitted") or {}).items()],
     )
 
@@ -211,13 +207,11 @@ def _tiles(subject: Subject) -> list[Tile]:
         found = standing(main)
         rate = found.headline
         questions = f"{found.n:,} question" + ("" if found.n == 1 else "s")
-        tiles.append(
-            Tile("right answers", wording.share(rate), [f"{wording.interval(rate)} at 95 %", questions])
-        )
+        tiles.append(Tile("right answers", units.share(rate), [f"{units.interval(rate)} at 95 %", questions]))
     if gain := main_gain(subject):
         held = above(gain)
-        bounds = wording.points_interval(held.difference)
-        tiles.append(Tile("above the base", wording.points(held.difference), ["points", bounds]))
+        bounds = units.points_interval(held.difference)
+        tiles.append(Tile("above the base", units.points(held.difference), ["points", bounds]))
         if held.difference["value"] > 0:
             cost = held.seconds if held.usd[0] == "–" else held.usd
             tiles.append(Tile("cost of a point", cost[0], [cost[1]]))
@@ -231,7 +225,7 @@ def _tiles(subject: Subject) -> list[Tile]:
     if len(bills) > 1:
         seconds, usd = _spent(subject)
         stages = [f"{len(bills)} stages"]
-        tiles += [Tile("time", wording.clock(seconds), stages), Tile("dollars", wording.money(usd), stages)]
+        tiles += [Tile("time", units.duration(seconds), stages), Tile("dollars", units.dollars(usd), stages)]
     return [tile for tile in tiles if tile.value != "–"]
 
 
@@ -282,7 +276,7 @@ class RunRow:
 
     label: str
     name: str
-    rate: wording.Rate | None
+    rate: units.Rate | None
     asked: str
     time: str
     usd: str
@@ -293,7 +287,7 @@ def _row(subject: Subject, place: int, versus: dict[str, Any] | None) -> RunRow:
     main = standing(subject.main) if subject.main is not None else None
     rate = versus["runs"][place]["score"] if versus else main.headline if main else None
     asked = main.asked if main else ""
-    return RunRow(subject.label, subject.name, rate, asked, wording.clock(seconds), wording.money(usd))
+    return RunRow(subject.label, subject.name, rate, asked, units.duration(seconds), units.dollars(usd))
 
 
 def _widest(versus: dict[str, Any] | None) -> float:

@@ -16,10 +16,9 @@ from toasterft.data import sources
 from toasterft.data.write import CARD as DATA_CARD
 from toasterft.estimation import Range
 from toasterft.publish.report.collect import asked_of, spent
-from toasterft.publish.report.wording import clock, money, money_range, time_like, time_range, when
 from toasterft.runs import meter, run_folder
 from toasterft.runs.run_folder import Run
-from toasterft.units import size
+from toasterft.units import dollars, duration, ranged_time, ranged_usd, size, time_like, when
 
 # Keys of a recipe that are dashed flags on the command line.
 FLAGS = ("data", "reasoner", "step", "suffix", "seed", "limit", "gpu", "price")
@@ -148,7 +147,7 @@ def run_facts(run: Run) -> Facts:
         ("trained", _trained(asked) if record.get("method") != "eval" else ""),
         ("machine", _listed(
             _machine(str(record.get("gpu") or "CPU")), cores and f"{cores} cores",
-            "no price was named" if price is None else f"{money(price)} an hour",
+            "no price was named" if price is None else f"{dollars(price)} an hour",
         )),
         ("system", _listed(
             machine.get("platform"), (python := machine.get("python")) and f"Python {python}",
@@ -157,7 +156,7 @@ def run_facts(run: Run) -> Facts:
         ("code", _listed(
             (version := record.get("toasterft")) and f"toasterft {version}", commit and f"commit {commit}"
         )),
-        ("asked models", f"{money(teachers)} of its dollars" if teachers else ""),
+        ("asked models", f"{dollars(teachers)} of its dollars" if teachers else ""),
         ("started", _listed(when(record.get("started_at")), resumed and f"resumed {resumed} times")),
         ("ended", ending(record)),
     ]  # fmt: skip
@@ -267,13 +266,13 @@ def _unfinished(
     planned = record.get("estimate") or {}
     time, price = planned.get("seconds"), planned.get("usd")
     whole = [
-        Held("time", time_range(Range(**time)) if time else "–", clock(seconds)),
-        Held("dollars", money_range(Range(**price)) if price else "–", money(usd)),
+        Held("time", ranged_time(Range(**time)) if time else "–", duration(seconds)),
+        Held("dollars", ranged_usd(Range(**price)) if price else "–", dollars(usd)),
         Held("peak memory", size((planned.get("vram_bytes") or {}).get("peak")), size(peak)),
     ]
     measured = (record.get("measured") or {}).get("phases") or {}
     phases = [
-        (name, Held(name, "–", clock(row.get("seconds"))), Held(name, "–", size(row.get("peak_bytes"))))
+        (name, Held(name, "–", duration(row.get("seconds"))), Held(name, "–", size(row.get("peak_bytes"))))
         for name, row in measured.items()
     ]
     return Bill(_machine(planned.get("gpu") or ""), _machine(ran_on), False, whole, phases)
@@ -285,16 +284,16 @@ def _machine(name: str) -> str:
 
 def _time(name: str, row: dict[str, Any], comparable: bool) -> Held:
     predicted, measured = Range(**row["predicted"]), row["measured"]
-    said, came = time_range(predicted), time_like(predicted, measured)
+    said, came = ranged_time(predicted), time_like(predicted, measured)
     return Held(name, said, came, *(_against(predicted, measured) if comparable else ()))
 
 
 def _dollars(row: dict[str, Any], comparable: bool) -> Held:
     if row["predicted"] is None:
-        return Held("dollars", "–", money(row["measured"]))
+        return Held("dollars", "–", dollars(row["measured"]))
     predicted, measured = Range(**row["predicted"]), row["measured"]
     against = _against(predicted, measured) if comparable and measured is not None else ()
-    return Held("dollars", money_range(predicted), money(measured), *against)
+    return Held("dollars", ranged_usd(predicted), dollars(measured), *against)
 
 
 def _memory(name: str, row: dict[str, Any], comparable: bool) -> Held:

@@ -12,8 +12,7 @@ from toasterft import scoring
 from toasterft.evaluation.compare import Answers
 from toasterft.publish.report.collect import Gain, Subject, per_point
 from toasterft.publish.report.run_facts import shortened
-from toasterft.publish.report.wording import Rate, clock, money, when
-from toasterft.publish.report.wording import per_point as point_cost
+from toasterft.units import Rate, dollars, duration, when
 
 # A confusion matrix of more labels is no longer read.
 MATRIX_LABELS = 12
@@ -175,8 +174,8 @@ def _besides(answers: Answers, result: dict[str, Any]) -> Iterator[Row]:
     seconds = (answers.record.get("measured") or {}).get("seconds_per_1000_answers")
     if seconds is not None:
         price = answers.record.get("usd_per_hour")
-        cost = f", {money(seconds / 3600 * price)}" if price is not None else ""
-        yield Row("1,000 answers take", said=clock(seconds) + cost)
+        cost = f", {dollars(seconds / 3600 * price)}" if price is not None else ""
+        yield Row("1,000 answers take", said=duration(seconds) + cost)
 
 
 def _confusion(result: dict[str, Any]) -> tuple[list[str], list[list[int]]] | None:
@@ -223,9 +222,18 @@ def above(gain: Gain) -> Above:
         own=after,
         difference=gain.difference,
         p=gain.paired["pairs"][0]["p"],
-        usd=point_cost(per_point(gain.usd, gain.difference), money) if gained else NOTHING_GAINED,
-        seconds=point_cost(per_point(gain.seconds, gain.difference), clock) if gained else NOTHING_GAINED,
+        usd=point_cost(per_point(gain.usd, gain.difference), dollars) if gained else NOTHING_GAINED,
+        seconds=point_cost(per_point(gain.seconds, gain.difference), duration) if gained else NOTHING_GAINED,
     )
+
+
+def point_cost(found: dict[str, float | None] | None, write: Any) -> tuple[str, str]:
+    """What a point cost, and its bounds; where the upper one is open, the lower one is all that is known."""
+    if found is None:
+        return "–", ""
+    if found["high"] is None:
+        return write(found["low"]), "or more"
+    return write(found["value"]), f"{write(found['low'])} to {write(found['high'])}"
 
 
 def main_gain(subject: Subject) -> Gain | None:
