@@ -11,18 +11,19 @@ import pytest
 
 HEAVY = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "tokenizers", "huggingface_hub")
 # Modules of a whole process, Python's own included (33 before anything is imported). Where this was written
-# `--help` took 583 and the others 473 to 475; whoever makes them fewer lowers the bound.
+# `--help` took 325, `--version` 262, `dyme --help` 520 and the others 410 to 413; whoever makes them fewer lowers
+# the bound.
 MOST_MODULES = {
-    "--help": 600,
-    "dyme --help": 600,
-    "--version": 490,
-    "estimate sft --json": 490,
-    "estimate sft --gpu all --budget 0.1 --json": 490,
-    "estimate grpo --json": 490,
-    "estimate eval --json": 490,
-    "estimate cot --data chartqa --json": 490,
-    "sft --model SmolVLM-256M --data smolcot-7k --gpu A40 --dry-run": 490,
-    "runs": 490,
+    "--help": 340,
+    "dyme --help": 540,
+    "--version": 275,
+    "estimate sft --json": 430,
+    "estimate sft --gpu all --budget 0.1 --json": 430,
+    "estimate grpo --json": 430,
+    "estimate eval --json": 430,
+    "estimate cot --data chartqa --json": 430,
+    "sft --model SmolVLM-256M --data smolcot-7k --gpu A40 --dry-run": 430,
+    "runs": 430,
 }
 COUNTED = """
 import json, sys, toasterft.cli as cli

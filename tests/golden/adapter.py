@@ -20,12 +20,14 @@ def main() -> None:
 
 
 def command_tree() -> Any:
-    """The click command at the root."""
+    """The click command at the root, with all that it loads when it is called."""
     import typer
 
-    from toasterft.cli import app
+    from toasterft import cli
 
-    return typer.main.get_command(app)
+    root: Any = typer.main.get_command(cli.app)
+    root.commands = {name: cli.load(name) for name in root.commands}
+    return root
 
 
 def gpu_here() -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toasterft import paths, terminal
-from toasterft.cli.options import Data, Json, Quiet, RunsDir
+from toasterft.cli.options import Data, Json, Quiet, RunsDir, example
 from toasterft.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ app = typer.Typer()
 FOLDER = "arena"
 
 
-@app.command()
+@app.command(epilog=example("arena runs/A runs/B --data my_folder", "arena --leaderboard"))
 def arena(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Two or more evaluations, runs or models.", show_default=False)
@@ -40,7 +40,7 @@ def arena(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """People choose between answers, blind; Elo and Bradley–Terry ratings with 95 % intervals."""
+    """People choose between answers, blind; Elo and Bradley–Terry ratings with intervals."""
     from toasterft.evaluation.arena import contenders as answers
 
     runs_folder = paths.runs_dir(runs_dir)

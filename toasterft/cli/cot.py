@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from toasterft import terminal
-from toasterft.cli.options import Json, Price, Quiet, RunsDir, Seed, Words, Yes, split_words
+from toasterft.cli.options import Json, Price, Quiet, RunsDir, Seed, Words, Yes, example, split_words
 from toasterft.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ EstimateOnly = Annotated[bool, typer.Option("--dry-run", help="Show the estimate
 Planned = TypeVar("Planned", "Plan", "Reading")
 
 
-@cot_app.command()
+@cot_app.command(epilog=example("cot build smolcot-7k --from charts --teacher gemini --n 7000 --budget 25"))
 def build(
     name: Annotated[str, typer.Argument(help="Name of the new data set; `--data NAME` finds it.")],
     source: Source,
@@ -136,7 +136,7 @@ def build(
         _show_card(planned, card)
 
 
-@cot_app.command()
+@cot_app.command(epilog=example("cot facts my_folder --teacher gemini --budget 5"))
 def facts(
     source: Annotated[str, typer.Argument(help="Folder, .jsonl/.json, catalog name, or hub id.")],
     teacher: Annotated[
@@ -198,7 +198,7 @@ def facts(
     )
 
 
-@cot_app.command()
+@cot_app.command(epilog=example("cot pairs my-pairs --from charts --model runs/RUN --n 500"))
 def pairs(
     name: Annotated[str, typer.Argument(help="Name of the new data set; `--data NAME` finds it.")],
     source: Source,

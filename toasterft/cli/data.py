@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toasterft import paths, terminal
-from toasterft.cli.options import Json, Quiet, RunsDir
+from toasterft.cli.options import Json, Quiet, RunsDir, example
 from toasterft.errors import DataError, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ LAYOUTS_HELP = (
 @data_app.command(
     "import",
     epilog=LAYOUTS_HELP
-    + " Others: name their columns. Rows without an image are welcome. Nothing is fetched from URLs in rows.",
+    + " Others: name their columns. Rows without an image are welcome. Nothing is fetched from URLs in rows.\n\n"
+    + example("data import ChartQA_Dataset charts"),
 )
 def import_set(
     source: Annotated[str, typer.Argument(help="A folder or file in a known layout, or a hub id.")],
@@ -111,7 +112,8 @@ def import_set(
 
 @data_app.command(
     epilog="Exit code 0: no errors (warnings and notes may be). 2: errors were found, or there is nothing to "
-    "check. With --fix, 0 as soon as the copy is written."
+    "check. With --fix, 0 as soon as the copy is written.\n\n"
+    + example("data check charts --against chartqa")
 )
 def check(
     name: Name,
@@ -181,7 +183,7 @@ def _conclude(report: Report, name: str, fix: Path | None, card: dict[str, Any] 
         terminal.line(f"next  toasterft data check {name} --fix NEW_FOLDER", "dim")
 
 
-@data_app.command()
+@data_app.command(epilog=example("data preview charts --model toast-tiny --n 2"))
 def preview(
     name: Name,
     split: Annotated[str | None, typer.Option("--split", help="Rows of this split only.")] = None,
@@ -228,7 +230,7 @@ def preview(
         terminal.print_preview(row, findings, limits.max_length)
 
 
-@data_app.command("split")
+@data_app.command("split", epilog=example("data split charts charts-split --test 0.2"))
 def divide(
     name: Name,
     new_name: NewName,
@@ -282,7 +284,7 @@ def divide(
     _next(new_name, folder)
 
 
-@data_app.command()
+@data_app.command(epilog=example("data push charts me/charts"))
 def push(
     name: Name,
     hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
@@ -320,7 +322,7 @@ def push(
     )
 
 
-@data_app.command()
+@data_app.command(epilog=example("data pull me/charts charts"))
 def pull(
     hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
     name: NewName,

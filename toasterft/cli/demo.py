@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from toasterft import paths, recipe, terminal
-from toasterft.cli.options import Json, Quiet, Seed, Words, split_words
+from toasterft.cli.options import Json, Quiet, Seed, Words, example, split_words
 from toasterft.errors import UserError
 from toasterft.recipe import Trained
 
@@ -19,7 +19,7 @@ charts_app = typer.Typer(
 app.add_typer(charts_app, name="charts")
 
 
-@charts_app.command("make")
+@charts_app.command("make", epilog=example("charts make drawn --n 500 --difficulty full"))
 def charts_make(
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Charts.")] = 2000,
@@ -55,7 +55,7 @@ def charts_make(
         terminal.line(f"next  toasterft sft --model toast-tiny --data {folder}", "dim")
 
 
-@charts_app.command("pretrain")
+@charts_app.command("pretrain", epilog=example("charts pretrain toast-tiny --out my-toast-tiny"))
 def charts_pretrain(
     words: Words = None,
     out: Annotated[Path, typer.Option("--out", help="Folder for the model.")] = Path("toast-tiny"),
@@ -76,7 +76,7 @@ def charts_pretrain(
         terminal.line(f"next  toasterft eval {out} --data <charts>", "dim")
 
 
-@app.command()
+@app.command(epilog=example("demo --quick"))
 def demo(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; must be new or empty.")] = None,
     methods: Annotated[str, typer.Option("--methods", help="Comma-separated training methods.")] = "sft",
@@ -85,7 +85,7 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """The main job on charts drawn here, with the embedded model: no GPU, no hub, no data needed."""
+    """The main job on charts drawn here, with the embedded model: no GPU, hub or data needed."""
     from toasterft.jobs import demo as story
 
     known = [name for name, schema in recipe.RECIPES.items() if issubclass(schema, Trained)]

@@ -1,7 +1,5 @@
 """`toasterft estimate …`: memory, hours and dollars of any run, before anything runs. No torch, no GPU."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from toasterft import catalog, paths, recipe, terminal
-from toasterft.cli.options import Data, Json, Limit, Model, Price, RunsDir, Words, split_words
+from toasterft.cli.options import Data, Json, Limit, Model, Price, RunsDir, Words, example, split_words
 from toasterft.cli.train import CLIP_LOW, CLIP_LOW_HELP
 from toasterft.errors import BudgetError, UserError
 from toasterft.estimation import fit, plan, suggest
@@ -51,12 +49,18 @@ Budget = Annotated[
 def command(method: str, about: str) -> None:
     """Add the estimate of one command; they share every flag."""
 
-    @estimate_app.command(method, help=about)
+    @estimate_app.command(
+        method,
+        help=about,
+        epilog=example(f"estimate {method} --model SmolVLM-256M --data smolcot-7k --gpu all"),
+    )
     def _(
         words: Words = None,
         model: Model = None,
         data: Data = None,
-        clip_low: Annotated[bool, typer.Option("--clip-low", help=CLIP_LOW_HELP)] = False,
+        clip_low: Annotated[
+            bool, typer.Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")
+        ] = False,
         gpu: AnyGpu = None,
         price: Price = None,
         usd: Budget = None,
@@ -88,7 +92,7 @@ for _method, _schema in recipe.RECIPES.items():
         command(_method, f"What `toasterft {_method}` would take: {_schema.__doc__}")
 
 
-@estimate_app.command()
+@estimate_app.command(epilog=example("estimate train clgrpo-4stage --gpu all"))
 def train(
     words: Words = None,
     model: Model = None,
@@ -152,7 +156,7 @@ def train(
     terminal.print_caveat(first.plan.stats.provenance if first.plan else "")
 
 
-@estimate_app.command()
+@estimate_app.command(epilog=example("estimate cot --data chartqa --rows 7000 --budget 25"))
 def cot(
     data: Annotated[str, typer.Option("--data", help="Folder, .jsonl/.json, catalog name, or hub id.")],
     rows: Annotated[

@@ -1,4 +1,4 @@
-"""Commands that use a model: eval, ask."""
+"""Commands that judge a model: eval, ask, compare."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from toasterft.cli.options import (
     Step,
     Suffix,
     Words,
+    example,
     split_words,
 )
 from toasterft.errors import RunFailed, UserError
@@ -33,7 +34,7 @@ from toasterft.runs import run_folder
 app = typer.Typer()
 
 
-@app.command("eval")
+@app.command("eval", epilog=example("eval runs/RUN --data my_folder", "eval --matrix prompts --limit 200"))
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="Run or model to evaluate.", show_default=False)] = None,
     words: Words = None,
@@ -59,7 +60,7 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Accuracy with 95 % intervals, by the scorers of the data's task, and the quality of the reasoning."""
+    """Accuracy with 95 % intervals by the data's scorers, and quality of the reasoning."""
     flags: dict[str, Any] = {"data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
     if matrix is not None:
         settings = [word for word in [model, *(words or [])] if word is not None]
@@ -131,7 +132,7 @@ def _matrix(
         raise typer.Exit(RunFailed.exit_code if "failed" in states else UserError.exit_code)
 
 
-@app.command()
+@app.command(epilog=example('ask runs/RUN chart.png "Which year was highest?"'))
 def ask(
     model: Annotated[str, typer.Argument(help="Run or model to ask.")],
     image: Annotated[Path, typer.Argument(help="Image file.")],
@@ -156,3 +157,27 @@ def ask(
     if answer["reasoning"]:
         terminal.line(answer["reasoning"].strip(), "dim")
     terminal.line(answer["answer"], "bold")
+
+
+@app.command(epilog=example("compare runs/EVAL_A runs/EVAL_B"))
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more runs with stored answers, as `eval` leaves them.")
+    ],
+    scorer: Annotated[str, typer.Option("--scorer", help="Whose verdicts to compare.")] = "robust",
+    differ: Annotated[
+        int, typer.Option("--differ", min=0, help="List so many of the items on which the runs disagree.")
+    ] = 5,
+    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    runs_dir: RunsDir = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The tables in Markdown.")] = False,
+    json: Json = False,
+) -> None:
+    """Is B better than A? Paired tests on the same questions, from stored answers."""
+    from toasterft.evaluation.compare import compare as paired
+
+    found = paired(runs, paths.runs_dir(runs_dir), scorer=scorer, seed=seed, differ=differ)
+    if json:
+        terminal.as_json(found)
+    else:
+        terminal.print_comparison(found, markdown=markdown)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from toasterft import catalog, paths, recipe, terminal
-from toasterft.cli.options import Json, RunsDir
+from toasterft.cli.options import Json, RunsDir, example
 from toasterft.engine import feature_cache
 from toasterft.errors import UserError
 from toasterft.runs import run_folder
@@ -18,7 +18,7 @@ recipes_app = typer.Typer(help="The recipes that come with toasterft.", no_args_
 app.add_typer(recipes_app, name="recipes")
 
 
-@app.command()
+@app.command(epilog=example("runs --accuracy"))
 def runs(
     runs_dir: RunsDir = None,
     accuracy: Annotated[bool, typer.Option("--accuracy", help="Predicted beside measured.")] = False,
@@ -55,13 +55,13 @@ def runs(
     terminal.table(["run", "status", ">time", ">dollars", ">accuracy (95 %)"], rows)
 
 
-@app.command("show")
+@app.command("show", epilog=example("show runs/RUN"))
 def show_run(
     name: Annotated[str, typer.Argument(help="Run name or folder.")],
     runs_dir: RunsDir = None,
     json: Json = False,
 ) -> None:
-    """One run: what was asked, what it took, what came out."""
+    """One run: its settings, what it took, what came out."""
     found = run_folder.open_run(name, paths.runs_dir(runs_dir))
     if json:
         terminal.as_json(found.record)
@@ -69,7 +69,7 @@ def show_run(
         terminal.print_run(found.record, str(found.path))
 
 
-@app.command()
+@app.command(epilog=example("models"))
 def models(json: Json = False) -> None:
     """The models that have a catalog name."""
     from toasterft.models.architectures import shape_from_config
@@ -97,7 +97,7 @@ def models(json: Json = False) -> None:
     )
 
 
-@app.command()
+@app.command(epilog=example("gpus --json"))
 def gpus(json: Json = False) -> None:
     """The GPUs a plan can be made for, with dated prices."""
     import datetime
@@ -129,7 +129,7 @@ def gpus(json: Json = False) -> None:
     terminal.table(["GPU", ">memory", "bf16", ">TFLOP/s", ">bandwidth", ">$/h", "price from"], table)
 
 
-@app.command()
+@app.command(epilog=example("doctor"))
 def doctor(runs_dir: RunsDir = None, json: Json = False) -> None:
     """What is installed here, what is missing, and what to do about it."""
     from toasterft.cli import doctor as health
@@ -146,7 +146,7 @@ def doctor(runs_dir: RunsDir = None, json: Json = False) -> None:
         )
 
 
-@app.command("cache")
+@app.command("cache", epilog=example("cache clear"))
 def cache_command(
     action: Annotated[str, typer.Argument(help="`show` or `clear`.")] = "show", json: Json = False
 ) -> None:
@@ -187,7 +187,7 @@ def cache_command(
         )
 
 
-@recipes_app.command("list")
+@recipes_app.command("list", epilog=example("recipes list"))
 def recipes_list(json: Json = False) -> None:
     """Names and purposes."""
     found = {name: _purpose(path) for name, path in recipe.shipped().items()}
@@ -197,7 +197,7 @@ def recipes_list(json: Json = False) -> None:
         terminal.table(["recipe", "purpose"], [[name, purpose] for name, purpose in found.items()])
 
 
-@recipes_app.command("copy")
+@recipes_app.command("copy", epilog=example("recipes copy dyme my-dyme.yaml"))
 def recipes_copy(
     name: Annotated[str, typer.Argument(help="Shipped recipe.")],
     to: Annotated[
@@ -216,7 +216,7 @@ def recipes_copy(
     terminal.line(f"wrote {target}")
 
 
-@recipes_app.command("fields")
+@recipes_app.command("fields", epilog=example("recipes fields sft"))
 def recipes_fields(
     method: Annotated[str, typer.Argument(help="A command such as sft.")], json: Json = False
 ) -> None:

@@ -16,7 +16,19 @@ from typing import Annotated, Any
 import typer
 
 from toasterft import catalog, paths, recipe, terminal
-from toasterft.cli.options import Budget, Data, DryRun, Json, MaxHours, Model, Price, RunsDir, Seed, Yes
+from toasterft.cli.options import (
+    Budget,
+    Data,
+    DryRun,
+    Json,
+    MaxHours,
+    Model,
+    Price,
+    RunsDir,
+    Seed,
+    Yes,
+    example,
+)
 from toasterft.cli.train import plan_json
 from toasterft.data import sources
 from toasterft.errors import (
@@ -41,7 +53,7 @@ app = typer.Typer()
 STDERR = 2
 
 
-@app.command()
+@app.command(epilog=example("launch recipe.yaml --cloud aws --gpu A10G --budget 5 --dry-run"))
 def launch(
     source: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or shipped name.")],
     words: Annotated[list[str] | None, typer.Argument(help="key=value settings.", show_default=False)] = None,
@@ -65,7 +77,7 @@ def launch(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Train on a rented machine through SkyPilot, within a cap; the run's folder comes back."""
+    """Train on a rented machine through SkyPilot, within a cap; the run folder comes back."""
     runs = paths.runs_dir(runs_dir)
     target = catalog.gpu(gpu)
     chosen = skypilot.place(infra, bucket, on_demand=on_demand)

@@ -51,6 +51,11 @@ Step = Annotated[bool, typer.Option("--step", help='Append "Let\'s think step by
 Suffix = Annotated[str | None, typer.Option("--suffix", help="Append this text to the question.")]
 
 
+def example(*lines: str) -> str:
+    """What a command's help ends with: lines that can be typed."""
+    return "\n\n".join(f"Example: toasterft {line}" for line in lines)
+
+
 def split_words(words: list[str] | None) -> tuple[str | None, list[str]]:
     """The recipe among the words, and the key=value settings."""
     sources = [word for word in words or [] if "=" not in word]

@@ -1,4 +1,4 @@
-"""`toasterft export`: a run's weights for use elsewhere."""
+"""Commands that hand a run on: its weights for use elsewhere (export), one page of it (report)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from toasterft import paths, recipe, terminal
-from toasterft.cli.options import Json, Limit, Quiet, RunsDir
+from toasterft.cli.options import Json, Limit, Quiet, RunsDir, example
 from toasterft.errors import UserError
 from toasterft.jobs import prepare
 from toasterft.progress import Reporter
@@ -24,7 +24,7 @@ app = typer.Typer()
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
-@app.command()
+@app.command(epilog=example("export runs/RUN", "export runs/RUN --to gguf --quantize Q4_K_M"))
 def export(
     name: Annotated[str, typer.Argument(metavar="RUN", help="Run name or folder.")],
     to: Annotated[
@@ -55,7 +55,7 @@ def export(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Merge a run into its 16-bit base: a folder for transformers, GGUF files, or a hub repository."""
+    """Merge a run into its 16-bit base: a folder for transformers, GGUF files, or the hub."""
     runs = paths.runs_dir(runs_dir)
     _check_options(to, evaluated, limit, quantize, llama_cpp, repo, public)
     run = run_folder.open_run(name, runs)
@@ -205,3 +205,36 @@ def _tell(told: dict[str, Any]) -> None:
     terminal.pairs(rows)
     if "files" not in told:
         terminal.line(f'next  toasterft ask {folder} IMAGE "QUESTION"', "dim")
+
+
+@app.command(epilog=example("report runs/A runs/B -o report.html"))
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN…", help="Trainings, evaluations or pipelines: names or folders."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page's file.")] = Path("report.html"),
+    gallery: Annotated[
+        int, typer.Option("--gallery", min=0, help="Show so many questions with picture and answers.")
+    ] = 12,
+    force: Annotated[
+        bool, typer.Option("--force", help="Put it in the place of a file that is there.")
+    ] = False,
+    runs_dir: RunsDir = None,
+    json: Json = False,
+) -> None:
+    """One page of one run or several, to send or print: settings, cost, accuracy."""
+    from toasterft.publish.report.page import write
+
+    made = write(runs, paths.runs_dir(runs_dir), out, limit=gallery, force=force)
+    if json:
+        terminal.as_json({
+            "page": str(made.path), "size_bytes": made.size_bytes, "runs": made.runs, "questions": made.shown,
+        })  # fmt: skip
+    else:
+        about = (
+            f"{terminal.size(made.size_bytes)}, {len(made.runs)} runs"
+            if len(made.runs) > 1
+            else terminal.size(made.size_bytes)
+        )
+        terminal.line(f"wrote {made.path} ({about}, {made.shown} questions with their answers)")

@@ -1,7 +1,5 @@
 """Commands that train: each is a method's name."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -31,6 +29,7 @@ from toasterft.cli.options import (
     Seed,
     Words,
     Yes,
+    example,
     split_words,
 )
 from toasterft.errors import FitError, OutOfMemory, UserError
@@ -50,15 +49,17 @@ CLIP_LOW_HELP = "grpo only: ClipLow, epsilon=0.2 epsilon_high=0.1 num_iterations
 CLIP_LOW = {"epsilon": 0.2, "epsilon_high": 0.1, "num_iterations": 2}
 
 
-def command(method: str, about: str) -> None:
+def command(method: str, about: str, *examples: str) -> None:
     """Add one training command; they share every flag."""
 
-    @app.command(method, help=about)
+    @app.command(method, help=about, epilog=example(*examples))
     def _(
         words: Words = None,
         model: Model = None,
         data: Data = None,
-        clip_low: Annotated[bool, typer.Option("--clip-low", help=CLIP_LOW_HELP)] = False,
+        clip_low: Annotated[
+            bool, typer.Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")
+        ] = False,
         gpu: GpuName = None,
         price: Price = None,
         budget: Budget = None,
@@ -96,13 +97,30 @@ def command(method: str, about: str) -> None:
                 subprocess.run(after, shell=True, check=False, env=distributed.alone())
 
 
-command("sft", "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers.")
-command("grpo", "GRPO: sample answers, reward them, learn from what beat its group.")
-command("dyme", "DyME: per group, memorise the reference where all samples are wrong, else explore.")
-command("dpo", "DPO: prefer the teacher's answer to a wrong one of the model's own (data: cot pairs).")
+command(
+    "sft",
+    "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers.",
+    "sft --model SmolVLM-256M --data my_folder",
+    "sft toaster-256m-7k --gpu A40 --budget 2 --dry-run",
+)
+command(
+    "grpo",
+    "GRPO: sample answers, reward them, learn from what beat its group.",
+    "grpo --model runs/RUN --data my_folder --clip-low",
+)
+command(
+    "dyme",
+    "DyME: per group, memorise the reference where all samples are wrong, else explore.",
+    "dyme --model SmolVLM-500M --data my_folder soft_power=1",
+)
+command(
+    "dpo",
+    "DPO: prefer the teacher's answer to a wrong one of the model's own (data: cot pairs).",
+    "dpo --model runs/RUN --data my-pairs",
+)
 
 
-@app.command("train")
+@app.command("train", epilog=example("train clgrpo-4stage --data my_folder --price 0.44 --budget 5"))
 def pipeline(
     words: Words = None,
     model: Model = None,
