@@ -30,13 +30,6 @@ def command_tree() -> Any:
     return root
 
 
-def gpu_here() -> bool:
-    """Whether plans of this machine may name a GPU of its own."""
-    import torch
-
-    return torch.cuda.is_available()
-
-
 # --- reasoning -------------------------------------------------------------------------------
 
 
@@ -129,10 +122,9 @@ def closed_form(kind: str, name: str, **sizes: Any) -> dict[str, int]:
     return memory.of_step(shape, recipe, sequences, 2, tower=False, flash=sizes.get("flash", True))
 
 
-def replayed(kind: str, name: str, **sizes: Any) -> dict[str, Any]:
-    """The same phase replayed on torch's meta device: step or update."""
+def replayed(name: str, **sizes: Any) -> dict[str, Any]:
+    """A training step replayed on torch's meta device."""
     from toasterft import catalog
     from toasterft.estimation import simulate
 
-    replay = {"step": simulate.peak, "update": simulate.policy_peak}[kind]
-    return dict(replay(catalog.models()[name].config, **sizes))
+    return dict(simulate.peak(catalog.models()[name].config, **sizes))
