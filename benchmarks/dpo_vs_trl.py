@@ -89,7 +89,7 @@ class Bench:
         from toasterft.data import charts, sources
         from toasterft.data.chat import Chat
         from toasterft.engine import Request
-        from toasterft.models.families import family
+        from toasterft.models.architectures import architecture
         from toasterft.recipe import Lora, Prompt
 
         drawn = charts.write_dataset(scratch / "charts", n=2 * given.pairs, seed=0, per_chart=1)
@@ -99,7 +99,7 @@ class Bench:
         ]
         self.model = open_engine("plain").load(
             Request(
-                base=str(given.model), family=family("idefics3"), lora=Lora(), train=True, dtype="float32",
+                base=str(given.model), family=architecture("idefics3"), lora=Lora(), train=True, dtype="float32",
                 gradient_checkpointing=True, image_longest_edge=given.longest_edge,
             )
         )  # fmt: skip

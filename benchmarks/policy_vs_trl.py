@@ -138,13 +138,13 @@ class Bench:
         from toasterft.data.chat import Chat
         from toasterft.engine import Request
         from toasterft.models import lookup
-        from toasterft.models.families import family
+        from toasterft.models.architectures import architecture
         from toasterft.recipe import Lora, Prompt
 
         self.example = sources.load(given.data, purpose="train", limit=1).examples[0]
         self.loaded = open_engine("plain").load(
             Request(
-                base=str(given.model), family=family("idefics3"), lora=Lora(), train=True, dtype="float32",
+                base=str(given.model), family=architecture("idefics3"), lora=Lora(), train=True, dtype="float32",
                 gradient_checkpointing=True, image_longest_edge=edge,
             )
         )  # fmt: skip

@@ -109,14 +109,14 @@ class Bench:
         from toasterft.data import sources
         from toasterft.data.chat import Chat
         from toasterft.engine import Request
-        from toasterft.models.families import family
+        from toasterft.models.architectures import architecture
         from toasterft.recipe import Lora, Prompt
 
         engine = open_engine("plain")
         self.given = given
         self.examples = sources.load(given.data, purpose="train", limit=given.charts).examples
         request = Request(
-            base=str(given.model), family=family("idefics3"), lora=Lora(), train=True, load_in_4bit=False,
+            base=str(given.model), family=architecture("idefics3"), lora=Lora(), train=True, load_in_4bit=False,
             gradient_checkpointing=True, dtype=given.dtype, image_longest_edge=given.longest_edge,
         )  # fmt: skip
         self.loaded = engine.load(request)

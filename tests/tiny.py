@@ -7,6 +7,7 @@ byte-level BPE tokenizer, the architecture's own processor files.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -272,12 +273,18 @@ def llava_onevision(folder: Path) -> Path:
     return save(transformers.LlavaOnevisionForConditionalGeneration(config), folder, eos, pad)
 
 
+# What writes a random model of each architecture.
+BUILDERS = {
+    "idefics3": partial(smolvlm_like, model_type="idefics3"),
+    "smolvlm": partial(smolvlm_like, model_type="smolvlm"),
+    "qwen2_5_vl": qwen2_5_vl,
+    "internvl": internvl,
+    "llava_onevision": llava_onevision,
+}
+
+
 def build(model_type: str, folder: Path, seed: int = 0) -> Path:
     """A random model of one architecture in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    if model_type in ("idefics3", "smolvlm"):
-        return smolvlm_like(folder, model_type)
-    return {"qwen2_5_vl": qwen2_5_vl, "internvl": internvl, "llava_onevision": llava_onevision}[model_type](
-        folder
-    )
+    return BUILDERS[model_type](folder)

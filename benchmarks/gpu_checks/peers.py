@@ -20,7 +20,7 @@ from gpu_checks.watching import StepClock, synchronize
 from toasterft.data.chat import Chat, target
 from toasterft.data.example import Example
 from toasterft.engine import processors
-from toasterft.models.families import family
+from toasterft.models.architectures import architecture
 from toasterft.recipe import Prompt
 from toasterft.training.monitor import peak_memory_bytes, restart_peak
 
@@ -149,7 +149,7 @@ def vllm(task: Task, keep: Keep) -> None:
         str(task.folder), load_in_4bit=False, fast_inference=True, gpu_memory_utilization=0.5, max_seq_length=4096,
         use_exact_model_name=True,
     )  # fmt: skip
-    processor = processors.load(str(task.folder), family("idefics3"), task.longest_edge)
+    processor = processors.load(str(task.folder), architecture("idefics3"), task.longest_edge)
     row = examples(task)[0]
     prompt = {
         "prompt": Chat(processor, Prompt()).question(row),

@@ -106,12 +106,12 @@ def session(task: Task, engine: Any, *, load_in_4bit: bool, dtype: str = "auto",
     from toasterft.engine.batching import Batcher
     from toasterft.engine.image_features import ImageEncoder
     from toasterft.engine.open_model import ModelSession
-    from toasterft.models.families import family
+    from toasterft.models.architectures import architecture
     from toasterft.recipe import Lora, Prompt
 
     loaded = engine.load(
         Request(
-            base=str(task.folder), family=family("idefics3"), lora=Lora() if train else None, train=train, dtype=dtype,
+            base=str(task.folder), family=architecture("idefics3"), lora=Lora() if train else None, train=train, dtype=dtype,
             load_in_4bit=load_in_4bit, gradient_checkpointing=train, image_longest_edge=task.longest_edge, seed=0,
         )
     )  # fmt: skip

@@ -99,14 +99,14 @@ def test_what_the_hub_refuses_is_explained(hub, charts_folder, homes):
 def test_preview_is_exactly_what_a_model_here_is_taught(run_cli, charts_folder):
     from toasterft.data.chat import Chat
     from toasterft.engine import processors
-    from toasterft.models import families
+    from toasterft.models.architectures import architecture
     from toasterft.models.lookup import EMBEDDED
     from toasterft.recipe import Prompt
 
     done = run_cli("data", "preview", charts_folder, "--n", "1", "--model", "toast-tiny")
     assert done.code == 0, done.err
     (row,) = sources.load(str(charts_folder), limit=1).examples
-    chat = Chat(processors.load(str(EMBEDDED / "toast-tiny"), families.family("idefics3"), None), Prompt())
+    chat = Chat(processors.load(str(EMBEDDED / "toast-tiny"), architecture("idefics3"), None), Prompt())
     assert f"{chat.question(row)}⟦{chat.completion(row)}⟧" in done.out
     read, learned = len(chat.ids(chat.question(row))) - 1, len(chat.ids(chat.completion(row)))
     assert f"{read} read, {learned} learned" in done.out

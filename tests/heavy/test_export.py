@@ -65,9 +65,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def logits(model, folder: Path, picture: Path) -> torch.Tensor:
     """The next token's logits, by transformers alone but for the image processor that needs no torchvision."""
     from toasterft.engine import processors
-    from toasterft.models.families import family
+    from toasterft.models.architectures import architecture
 
-    processor = processors.load(str(folder), family(model.config.model_type), None)
+    processor = processors.load(str(folder), architecture(model.config.model_type), None)
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which is high?"}]}]
     template = {"chat_template": processor.chat_template, "add_generation_prompt": True, "tokenize": False}
     text = processor.tokenizer.apply_chat_template(messages, **template)

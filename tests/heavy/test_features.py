@@ -12,15 +12,15 @@ from toasterft.engine import Request, feature_cache, open_engine
 from toasterft.engine.batching import Batcher
 from toasterft.engine.generate import generate
 from toasterft.engine.image_features import ImageEncoder
-from toasterft.models.families import FAMILIES
+from toasterft.models.architectures import supported
 from toasterft.recipe import Lora, Prompt
 
-WITH_FEATURES = [name for name, family in FAMILIES.items() if family.takes_features]
+WITH_FEATURES = [name for name, family in supported().items() if family.takes_features]
 
 
 def load(folder, model_type, **more):
     return open_engine("plain").load(
-        Request(base=str(folder), family=FAMILIES[model_type], image_longest_edge=64, **more)
+        Request(base=str(folder), family=supported()[model_type], image_longest_edge=64, **more)
     )
 
 

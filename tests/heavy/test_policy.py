@@ -19,7 +19,7 @@ from toasterft.engine.image_features import ImageEncoder
 from toasterft.engine.logprobs import Branches, LogProbs
 from toasterft.engine.open_model import ModelSession
 from toasterft.errors import RecipeError, RunFailed
-from toasterft.models.families import FAMILIES
+from toasterft.models.architectures import supported
 from toasterft.recipe import Lora, Prompt
 from toasterft.scoring.rewards import Completion, Rewards
 from toasterft.training.policy import loss as objective
@@ -31,7 +31,7 @@ def opened_with(folder, model_type="idefics3", **more):
     """A tiny model with an adapter that does something, its images as features."""
     request = dict(lora=Lora(r=4), train=True) | more
     loaded = open_engine("plain").load(
-        Request(base=str(folder), family=FAMILIES[model_type], image_longest_edge=64, **request)
+        Request(base=str(folder), family=supported()[model_type], image_longest_edge=64, **request)
     )
     torch.manual_seed(1)
     for name, value in loaded.model.named_parameters():

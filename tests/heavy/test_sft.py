@@ -13,14 +13,14 @@ import transformers
 
 from toasterft import recipe
 from toasterft.engine import Request, open_engine
-from toasterft.models.families import FAMILIES
+from toasterft.models.architectures import supported
 
 
 def losses(folder):
     return [row["loss"] for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]
 
 
-@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@pytest.mark.parametrize("model_type", sorted(supported()))
 def test_every_architecture_trains_in_four_bits(model_type, tiny_model, charts_folder, run_cli, quick, homes):
     done = run_cli(
         "sft",
@@ -38,8 +38,8 @@ def test_every_architecture_trains_in_four_bits(model_type, tiny_model, charts_f
     assert record["status"] == "done"
     assert record["eval"]["n"] == 4
     assert all(map(math.isfinite, losses(folder)))
-    assert (record["images_encoded"] is not None) == FAMILIES[model_type].takes_features
-    if not FAMILIES[model_type].takes_features:
+    assert (record["images_encoded"] is not None) == supported()[model_type].takes_features
+    if not supported()[model_type].takes_features:
         assert any("takes no cached image features" in note for note in record["notes"])
     base = transformers.AutoModelForImageTextToText.from_pretrained(tiny_model(model_type))
     plain = peft.PeftModel.from_pretrained(base, folder)  # the standard layout, without our code
@@ -181,7 +181,7 @@ def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
     from toasterft.recipe import Prompt
 
     examples = sources.load(str(charts_folder), purpose="evaluate").examples[:3]
-    request = Request(base=str(tiny_model()), family=FAMILIES["idefics3"], adapter=folder)
+    request = Request(base=str(tiny_model()), family=supported()["idefics3"], adapter=folder)
     loaded = open_engine("plain").load(request)
     chat = Chat(loaded.processor, Prompt())
     inputs = Batcher(loaded, chat, ImageEncoder(loaded))

@@ -19,8 +19,7 @@ from toasterft.engine import Request, adapters, logprobs
 from toasterft.engine.loaded import LoadedModel
 from toasterft.estimation import memory, simulate
 from toasterft.estimation.memory import Sequences
-from toasterft.models.architectures import shape_from_config
-from toasterft.models.families import family
+from toasterft.models.architectures import architecture, shape_from_config
 from toasterft.recipe import Lora, Sft
 from toasterft.training.run import NoInputGradients
 
@@ -158,7 +157,7 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
 ) -> None:
     """The same configuration with numbers in it, transformers' whole forward, and TRL's own loop over chunks."""
     tokens, completion = 320, 150
-    kind = family("idefics3")
+    kind = architecture("idefics3")
     torch.manual_seed(0)
     model = transformers.Idefics3ForConditionalGeneration(transformers.Idefics3Config(**copy.deepcopy(SMALL)))
     model = model.to(torch.float32 if rank is None else torch.bfloat16)

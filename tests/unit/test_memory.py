@@ -12,13 +12,12 @@ from toasterft.data.token_stats import TokenStats
 from toasterft.estimation import memory
 from toasterft.estimation.memory import Sequences
 from toasterft.models.architectures import (
-    ConnectorShape,
     ModelShape,
     TextShape,
     VisionShape,
     shape_from_config,
 )
-from toasterft.models.geometry import IdeficsGeometry
+from toasterft.models.architectures.idefics3 import IdeficsGeometry
 from toasterft.recipe import Lora, Sft
 
 # Linears of a layer: q 8x8 = 64, k and v 8x4 = 32, o 64, gate, up and down 8x32 = 256: 960, so 1,920 in all.
@@ -38,9 +37,11 @@ TINY = ModelShape(
         tied_embeddings=False,
         attention_bias=False,
     ),
-    vision=VisionShape(layers=1, hidden=4, intermediate=8, heads=1, image_px=16, patch_px=8, params=1000),
-    connector=ConnectorShape("linear", 96),
-    geometry=IdeficsGeometry(16, 8, 1, 32, True, True),
+    vision=VisionShape(
+        layers=1, hidden=4, intermediate=8, heads=1, image_px=16, patch_px=8, params=1000, masks_pixels=True
+    ),
+    connector_params=96,
+    geometry=IdeficsGeometry(tile_px=16, patch_px=8, tile_tokens=1, longest_edge_px=32),
 )
 # r = 4: inputs 8+8+8+8+8+8+32 = 80 and outputs 8+4+4+8+32+32+8 = 96, so 2 x 4 x 176 = 1,408 parameters learn.
 RECIPE = Sft(lora=Lora(r=4), optim="adamw_torch")

@@ -254,9 +254,9 @@ def test_lora_against_peft() -> None:
 def test_vision_facts() -> None:
     rows = catalog.models()
     qwen = shape_from_config(rows["Qwen2.5-VL-3B"].config, None).vision
-    assert (qwen.gated_mlp, qwen.image_px, qwen.window_px, qwen.full_attention_layers) == (True, None, 112, 4)
+    assert (qwen.gated_mlp, qwen.image_px, qwen.frames) == (True, None, 2)
     smol = shape_from_config(rows["SmolVLM-256M"].config, None).vision
-    assert (smol.gated_mlp, smol.image_px, smol.patch_px, smol.window_px) == (False, 512, 16, None)
+    assert (smol.gated_mlp, smol.image_px, smol.patch_px, smol.frames) == (False, 512, 16, 1)
 
 
 @pytest.mark.parametrize("row", catalog.models().values(), ids=lambda row: row.name)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from toasterft import paths
-from toasterft.models.families import Family
+from toasterft.models.architectures import Architecture
 from toasterft.recipe import Lora
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Request:
     """
 
     base: str
-    family: Family
+    family: Architecture
     adapter: Path | None = None
     lora: Lora | None = None
     train: bool = False

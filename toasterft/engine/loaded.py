@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from toasterft.models.families import Family
+from toasterft.models.architectures import Architecture
 
 
 @dataclass
@@ -28,7 +28,7 @@ class LoadedModel:
 
     model: Any
     processor: Any
-    family: Family
+    family: Architecture
     dtype: torch.dtype
     device: torch.device
     engine: str

@@ -148,8 +148,7 @@ def open_log_probs(session: ModelSession, temperature: float, probe: Example) ->
 
 def can_pack(loaded: LoadedModel, probe: Example, session: ModelSession) -> bool:
     """Whether positions are a plain count and images come as features."""
-    plain = loaded.family.model_type in packed_attention.PLAIN_POSITIONS
-    return plain and (session.encoder is not None or not probe.images)
+    return loaded.family.packs and (session.encoder is not None or not probe.images)
 
 
 def per_row(values: torch.Tensor, ids: Sequence[Sequence[Sequence[int]]]) -> list[torch.Tensor]:

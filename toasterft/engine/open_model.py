@@ -16,7 +16,7 @@ from toasterft.engine.image_features import ImageEncoder
 from toasterft.engine.loaded import LoadedModel
 from toasterft.jobs.prepare import Job
 from toasterft.models import lookup
-from toasterft.models.families import family
+from toasterft.models.architectures import architecture
 from toasterft.progress import Reporter
 from toasterft.recipe import Prompt, Recipe, Trained
 
@@ -79,7 +79,7 @@ def _request(job: Job, recipe: Recipe, *, train: bool) -> Request:
     base = model.base if model.local else str(lookup.fetch(model.base))
     shared: dict[str, Any] = {
         "base": base,
-        "family": family(model.shape.model_type),
+        "family": architecture(model.shape.model_type),
         "adapter": model.adapter,
         "load_in_4bit": quantised(job),
         "dtype": recipe.dtype,

@@ -23,8 +23,6 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "toasterft_tree"
-# Families whose positions are a plain count; M-RoPE spreads an image over three axes of position.
-PLAIN_POSITIONS = ("idefics3", "smolvlm", "internvl", "llava_onevision")
 
 
 @dataclass(frozen=True)

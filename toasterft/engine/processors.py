@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from toasterft import paths
-from toasterft.models.families import Family
+from toasterft.models.architectures import Architecture
 
 
-def load(source: str, family: Family, image_longest_edge: int | None) -> Any:
+def load(source: str, family: Architecture, image_longest_edge: int | None) -> Any:
     """A transformers processor whose image processor honours `image_longest_edge`.
 
     Args:
@@ -65,7 +65,7 @@ def _automatic(source: str) -> Any:
     return AutoProcessor.from_pretrained(source)
 
 
-def _by_hand(source: str, family: Family) -> Any:
+def _by_hand(source: str, family: Architecture) -> Any:
     from transformers import AutoTokenizer
 
     image_processor = _class(family.pil_processor).from_pretrained(source)
@@ -133,4 +133,4 @@ def _file(source: str, name: str) -> Path | None:
 
 def _class(reference: str) -> Any:
     module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"transformers.models.{module}"), name)

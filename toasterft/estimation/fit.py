@@ -23,7 +23,6 @@ from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.errors import FitError
 from toasterft.estimation.plan import Plan
 from toasterft.models.architectures import shape_from_config
-from toasterft.models.geometry import IdeficsGeometry
 from toasterft.recipe import Eval, Policy, Trained
 
 Fit = Literal["off", "exact", "lossy"]
@@ -221,13 +220,9 @@ def _lossy(plan: Plan) -> Iterator[list[Changes]]:
 
 def smaller_edges(plan: Plan) -> list[int]:
     """Longest image edges below the plan's, in px: halves down to one tile where the model cuts tiles."""
-    geometry = plan.geometry
-    if isinstance(geometry, IdeficsGeometry):
-        edge, found = geometry.longest_edge_px // 2, []
-        while edge >= geometry.tile_px:
-            found.append(edge)
-            edge //= 2
-        return found
+    own = plan.geometry.smaller_edges_px()
+    if own is not None:
+        return own
     longest = max(max(size) for size in plan.sizes.images_px) if plan.sizes.images_px else 0
     now = min(longest, plan.recipe.image_longest_edge or longest)
     return [edge for edge in SMALLER_EDGES_PX if edge < now]

@@ -10,11 +10,9 @@ import math
 from dataclasses import dataclass
 
 from toasterft.data.token_stats import TokenStats
-from toasterft.models.architectures import ModelShape
+from toasterft.models.architectures import ModelShape, architecture
 from toasterft.recipe import Dpo, Policy, Recipe, Trained
 
-# Families whose frozen tower runs once per image, ever (`models/families.py`: takes_features).
-TAKES_FEATURES = ("idefics3", "smolvlm")
 # A sampled answer is taken to be at least so long, in tokens: a simplified trace of 45 and its tags. Data
 # for policy methods often holds bare answers, but what is rewarded reasons. Assumed.
 SAMPLED_TOKENS = 60
@@ -87,7 +85,7 @@ class Workload:
 def caches(shape: ModelShape, recipe: Recipe) -> bool:
     """Whether every image goes through the tower once, and features are all that later passes see."""
     learns = isinstance(recipe, Trained) and recipe.train_vision
-    return not learns and shape.model_type in TAKES_FEATURES
+    return not learns and architecture(shape.model_type).takes_features
 
 
 def cached_share(shape: ModelShape, recipe: Recipe, feature_bytes: float) -> float:

@@ -21,7 +21,7 @@ from toasterft.errors import BudgetError, DataError, MissingExtra, ModelError, U
 from toasterft.estimation import Estimate, Plan, calibration
 from toasterft.estimation import fit as ladder
 from toasterft.models import lookup
-from toasterft.models.geometry import Geometry, IdeficsGeometry
+from toasterft.models.geometry import Geometry
 from toasterft.models.lookup import ModelRef
 from toasterft.recipe import Dpo, Dyme, Eval, Prompt, Recipe, Trained
 from toasterft.runs import distributed, meter
@@ -393,7 +393,7 @@ def _meter_price(recipe: Recipe, target: Target) -> float | None:
 def edges(job: Job) -> list[dict[str, Any]]:
     """The same run at other image sizes: tiles per image, tokens per row, seconds and dollars."""
     assert job.plan is not None
-    if not isinstance(job.model.shape.geometry, IdeficsGeometry):
+    if job.model.shape.geometry.smaller_edges_px() is None:
         return []
     rows = []
     for longest_px in SHOWN_LONGEST_EDGES_PX:

@@ -1,4 +1,4 @@
-"""The facts of one model, and the parameters they come to."""
+"""What an estimate needs to know of a vision-language model: sizes, and the numbers of parameters they come to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from toasterft.models.geometry import Geometry
 
 @dataclass(frozen=True)
 class TextShape:
-    """The language model: a decoder with grouped-query attention and a gated MLP."""
+    """The language model: a decoder with grouped-query attention and a gated MLP.
+
+    Attributes:
+        max_position: longest sequence, in tokens, that the positions were made for.
+        attention_bias: biases on the query, key and value projections.
+        output_bias: a bias on the attention's output projection.
+    """
 
     layers: int
     hidden: int
@@ -19,27 +25,27 @@ class TextShape:
     head_dim: int
     vocab: int
     max_position: int
-    """Longest sequence in tokens the positions were made for."""
     tied_embeddings: bool
     attention_bias: bool
-    """Biases on the query, key and value projections."""
     output_bias: bool = False
-    """A bias on the attention's output projection."""
     mlp_bias: bool = False
+
+    @property
+    def queries(self) -> int:
+        """Width of the queries of all heads."""
+        return self.heads * self.head_dim
+
+    @property
+    def keys(self) -> int:
+        """Width of the keys, and of the values, of all key-value heads."""
+        return self.kv_heads * self.head_dim
 
     @property
     def layer_linears(self) -> tuple[tuple[int, int], ...]:
         """(in, out) features of one layer's linears: q, k, v, o, gate, up, down."""
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        return (
-            (self.hidden, queries),
-            (self.hidden, keys),
-            (self.hidden, keys),
-            (queries, self.hidden),
-            (self.hidden, self.intermediate),
-            (self.hidden, self.intermediate),
-            (self.intermediate, self.hidden),
-        )
+        up = (self.hidden, self.intermediate)
+        key = (self.hidden, self.keys)
+        return (self.hidden, self.queries), key, key, (self.queries, self.hidden), up, up, up[::-1]
 
     @property
     def linear_params(self) -> int:
@@ -58,53 +64,48 @@ class TextShape:
 
 @dataclass(frozen=True)
 class VisionShape:
-    """The vision tower, the connector not counted."""
+    """The vision tower, the connector not counted.
+
+    Attributes:
+        image_px: edge of the square tile it was built for; None where it takes any size.
+        gated_mlp: the MLP has a gate beside its up projection.
+        frames: copies of a picture that the processor gives (2 where a still is a short film).
+        scaled_layers: each layer multiplies its outputs by learned scales.
+        all_hidden_states: the model reads the output of every layer, so all stay alive.
+        masks_pixels: the model computes a mask of padding from the pixels.
+    """
 
     layers: int
     hidden: int
     intermediate: int
     heads: int
     image_px: int | None
-    """Edge of the square tile it was built for; None where it takes any size."""
     patch_px: int
     params: int
     gated_mlp: bool = False
-    class_tokens: int = 0
-    """Positions per tile besides its patches."""
-    window_px: int | None = None
-    """Edge of the attention window; None where every layer sees the whole tile."""
-    full_attention_layers: int | None = None
-    """Layers that see the whole image in spite of `window_px`; None for all."""
-
-
-@dataclass(frozen=True)
-class ConnectorShape:
-    """What turns the tower's output into the language model's input.
-
-    `kind` is `linear` (pixel shuffle, one linear), `mlp` (two linears) or `merger` (norm, two linears).
-    """
-
-    kind: str
-    params: int
+    frames: int = 1
+    scaled_layers: bool = False
+    all_hidden_states: bool = False
+    masks_pixels: bool = False
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Everything an estimator needs to know of one model."""
+    """Sizes of one model; counts are numbers of parameters, not bytes.
+
+    Attributes:
+        connector_params: of what turns the tower's output into the language model's input.
+    """
 
     model_type: str
     text: TextShape
     vision: VisionShape
-    connector: ConnectorShape
+    connector_params: int
     geometry: Geometry
 
     @property
     def vision_params(self) -> int:
         return self.vision.params
-
-    @property
-    def connector_params(self) -> int:
-        return self.connector.params
 
     @property
     def text_layer_params(self) -> int:
@@ -122,13 +123,8 @@ class ModelShape:
 
     @property
     def total_params(self) -> int:
-        return (
-            self.vision_params
-            + self.connector_params
-            + self.text_layer_params
-            + self.embedding_params
-            + self.lm_head_params
-        )
+        text = self.text_layer_params + self.embedding_params + self.lm_head_params
+        return self.vision_params + self.connector_params + text
 
     @property
     def linear_params_text(self) -> int:

@@ -26,7 +26,7 @@ from toasterft.engine.loaded import LoadedModel
 from toasterft.engine.open_model import AGREEMENT
 from toasterft.errors import ModelError, RunFailed, UserError
 from toasterft.models import lookup
-from toasterft.models.families import family
+from toasterft.models.architectures import architecture
 from toasterft.progress import Reporter
 from toasterft.publish import merge as merging
 from toasterft.publish import model_card
@@ -69,7 +69,7 @@ def merged(
     _require_whole(run, model.adapter)
     target = _dtype(base, dtype)
     _require_room(base, folder, target)
-    kind, edge = family(model.shape.model_type), notes.get("image_longest_edge")
+    kind, edge = architecture(model.shape.model_type), notes.get("image_longest_edge")
     prompt = Prompt(**notes.get("prompt", {}))
     try:
         report.phase("loading")

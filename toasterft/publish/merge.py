@@ -20,7 +20,7 @@ from peft.tuners.lora import LoraLayer
 from toasterft.engine import Request, adapters, processors
 from toasterft.engine.loaded import LoadedModel
 from toasterft.engine.transformers_engine import explain_missing, quiet
-from toasterft.models.families import Family
+from toasterft.models.architectures import Architecture
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 
@@ -37,7 +37,11 @@ def stored_dtype(folder: Path) -> torch.dtype:
 
 
 def load(
-    folder: Path, family: Family, adapter: Path | None, dtype: torch.dtype, image_longest_edge: int | None
+    folder: Path,
+    family: Architecture,
+    adapter: Path | None,
+    dtype: torch.dtype,
+    image_longest_edge: int | None,
 ) -> LoadedModel:
     """Full weights, and an adapter on them, through pixels alone: the two sides that a merge must not part.
 

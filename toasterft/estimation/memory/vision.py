@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from toasterft.estimation import passes
 from toasterft.models.architectures import ModelShape
 
 # Edge of a tile where the tower has no size of its own.
@@ -16,8 +15,7 @@ def tile_patches(shape: ModelShape) -> int:
 
 def pixel_bytes(shape: ModelShape, patches: int) -> int:
     """float32 pixels as the processor gives them; Qwen2.5-VL's hold every picture twice, as a film."""
-    frames = 2 if shape.model_type == "qwen2_5_vl" else 1
-    return 4 * 3 * frames * patches * shape.vision.patch_px**2
+    return 4 * 3 * shape.vision.frames * patches * shape.vision.patch_px**2
 
 
 def tower_pass(shape: ModelShape, patches: int, width: int, *, norm_bytes: int) -> int:
@@ -29,12 +27,11 @@ def tower_pass(shape: ModelShape, patches: int, width: int, *, norm_bytes: int) 
     vision = shape.vision
     # The residual before and after attention, their sum so far, and the normalised input.
     vectors = 3 * width + norm_bytes
-    if shape.model_type == "internvl":
-        vectors += width  # a scaled copy
-    if shape.model_type == "llava_onevision":
-        vectors += width * (vision.layers - 2)  # it asks for the output of every layer
-    # Pixels in the dtype of the weights; Idefics3 makes a mask of them.
-    pixels = 3 * width + (1 if shape.model_type in passes.TAKES_FEATURES else 0)
+    vectors += width * vision.scaled_layers  # a scaled copy
+    if vision.all_hidden_states:
+        vectors += width * (vision.layers - 2)
+    # Pixels in the dtype of the weights, and a mask made of them.
+    pixels = 3 * width + vision.masks_pixels
     return patches * (vectors * vision.hidden + mlp_bytes(shape, width) + pixels * vision.patch_px**2)
 
 

@@ -17,7 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from toasterft.engine import Request, adapters
 from toasterft.engine.loaded import LoadedModel
-from toasterft.models.families import family
+from toasterft.models.architectures import architecture
 from toasterft.recipe import Lora
 
 META = torch.device("meta")
@@ -45,7 +45,7 @@ def build(
         rank: of a LoRA on all linears of the language model; None trains it whole, in float32 weights.
     """
     config = copy.deepcopy(config)
-    kind = family(config["model_type"])
+    kind = architecture(config["model_type"])
     full = rank is None
     with META:
         model = transformers.AutoModelForImageTextToText.from_config(

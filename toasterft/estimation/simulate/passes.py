@@ -12,6 +12,7 @@ from toasterft.estimation.simulate import meta
 from toasterft.estimation.simulate.counting import Tracker, report
 from toasterft.estimation.simulate.cuda import Cuda
 from toasterft.estimation.simulate.meta import META, Config
+from toasterft.models.architectures import shape_from_config
 
 
 def generate_peak(
@@ -102,7 +103,8 @@ def encode_peak(config: Config, *, tiles: int, dtype: torch.dtype = torch.bfloat
         if loaded.family.takes_features:
             meta.encode(loaded, pixels)
         else:
-            # LLaVA-OneVision asks its tower for the output of every layer.
-            every = {"output_hidden_states": True} if loaded.family.model_type == "llava_onevision" else {}
+            every = (
+                {"output_hidden_states": True} if shape_from_config(config).vision.all_hidden_states else {}
+            )
             vision(pixel_values=pixels.to(dtype), **every)
     return report(tracker, items)

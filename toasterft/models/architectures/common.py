@@ -1,15 +1,53 @@
-"""Parts that several families have, read from their part of `config.json`: decoders and the SigLIP tower."""
+"""`Architecture`, and the parts that several families have: decoders and the SigLIP tower."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from toasterft.errors import ModelError
-from toasterft.models.shape import TextShape, VisionShape
+from toasterft.models.shape import ModelShape, TextShape, VisionShape
 
 Config = dict[str, Any]
 
-_TEXT_DEFAULTS: dict[str, Config] = {
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that toasterft knows of the models of one `model_type`, under transformers 5.17.
+
+    Attributes:
+        read_shape: from the content of config.json and of preprocessor_config.json (None where there is none). May
+            raise any of TypeError, KeyError, ValueError, AttributeError, ArithmeticError on values it cannot use.
+        vision, connector, text: attribute paths, below the `…ForConditionalGeneration`, of the vision tower, of what
+            maps its output into the language model's space, and of the language model without its head.
+        processor: class that pairs image processor and tokenizer, as `module:class` below `transformers.models`.
+        pil_processor: likewise the image processor that needs no torchvision.
+        takes_features: the forward pass accepts `image_hidden_states` in place of pixels, so that every image is
+            encoded once.
+        packs: positions are a plain count, so that completions can share their prompt in one pass.
+        connector_linear: path of the connector's single bias-free linear, where it has just one.
+    """
+
+    model_type: str
+    read_shape: Callable[[Config, Config | None], ModelShape]
+    vision: str
+    connector: str
+    text: str
+    processor: str
+    pil_processor: str
+    takes_features: bool = False
+    packs: bool = True
+    connector_linear: str | None = None
+
+    @property
+    def not_quantised(self) -> list[str]:
+        """Modules kept in 16 bit: 4-bit towers lose detail that small charts need."""
+        return ["lm_head", self.vision, self.connector]
+
+
+# What transformers' configuration classes take for keys that a file leaves out.
+_DECODERS: dict[str, Config] = {
     "llama": {
         "num_hidden_layers": 32,
         "hidden_size": 4096,
@@ -27,39 +65,35 @@ _TEXT_DEFAULTS: dict[str, Config] = {
         "vocab_size": 151936,
         "max_position_embeddings": 32768,
     },
-    "qwen2_5_vl_text": {
-        "num_hidden_layers": 80,
-        "hidden_size": 8192,
-        "intermediate_size": 29568,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 8,
-        "vocab_size": 152064,
-        "max_position_embeddings": 32768,
-    },
 }
 
 
-def decoder(config: Config, kind: str, tied: bool) -> TextShape:
-    """The decoder of `kind` that `config` describes."""
-    if kind not in _TEXT_DEFAULTS:
-        known = sorted(set(_TEXT_DEFAULTS) - {"qwen2_5_vl_text"})
+def decoder(config: Config, kind: str, *, tied: bool, defaults: Config | None = None) -> TextShape:
+    """The decoder that `config` describes.
+
+    Args:
+        kind: `llama` or `qwen2`.
+        defaults: for keys that the file leaves out, where they are not those of `kind`.
+
+    Raises:
+        ModelError: another kind.
+    """
+    if kind not in _DECODERS:
         raise ModelError(
             f"language model {kind!r} is not supported",
             where="config.json: text_config.model_type",
-            why=f"known language models: {', '.join(known)}",
+            why=f"known language models: {', '.join(sorted(_DECODERS))}",
         )
-    get = {**_TEXT_DEFAULTS[kind], **config}
+    get = {**(defaults or _DECODERS[kind]), **config}
     hidden, heads = get["hidden_size"], get["num_attention_heads"]
     llama = kind == "llama"
-    # Qwen2.5-VL's decoder derives the head size even where a file states one.
-    stated = get.get("head_dim") if kind != "qwen2_5_vl_text" else None
     return TextShape(
         layers=get["num_hidden_layers"],
         hidden=hidden,
         intermediate=get["intermediate_size"],
         heads=heads,
         kv_heads=get.get("num_key_value_heads") or heads,
-        head_dim=stated or hidden // heads,
+        head_dim=get.get("head_dim") or hidden // heads,
         vocab=get["vocab_size"],
         max_position=get["max_position_embeddings"],
         tied_embeddings=tied,
@@ -70,8 +104,12 @@ def decoder(config: Config, kind: str, tied: bool) -> TextShape:
     )
 
 
-def siglip(config: Config, defaults: Config, *, head: bool) -> VisionShape:
-    """A SigLIP tower: learned positions, biases everywhere, a pooling head where `head` says so."""
+def siglip(config: Config, defaults: Config, *, head: bool, **facts: bool) -> VisionShape:
+    """A SigLIP tower: learned positions, biases everywhere, a pooling head where `head` is true.
+
+    Args:
+        facts: further fields of `VisionShape`.
+    """
     get = {**defaults, **config}
     hidden, intermediate, layers = get["hidden_size"], get["intermediate_size"], get["num_hidden_layers"]
     image_px, patch_px = edge_px(get["image_size"]), edge_px(get["patch_size"])
@@ -90,6 +128,7 @@ def siglip(config: Config, defaults: Config, *, head: bool) -> VisionShape:
         image_px=image_px,
         patch_px=patch_px,
         params=patches + positions + layers * (attention + mlp + 2 * norm) + norm + pooling,
+        **facts,
     )
 
 
