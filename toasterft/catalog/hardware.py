@@ -1,4 +1,4 @@
-"""What this machine has, asked without torch."""
+"""Detect this machine's GPU, processor and packages, without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from toasterft import catalog
+from toasterft.catalog.rows import Gpu, recognise_gpu
 
 CPU = "cpu"
 # Float32 rate of a core and bandwidth of all, where nothing was measured. Assumed: AVX2 at 2.5 GHz reaching half its
@@ -25,7 +25,7 @@ class Present:
     total_bytes: int
     free_bytes: int
     compute_capability: float
-    row: catalog.Gpu | None
+    row: Gpu | None
 
 
 @functools.cache
@@ -45,19 +45,19 @@ def gpu() -> Present | None:
             total_mib * 2**20,
             int(free) * 2**20,
             float(capability),
-            catalog.recognise_gpu(name, total_mib),
+            recognise_gpu(name, total_mib),
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
 
 
 @functools.cache
-def cpu() -> catalog.Gpu:
+def cpu() -> Gpu:
     """This machine's processor and memory in a GPU's terms, for `--gpu cpu`."""
     import psutil
 
     cores = psutil.cpu_count(logical=False) or 1
-    return catalog.Gpu(
+    return Gpu(
         name=CPU,
         vram_gb=psutil.virtual_memory().total / 1e9,
         bf16=True,  # slow or not, every CPU computes in it

@@ -76,9 +76,8 @@ def open_model(
 
 def _request(job: Job, recipe: Recipe, *, train: bool) -> Request:
     model = job.model
-    base = model.base if model.local else str(lookup.fetch(model.base))
     shared: dict[str, Any] = {
-        "base": base,
+        "base": str(model.weights_folder()),
         "family": architecture(model.shape.model_type),
         "adapter": model.adapter,
         "load_in_4bit": quantised(job),

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from toasterft.data.sources import Dataset
@@ -46,10 +45,12 @@ def identity(job: Job, data: Dataset) -> str:
 
 def _weights(model: ModelRef, load_in_4bit: bool | None) -> list[Any]:
     """What tells one model from another: a hub id, or its files; its precision; what was saved with the adapter."""
-    base = lookup.fingerprint(Path(model.base)) if model.local else model.base
-    adapter = lookup.fingerprint(model.adapter) if model.adapter else None
     notes = model.notes or {}
-    return [base, adapter, bool(notes.get("load_in_4bit")) if load_in_4bit is None else load_in_4bit, notes]
+    return [
+        *model.fingerprints().values(),
+        bool(notes.get("load_in_4bit")) if load_in_4bit is None else load_in_4bit,
+        notes,
+    ]
 
 
 def once(job: Job, data: Dataset, evaluate: Callable[[Job], Run]) -> Run:

@@ -64,7 +64,7 @@ def merged(
     paths.require_new(folder)
     model = lookup.resolve(str(run.path), runs_dir)
     notes = model.notes or {}
-    base = Path(model.base if model.local else lookup.fetch(model.base))
+    base = model.weights_folder()
     _require_full_precision(base)
     _require_whole(run, model.adapter)
     target = _dtype(base, dtype)

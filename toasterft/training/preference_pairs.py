@@ -44,7 +44,6 @@ from toasterft.errors import (
     UserError,
 )
 from toasterft.jobs.prepare import Job
-from toasterft.models import lookup
 from toasterft.progress import Reporter
 from toasterft.recipe import Pairs
 from toasterft.runs import run_folder
@@ -167,8 +166,7 @@ def _identity(job: Job, data: Dataset) -> dict[str, Any]:
         "data_sha256": data.sha256,
         "split": data.split,
         "model": model.base_name,
-        "weights": lookup.fingerprint(Path(model.base)) if model.local else model.base,
-        "adapter": lookup.fingerprint(model.adapter) if model.adapter else None,
+        **model.fingerprints(),
         "load_in_4bit": opening.quantised(job),
         "image_longest_edge": opening.longest_edge(job),
         "prompt": recipe.prompt.model_dump() if recipe.prompt else (model.notes or {}).get("prompt"),
