@@ -92,7 +92,8 @@ def test_a_mistake_ends_all_with_one_message(tiny_model, charts_folder, tmp_path
 
 
 AGREEING = """
-from toasterft import errors, processes
+from toasterft import errors
+from toasterft.runs import distributed as processes
 
 with processes.led():
     processes.join()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from toasterft import Recipe, api, estimation, evaluate, recipe, train
+from toasterft import Recipe, api, estimate, evaluate, recipe, train
 from toasterft.errors import BudgetError, RecipeError
 
 QUICK = dict(
@@ -58,7 +58,7 @@ def test_an_estimate_needs_no_torch():
         "one, other = estimate(wanted, gpu='A40'), estimate(wanted, gpu='T4', price=1.0)\n"
         "assert (one.gpu, other.gpu, other.price['usd_per_hour']) == ('A40', 'T4', 1.0)\n"
         "assert one.usd.low < one.usd.likely < one.usd.high\n"
-        "assert one.peak_bytes > 1e9 and toasterft.estimation is estimate\n"
+        "assert one.peak_bytes > 1e9 and toasterft.estimate is estimate\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -68,7 +68,7 @@ def test_an_estimate_needs_no_torch():
 def test_estimate_equals_the_commands(run_cli):
     done = run_cli("estimate", "sft", "--model", "SmolVLM-256M", "--data", "chartqa", "--gpu", "L4", "--json")
     (row,) = done.json()["rows"]
-    found = estimation(Recipe("sft", model="SmolVLM-256M", data="chartqa"), gpu="L4")
+    found = estimate(Recipe("sft", model="SmolVLM-256M", data="chartqa"), gpu="L4")
     assert json.loads(json.dumps(found.as_json(), default=str)) == row
 
 
