@@ -71,9 +71,3 @@ def test_pairs_and_dpo_read_all_their_fields(read, charts_folder, run_cli, quick
     done = run_cli("dpo", "--model", "toast-tiny", "--data", "wrong", "--quiet", *quick, "max_steps=1")
     assert done.code == 0, done.err
     assert not set(recipe.Dpo.model_fields) - read["Dpo"]
-
-
-def test_pretraining_reads_all_its_fields(read, run_cli, tmp_path):
-    small = ("max_steps=1", "per_device_train_batch_size=2", "warmup_steps=0", "seeing=0")
-    assert run_cli("charts", "pretrain", *small, "--out", tmp_path / "tiny", "--quiet").code == 0
-    assert not set(recipe.Pretrain.model_fields) - read["Pretrain"]

@@ -48,7 +48,7 @@ def test_recipes_charts_and_weights_come_from_the_wheel(installed, tmp_path):
         text=True,
     ).stdout
     assert Path(found.strip()).is_relative_to(installed)
-    assert "toast-tiny" in toasterft(installed, tmp_path, "recipes", "list")
+    assert "toaster-256m-3k" in toasterft(installed, tmp_path, "recipes", "list")
     toasterft(installed, tmp_path, "charts", "make", "drawn", "--n", "4")
     assert list((tmp_path / "drawn" / "images").glob("*.png"))
     told = toasterft(
@@ -62,3 +62,10 @@ def test_font_and_weights_carry_their_licences(installed):
     assert "Bitstream Vera" in (package / "data" / "charts" / "DejaVuSans-LICENSE.txt").read_text()
     assert "license: apache-2.0" in (package / "models" / "weights" / "toast-tiny" / "README.md").read_text()
     assert (package / "models" / "weights" / "toast-tiny" / "model.safetensors").stat().st_size < 10_000_000
+
+
+def test_tools_of_the_repository_stay_there(installed):
+    assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {
+        "toasterft"
+    }
+    assert not [path for path in installed.rglob("*") if path.name in ("tools", "toast_tiny", "pretrain.py")]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from toasterft import paths, recipe, terminal
-from toasterft.cli.options import Json, Quiet, Seed, Words, example, split_words
+from toasterft.cli.options import Json, Quiet, Seed, example
 from toasterft.errors import UserError
 from toasterft.recipe import Trained
 
@@ -53,27 +53,6 @@ def charts_make(
     else:
         terminal.line(f"wrote {folder}: {n:,} charts, train/validation/test")
         terminal.line(f"next  toasterft sft --model toast-tiny --data {folder}", "dim")
-
-
-@charts_app.command("pretrain", epilog=example("charts pretrain toast-tiny --out my-toast-tiny"))
-def charts_pretrain(
-    words: Words = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the model.")] = Path("toast-tiny"),
-    seed: Seed = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
-    ] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Teach toast-tiny to see, from random weights: an hour or two on two CPU cores."""
-    source, settings = split_words(words)
-    wanted = recipe.load("pretrain", source, settings, {"seed": seed})
-    from toasterft.training import pretrain
-
-    pretrain.run(wanted, out, terminal.reporter(quiet=quiet), resume=resume)
-    if not quiet:
-        terminal.line(f"wrote {out}")
-        terminal.line(f"next  toasterft eval {out} --data <charts>", "dim")
 
 
 @app.command(epilog=example("demo --quick"))

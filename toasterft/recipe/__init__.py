@@ -6,7 +6,7 @@ in the same message. A field that nothing reads would be a lie; `tests/heavy/tes
 records which ones a real run touches.
 
     sections      what recipes are made of: `Section`, prompt, lora, and what every command has in common
-    training      sft, dpo, pretrain: learning from given rows
+    training      sft, dpo: learning from given rows
     policy        grpo, dyme: learning from own samples
     answering     eval, ask, pairs: a model's answers, nothing learned
     matrix        eval over models x prompts
@@ -21,7 +21,7 @@ from toasterft.recipe.loading import PACKAGE, RECIPE_FOLDERS, dump, find, load, 
 from toasterft.recipe.matrix import Axes, Matrix
 from toasterft.recipe.registry import MODULES, RECIPES, Train
 from toasterft.recipe.reinforcement import LOCAL_REFINERS, UNTIL, Dyme, Grpo, Policy
-from toasterft.recipe.supervised import Dpo, Pretrain, Sft, Trained
+from toasterft.recipe.supervised import Dpo, Sft, Trained
 from toasterft.recipe.validation import SYNONYMS, fields, validate
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "Matrix",
     "Pairs",
     "Policy",
-    "Pretrain",
     "Prompt",
     "Recipe",
     "Section",

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from toasterft.recipe.base import Section
 from toasterft.recipe.inference import Ask, Eval, Pairs
 from toasterft.recipe.reinforcement import Dyme, Grpo
-from toasterft.recipe.supervised import Dpo, Pretrain, Sft, Trained
+from toasterft.recipe.supervised import Dpo, Sft, Trained
 from toasterft.recipe.validation import validate
 
 
@@ -65,7 +65,6 @@ RECIPES: dict[str, type[Section]] = {
     "eval": Eval,
     "ask": Ask,
     "pairs": Pairs,
-    "pretrain": Pretrain,
     "train": Train,
 }
 
@@ -78,5 +77,4 @@ MODULES = {
     "eval": "toasterft.evaluation.evaluate",
     "ask": "toasterft.evaluation.ask",
     "pairs": "toasterft.training.preference_pairs",
-    "pretrain": "toasterft.training.pretrain",
 }

@@ -1,4 +1,4 @@
-"""Recipes that learn from given rows: sft from references, dpo from pairs, pretrain from drawn charts."""
+"""Recipes that learn from given rows: sft from references, dpo from pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from toasterft.recipe.base import Lora, Prompt, Recipe, Section
+from toasterft.recipe.base import Lora, Prompt, Recipe
 
 
 class Trained(Recipe):
@@ -134,29 +134,3 @@ class Dpo(Trained):
         if self.disable_dropout and self.lora is not None and self.lora.lora_dropout:
             raise ValueError("lora.lora_dropout acts with disable_dropout=false alone")
         return self
-
-
-class Pretrain(Section):
-    """Teaching toast-tiny to see charts and to handle small tables as text, from random weights."""
-
-    method: Literal["pretrain"] = "pretrain"
-    seed: int = 0
-    """Seed of the first weights and of every chart."""
-    max_steps: int = Field(2400, ge=1)
-    """Optimizer steps."""
-    per_device_train_batch_size: int = Field(128, ge=2)
-    """Lessons per step."""
-    learning_rate: float = Field(1e-3, gt=0.0)
-    """Peak learning rate; falls to a fiftieth along a cosine."""
-    warmup_steps: int = Field(200, ge=0)
-    """Steps of warm-up."""
-    weight_decay: float = Field(0.01, ge=0.0)
-    """Weight decay."""
-    seeing: float = Field(0.55, ge=0.0, le=1.0)
-    """Share of lessons with an image: transcribe it, or count its labels."""
-    tags: float = Field(0.05, ge=0.0, le=1.0)
-    """Share of lessons that only write text between the tags; the others reason on a table as text."""
-    save_steps: int = Field(200, ge=1)
-    """Write a checkpoint every N steps."""
-    logging_steps: int = Field(20, ge=1)
-    """Write metrics every N steps."""

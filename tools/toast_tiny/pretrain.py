@@ -1,4 +1,8 @@
-"""Teaching toast-tiny from random weights: to see charts, and to handle small tables as text.
+"""Pretrain toast-tiny from random weights: to see charts, and to handle small tables as text.
+
+    python tools/toast_tiny/pretrain.py --out my-toast-tiny      an hour or two on two CPU cores, minutes on a GPU
+
+That is how the shipped weights were made. Settings are `Pretrain`'s, as key=value words or a YAML file.
 
 Three kinds of lesson, each made on the spot from its number, so that a resumed run sees what it would have:
 an image to transcribe or count; a table as text and a question, answered by the step of reasoning alone;
@@ -9,27 +13,31 @@ what fine-tuning is to teach.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import build
 import numpy as np
 import torch
 import transformers
+import typer
+from pydantic import Field
 from transformers.trainer_callback import PrinterCallback
 
-from toasterft import paths
+from toasterft import paths, recipe, terminal
+from toasterft.cli.options import Quiet, Seed, Words, split_words
 from toasterft.data import charts
 from toasterft.data.charts import Chart, ChartItem
 from toasterft.engine.batching import IGNORE
-from toasterft.errors import UserError
+from toasterft.errors import ToasterError, UserError
 from toasterft.progress import Reporter
-from toasterft.recipe import Pretrain, dump
+from toasterft.recipe import Section, dump
 from toasterft.runs import plots, run_folder
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
 from toasterft.training import run as training
-from toasterft.training import toast
 from toasterft.training.monitor import RunMonitor
 from toasterft.training.run import GuardedTrainer
 
@@ -38,7 +46,33 @@ SEEN = ("transcribe", "count")
 LAST_RATE = 0.02
 
 
-def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) -> Run:
+class Pretrain(Section):
+    """Teaching toast-tiny to see charts and to handle small tables as text, from random weights."""
+
+    method: Literal["pretrain"] = "pretrain"
+    seed: int = 0
+    """Seed of the first weights and of every chart."""
+    max_steps: int = Field(2400, ge=1)
+    """Optimizer steps."""
+    per_device_train_batch_size: int = Field(128, ge=2)
+    """Lessons per step."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    """Peak learning rate; falls to a fiftieth along a cosine."""
+    warmup_steps: int = Field(200, ge=0)
+    """Steps of warm-up."""
+    weight_decay: float = Field(0.01, ge=0.0)
+    """Weight decay."""
+    seeing: float = Field(0.55, ge=0.0, le=1.0)
+    """Share of lessons with an image: transcribe it, or count its labels."""
+    tags: float = Field(0.05, ge=0.0, le=1.0)
+    """Share of lessons that only write text between the tags; the others reason on a table as text."""
+    save_steps: int = Field(200, ge=1)
+    """Write a checkpoint every N steps."""
+    logging_steps: int = Field(20, ge=1)
+    """Write metrics every N steps."""
+
+
+def run(settings: Pretrain, out: Path, report: Reporter, *, resume: bool = False) -> Run:
     """Train from random weights, or go on from the last checkpoint, and save in bfloat16.
 
     Raises:
@@ -46,10 +80,10 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    record = _open(recipe, out, resume)
+    record = _open(settings, out, resume)
     weights = record.path
     if not resume:
-        toast.build(weights, seed=recipe.seed)
+        build.build(weights, seed=settings.seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(weights)
     # Eager attention: torch's CPU kernel for SDPA is twice as slow going backward at these sizes.
     model = transformers.AutoModelForImageTextToText.from_pretrained(
@@ -60,8 +94,8 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     monitor = RunMonitor(record, report, meter)
     trainer = Trainer(
         model=model,
-        args=_arguments(recipe, record),
-        train_dataset=Lessons(recipe, tokenizer),
+        args=_arguments(settings, record),
+        train_dataset=Lessons(settings, tokenizer),
         data_collator=Collator(tokenizer.pad_token_id),
         callbacks=[monitor],
     )
@@ -70,7 +104,7 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     with monitor:
         training.train_from(trainer, training.last_state(record))
     report.done()
-    finished = trainer.state.global_step >= recipe.max_steps
+    finished = trainer.state.global_step >= settings.max_steps
     if finished:
         model.to(torch.bfloat16).save_pretrained(weights)
         plots.loss(record.metrics(), weights / "loss.png")
@@ -78,41 +112,41 @@ def run(recipe: Pretrain, out: Path, report: Reporter, *, resume: bool = False) 
     return record
 
 
-def _open(recipe: Pretrain, out: Path, resume: bool) -> Run:
+def _open(settings: Pretrain, out: Path, resume: bool) -> Run:
     if resume:
         record = run_folder.open_run(str(out), out.parent)
-        if (out / run_folder.RECIPE_FILE).read_text(encoding="utf-8") != dump(recipe):
+        if (out / run_folder.RECIPE_FILE).read_text(encoding="utf-8") != dump(settings):
             raise UserError(
                 "the recipe differs from the one this run began with",
                 where=str(out),
-                next_step=f"toasterft charts pretrain {out / run_folder.RECIPE_FILE} --out {out} --resume",
+                next_step=f"python {__file__} {out / run_folder.RECIPE_FILE} --out {out} --resume",
             )
         return record
-    record = run_folder.create(out.parent, method=recipe.method, model="toast-tiny", data="charts", out=out)
-    paths.write_atomic(out / run_folder.RECIPE_FILE, dump(recipe))
+    record = run_folder.create(out.parent, method=settings.method, model="toast-tiny", data="charts", out=out)
+    paths.write_atomic(out / run_folder.RECIPE_FILE, dump(settings))
     return record
 
 
-def _arguments(recipe: Pretrain, record: Run) -> transformers.TrainingArguments:
+def _arguments(settings: Pretrain, record: Run) -> transformers.TrainingArguments:
     cuda = torch.cuda.is_available()
     return transformers.TrainingArguments(
         output_dir=str(record.checkpoints),
-        seed=recipe.seed,
+        seed=settings.seed,
         bf16=True,
         use_cpu=not cuda,
-        max_steps=recipe.max_steps,
-        per_device_train_batch_size=recipe.per_device_train_batch_size,
-        learning_rate=recipe.learning_rate,
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.per_device_train_batch_size,
+        learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": LAST_RATE},
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
         adam_beta2=0.98,
         max_grad_norm=1.0,
         optim="adamw_torch",
-        logging_steps=recipe.logging_steps,
+        logging_steps=settings.logging_steps,
         logging_first_step=True,
-        save_steps=recipe.save_steps,
+        save_steps=settings.save_steps,
         save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
@@ -139,35 +173,35 @@ class Trainer(GuardedTrainer, transformers.Trainer):
 class Lessons(torch.utils.data.Dataset[dict[str, Any]]):
     """Lesson `n` of a seed is the same on every machine and at every time."""
 
-    def __init__(self, recipe: Pretrain, tokenizer: Any) -> None:
-        self.recipe, self.tokenizer = recipe, tokenizer
+    def __init__(self, settings: Pretrain, tokenizer: Any) -> None:
+        self.settings, self.tokenizer = settings, tokenizer
 
     def __len__(self) -> int:
-        return self.recipe.max_steps * self.recipe.per_device_train_batch_size
+        return self.settings.max_steps * self.settings.per_device_train_batch_size
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        rng = random.Random(f"toast-tiny:{self.recipe.seed}:{number}")
-        image, question, answer = lesson(rng, self.recipe)
-        marks = toast.FAKE + toast.GLOBAL + toast.IMAGE * toast.IMAGE_TOKENS + toast.FAKE
-        prompt = f"{toast.BOS}User:{marks if image is not None else ' '}{question}{toast.EOS}\nAssistant:"
+        rng = random.Random(f"toast-tiny:{self.settings.seed}:{number}")
+        image, question, answer = lesson(rng, self.settings)
+        marks = build.FAKE + build.GLOBAL + build.IMAGE * build.IMAGE_TOKENS + build.FAKE
+        prompt = f"{build.BOS}User:{marks if image is not None else ' '}{question}{build.EOS}\nAssistant:"
         return {
             "prompt": self.tokenizer(prompt, add_special_tokens=False).input_ids,
-            "completion": self.tokenizer(f" {answer}{toast.EOS}", add_special_tokens=False).input_ids,
+            "completion": self.tokenizer(f" {answer}{build.EOS}", add_special_tokens=False).input_ids,
             "image": image,
         }
 
 
-def lesson(rng: random.Random, recipe: Pretrain) -> tuple[np.ndarray | None, str, str]:
+def lesson(rng: random.Random, settings: Pretrain) -> tuple[np.ndarray | None, str, str]:
     """Picture (H, W, 3 bytes) or None, what is asked, and what is to be answered."""
     kind = rng.random()
-    if kind < recipe.seeing:
+    if kind < settings.seeing:
         chart, item = _item(rng, SEEN)
         return np.asarray(charts.draw(chart)), item.question, item.answer
     reasoned = [name for name in charts.kinds_for("core") if name not in SEEN]
     chart, item = _item(rng, reasoned)
     table = charts.text_table(chart)
     step = item.simplified.removeprefix(table).lstrip(". ")
-    if kind < recipe.seeing + recipe.tags:
+    if kind < settings.seeing + settings.tags:
         tag = rng.choice(("think", "answer"))
         text = rng.choice((table, step, item.answer))
         return None, f"{tag}: {text}", f"<{tag}>{text}</{tag}>"
@@ -178,7 +212,7 @@ def lesson(rng: random.Random, recipe: Pretrain) -> tuple[np.ndarray | None, str
 
 def _item(rng: random.Random, kinds: Iterable[str]) -> tuple[Chart, ChartItem]:
     while True:  # a chart may allow no question of these kinds
-        chart = charts.make_chart(rng, "core", size_px=(toast.TILE_PX, toast.TILE_PX))
+        chart = charts.make_chart(rng, "core", size_px=(build.TILE_PX, build.TILE_PX))
         items = charts.make_items(chart, rng, kinds)
         if items:
             return chart, items[0]
@@ -206,3 +240,32 @@ class Collator:
             pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
             batch["pixel_values"] = (pixels.float() / 127.5 - 1).unsqueeze(1)
         return batch
+
+
+def main(
+    words: Words = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the model.")] = Path("toast-tiny"),
+    seed: Seed = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pretrain toast-tiny from random weights: an hour or two on two CPU cores."""
+    try:
+        source, pairs = split_words(words)
+        settings = recipe.load("pretrain", source, pairs, {"seed": seed})
+        run(settings, out, terminal.reporter(quiet=quiet), resume=resume)
+    except ToasterError as problem:
+        terminal.error(problem, json_output=False)
+        sys.exit(problem.exit_code)
+    if not quiet:
+        terminal.line(f"wrote {out}")
+        terminal.line(f"next  toasterft eval {out} --data <charts>", "dim")
+
+
+# `recipe.load` finds a schema by its method.
+recipe.RECIPES["pretrain"] = Pretrain
+
+if __name__ == "__main__":
+    typer.run(main)

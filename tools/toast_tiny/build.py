@@ -1,8 +1,8 @@
 """toast-tiny: a vision-language model small enough to ship and to train in minutes on a CPU.
 
 SmolVLM's architecture (Idefics3), special tokens and chat template at a hundredth of its size. This
-module builds it with random weights; `training/pretrain.py` teaches it to see, and the result ships in
-`toasterft/weights/toast-tiny`. Building is deterministic for a seed and set of library versions.
+module builds it with random weights; `pretrain.py` teaches it to see, and the result ships in
+`toasterft/models/weights/toast-tiny`. Building is deterministic for a seed and set of library versions.
 """
 
 from __future__ import annotations
