@@ -24,8 +24,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy toasterft
 	$(BIN)/python tools/reference.py --check
+	$(BIN)/mkdocs build --quiet
 
-# The pages of docs/ as a site in build/site; a broken link is an error.
+# The pages of docs/ as a site in dist/site; a broken link is an error.
 docs: $(READY)
 	$(BIN)/mkdocs build
 

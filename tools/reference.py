@@ -14,8 +14,7 @@ from typing import Any
 
 import typer.main
 
-from toasterft import recipe
-from toasterft.cli import app
+from toasterft import cli, recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 HEAD = """\
@@ -53,8 +52,8 @@ def option_row(option: Any) -> tuple[str, ...]:
     return names, cell(getattr(option, "help", None) or "")
 
 
-def command_lines(path: str, command: Any) -> Iterator[str]:
-    """A command's section; a group's commands follow it."""
+def command_lines(path: str, command: Any, seen: dict[tuple[Any, ...], str]) -> Iterator[str]:
+    """A command's section; a group's commands follow it. `seen` names the first command with a set of options."""
     context = command.make_context(path.split()[-1], [], resilient_parsing=True)
     yield ""
     yield f"### {path}"
@@ -62,24 +61,29 @@ def command_lines(path: str, command: Any) -> Iterator[str]:
     yield from ("\n".join(line.rstrip() for line in (command.help or "").splitlines()).strip(),)
     if hasattr(command, "list_commands"):
         for name in command.list_commands(context):
-            yield from command_lines(f"{path} {name}", command.get_command(context, name))
+            yield from command_lines(f"{path} {name}", command.get_command(context, name), seen)
         return
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     if arguments:
         yield ""
         yield f"    toasterft {path} {' '.join(metavar(each) for each in arguments)}"
-    options = [each for each in command.params if each.param_type_name == "option" and not each.hidden]
-    if options:
-        yield from table(("option", "what it does"), [option_row(each) for each in options])
+    options = [
+        option_row(each) for each in command.params if each.param_type_name == "option" and not each.hidden
+    ]
+    if options and (first := seen.setdefault(tuple(options), path)) != path:
+        yield f"\nOptions as for `{first}`."
+    elif options:
+        yield from table(("option", "what it does"), options)
 
 
 def lines() -> Iterator[str]:
     yield HEAD
     yield "## Commands"
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(cli.app)
     context = root.make_context("toasterft", [], resilient_parsing=True)
+    seen: dict[tuple[Any, ...], str] = {}
     for name in root.list_commands(context):
-        yield from command_lines(name, root.get_command(context, name))
+        yield from command_lines(name, cli.load(name), seen)
     yield ""
     yield "## Recipe fields"
     for method, schema in recipe.RECIPES.items():
