@@ -15,12 +15,12 @@ from toasterft.data.charts.spec import fact_name
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
 from toasterft.scoring.rewards import Completion
+from toasterft.scoring.tables import read
 from toasterft.scoring.traces import (
     check,
     lemma_f1,
     lemmas,
     needed_rows,
-    rows_of,
     table_of,
     thinking,
     thinking_lemma,
@@ -692,15 +692,15 @@ def test_facts_as_objects():
 
 def test_forms_of_facts():
     wide = [{"Year": 2019, "north": 5.5, "south": "4.0"}, {"Year": 2020, "north": 8, "south": "-"}]
-    assert [(row.name, row.value) for row in rows_of(wide)] == [
+    assert [(cell.name, cell.number) for cell in read(wide).cells] == [
         ("north 2019", 5.5), ("south 2019", 4), ("north 2020", 8),
     ]  # fmt: skip
-    assert [row.value for row in rows_of([{"label": "a", "value": "1,200"}, {"label": "b", "value": "12%"}])] == [
+    assert [cell.value for cell in read([{"label": "a", "value": "1,200"}, {"label": "b", "value": "12%"}]).cells] == [
         1200, 12,
     ]  # fmt: skip
-    assert rows_of(None) == rows_of("red") == rows_of([3, None]) == rows_of({}) == []
-    assert [row.value for row in rows_of([{"label": "a", "value": float("nan")}])] == [None]
-    assert rows_of([{"name": "red", "attributes": ["value: 7"]}])[0].value == 7
+    assert not any(read(facts).cells for facts in (None, "red", [3, None], {}))
+    assert [cell.number for cell in read([{"label": "a", "value": float("nan")}]).cells] == [None]
+    assert read([{"name": "red", "attributes": ["value: 7"]}]).cells[0].value == 7
 
 
 def test_needed_rows():
@@ -816,9 +816,9 @@ def test_a_table_s_text_is_facts_too():
     for trace in ("red = 7, blue = 3. 7 - 3 = 4.", "red = 8, blue = 3. 8 - 3 = 5.", "red is 7. So 4."):
         assert check(trace, text, question, answer) == check(trace, FACTS, question, answer)
     several = "Year: 2019 | 2020 & north: 5.5 | 8 & south: 4 | nan"
-    assert [(row.series, row.label, row.shown) for row in rows_of(several)] == [
+    assert [(cell.series, cell.label, cell.shown) for cell in read(several).cells] == [
         ("north", "2019", "5.5"), ("south", "2019", "4"), ("north", "2020", "8"),
     ]  # fmt: skip
     gaps = "Year: 2013 | 2014 | 2015 & Values: 0 | 55 | 0"  # read off a picture: a zero is a mark not found
-    assert [row.label for row in rows_of(gaps)] == ["2014"]
-    assert rows_of("no table at all") == []
+    assert [cell.label for cell in read(gaps).without_gaps().cells] == ["2014"]
+    assert read("no table at all").cells == ()

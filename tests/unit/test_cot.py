@@ -45,7 +45,7 @@ def test_a_table_is_read_from_text_with_ampersands_and_gaps():
     "facts", [None, "", "no table", [], [{"label": "a"}], {"a": 1}, "Entity: a | b & S: nan | nan"]
 )
 def test_what_is_no_table(facts):
-    assert tables.read(facts) is None
+    assert tables.numeric(facts) is None
     assert rules.write(example("How many?", "2", facts)) is None
 
 

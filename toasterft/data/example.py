@@ -123,7 +123,7 @@ class Example:
     `facts` holds the image's visual facts where the data has them: a list of objects, each
     {"label": str, "value": number or str, "series": str, optional} for a mark of a chart or a cell of a table,
     or {"name": str, "attributes": [str], "position": str, the last two optional} for a thing; or the text of
-    a table as ChartQA has it. `toasterft cot facts` adds them, `checker.rows_of` reads them.
+    a table as ChartQA has it. `toasterft cot facts` adds them, `scoring.tables.read` reads them.
 
     `extra` may hold `task`, one of `TASKS` (charts where it is missing), and `choices`, a list of str: the
     options of a multiple-choice question in the order of their letters, or the labels of a class question.

@@ -17,9 +17,9 @@ Charts have two more, for comparison with published tables:
 A scorer takes plain text with any tags already taken off, and never raises.
 """
 
-from toasterft.scoring.answers.published import TOLERANCE, contains, relaxed
+from toasterft.scoring.answers.published import contains, relaxed
 from toasterft.scoring.answers.values import robust
-from toasterft.scoring.number_words import digits_for_words
+from toasterft.scoring.numbers import TOLERANCE, digits_for_words
 from toasterft.scoring.statistics import Rate, wilson
 from toasterft.scoring.summary import Scored, share, summarise, table_pairs
 from toasterft.scoring.tasks import SCORERS, Verdict, judge, options_of, right, task_of

@@ -1,4 +1,9 @@
-"""Numbers as they are written, and when two of them are the same.
+"""The number parser: numbers as people write them, in digits or words, and when two of them are the same.
+
+    cleaned            signs, quotes and thousands separators written one way: `1,200`, `13 879` and `−5` as digits
+    NUM, number        one number inside cleaned text, with its percent sign, scale and written precision
+    fraction           a cell or an answer that is a number and nothing else
+    digits_for_words   "two hundred and five" as 205
 
 A reading of a whole number up to 100 or of a year is right only if it is exact, any other within 1 %; after
 "about" or "around" 5 % are forgiven (ChartQA's own tolerance). The result of a calculation must be right to
@@ -13,20 +18,66 @@ from fractions import Fraction
 from math import isfinite
 from typing import Any
 
-from toasterft import scoring
-from toasterft.scoring.traces.sentences import cleaned
+from toasterft.scoring import lexicon
+from toasterft.scoring.lexicon import SCALES
 
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+TOLERANCE = 0.05  # relative error forgiven in a number: ChartQA (Masry et al. 2022, section 5.1)
+# A text's length in characters beyond which nothing is read; 300 tokens are about 1,500.
+MAX_CHARACTERS = 4000
+
+DASHES = "\u2212\u2010\u2011\u2012\u2013\uff0d"
+_SIGNS = str.maketrans(
+    {
+        **dict.fromkeys(DASHES, "-"),
+        **dict.fromkeys("×✕⋅·∙", "*"),
+        **dict.fromkeys("‘’´", "'"),
+        **dict.fromkeys('“”"`', ""),
+        **dict.fromkeys("→⇒⟹", "="),
+        **dict.fromkeys("\u00a0\u2009\u202f", " "),
+        **{"÷": "/", "—": ", ", "~": "≈", "≃": "≈", "＝": "="},
+        **dict.fromkeys("$€£¥₹", ""),
+    }
+)
+_CLEANING = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"[\ue000-\uf8ff]", " "),  # stands for names, see `tables.Folded`
+        (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"(\1) / (\2)"),
+        (r"\\(?:times|cdot)\b", "*"),
+        (r"\\div\b", "/"),
+        (r"\\approx\b", "≈"),
+        (r"\\text\s*\{([^{}]*)\}", r"\1"),
+        (r"\\[()\[\]]?|\*\*|__", ""),
+        (r"(?<!\w)'|'(?!\w)", ""),
+        (r"(?<=\d)[, ](?=\d{3}(?!\d))(?<!\d{4}[, ])", ""),  # 1,200 and 13 879
+        (r"(?<=\d)\s*(?:%|percent\b|per cent\b)", "%"),
+        (r"(?<=\d)\s*[xX]\s*(?=\d)", " * "),
+        (r"\s*(?:=>|->|==)\s*", " = "),
+        (r"(?<=\()\s+|\s+(?=\))|(?<=[ \t])[ \t]+", ""),  # so that later patterns match in one way only
+    )
+)
+# `7`, `-0.5`, `.5`, `12%`, `5 million`; not the 12 of `12th`, `1.2.3` or `v12`
 NUM = (
     r"(?<![\w.,])-?(?:\d{1,15}(?:\.\d{1,12})?|\.\d{1,12})(?:%|\s(?:thousand|million|billion|trillion)\b)?"
     r"(?![\w%]|[.,]\d)"
 )
-HEDGE = r"(?:≈|about|approximately|approx\.?|around|roughly|nearly|almost|close to|just (?:over|under|above|below))"
+# A number alone may be longer than one that stands in a sentence: `3.103853965520979` in a table.
+_ALONE = re.compile(NUM.replace("{1,12}", "{1,30}"))
+HEDGE = rf"(?:{lexicon.HEDGE})"
 HEDGED = re.compile(HEDGE + r"\s*$", re.IGNORECASE)
-WORD_NUMBERS = (
-    *("zero", "one", "two", "three", "four", "five", "six"),
-    *("seven", "eight", "nine", "ten", "eleven", "twelve"),
-)
+_ONES = f"zero|{lexicon.UNITS}|{lexicon.TEENS}"
+_WORD_VALUES = {word: value for value, word in enumerate(_ONES.split("|"))}
+_WORD_VALUES |= {word: 10 * value for value, word in enumerate(lexicon.TENS.split("|"), start=2)} | {"a": 1}
+WORD_NUMBERS = tuple(_WORD_VALUES)[:13]
+"""The number words that stand for a count in a sentence: zero to twelve."""
+
+
+def cleaned(text: str) -> str:
+    """`text` with signs, quotes and thousands separators written one way."""
+    text = text[:MAX_CHARACTERS].translate(_SIGNS)
+    for pattern, replacement in _CLEANING:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -49,12 +100,35 @@ def number(text: str, hedged: bool = False) -> Number:
     """Read what `NUM` has found, or a number word up to twelve."""
     text = text.strip().lower()
     if text in WORD_NUMBERS:
-        return Number(Fraction(WORD_NUMBERS.index(text)), Fraction(1))
+        return Number(Fraction(_WORD_VALUES[text]), Fraction(1))
     text, _, scale = text.partition(" ")
     percent, text = text.endswith("%"), text.rstrip("%")
-    times = _SCALES.get(scale, 1)
+    times = SCALES.get(scale, 1)
     decimals = len(text.partition(".")[2])
     return Number(Fraction(text) * times, Fraction(times, 10**decimals), percent, hedged, times)
+
+
+def fraction(value: Any) -> Fraction | None:
+    """A cell's or an answer's number (`1,234.50`, `45 %`, `$5`, 0.5); None where it is anything else."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return Fraction(str(value)) if isfinite(value) else None
+    found = _ALONE.fullmatch(cleaned(str(value)).strip())
+    return number(found[0]).value if found else None
+
+
+def decimal(value: Fraction) -> str:
+    """A number as text with up to ten digits."""
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):.10g}"
+
+
+def shown(value: Fraction, decimals: int = 2) -> str:
+    """A number as our own traces write it: exactly where four decimals suffice, else rounded: 45, 6.25, 6.33."""
+    exact = value * 10**4
+    text = f"{float(value):.4f}" if exact.denominator == 1 else f"{float(value):.{decimals}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def _exact(value: Fraction) -> bool:
@@ -64,14 +138,14 @@ def _exact(value: Fraction) -> bool:
 
 def same_reading(said: Number, true: Fraction) -> bool:
     """Whether a value was read right: exactly, within 1 %, or within 5 % where the trace says "about"."""
-    slack = scoring.TOLERANCE if said.hedged else 0 if _exact(true) else 0.01
+    slack = TOLERANCE if said.hedged else 0 if _exact(true) else 0.01
     return any(abs(value - true) <= slack * abs(true) for value in said.readings)
 
 
 def same_result(said: Number, true: Fraction) -> bool:
     """Whether a calculation's result is right to its last digit, rounded or cut off."""
     off = abs(said.value - true)
-    if off == 0 or (said.hedged and off <= scoring.TOLERANCE * abs(true)):
+    if off == 0 or (said.hedged and off <= TOLERANCE * abs(true)):
         return True
     if said.unit == 0 or off >= said.unit or (true / said.unit).denominator == 1:
         return False
@@ -80,15 +154,33 @@ def same_result(said: Number, true: Fraction) -> bool:
     return said.unit != 1 or off <= abs(true) / 100  # 10 / 3 is no 3, but 1000 / 3 is 333
 
 
-def fraction(value: Any) -> Fraction | None:
-    """A cell's number, or None where it has none."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return Fraction(str(value)) if isfinite(value) else None
-    found = re.fullmatch(NUM, cleaned(str(value)).strip())
-    return number(found[0]).value if found else None
+def _number_words_pattern() -> re.Pattern[str]:
+    """One group of words (a value below a thousand) per scale, largest first, then one without."""
+    scales = "|".join(SCALES)
+    small = rf"\b(?:(?:{lexicon.TENS})(?:[-\s]+(?:{lexicon.UNITS}))?|(?:{_ONES}))\b"
+    group = rf"(?:(?:{small}|a)[-\s]+hundred\b(?:\s+(?:and\s+)?{small})?|{small}|a(?=\s+(?:{scales})\b))"
+    joint = r"(?:(?:\s+and)?[-\s]+)?"
+    scaled = "".join(rf"(?:{joint}({group})[-\s]+{scale}\b)?" for scale in SCALES)
+    # Without the last look-ahead "two million and three million" would start as 2,000,003.
+    return re.compile(rf"\b(?={group}){scaled}(?:{joint}({group})(?!\s+(?:hundred|{scales})\b))?")
 
 
-def decimal(value: Fraction) -> str:
-    return str(value.numerator) if value.denominator == 1 else f"{float(value):.10g}"
+_NUMBER_WORDS = _number_words_pattern()
+
+
+def _group_value(group: str) -> int:
+    """The value of words below a thousand: "two hundred and five" is 205."""
+    value = 0
+    for word in re.split(r"[-\s]+", group):
+        value = value * 100 if word == "hundred" else value + _WORD_VALUES.get(word, 0)
+    return value
+
+
+def digits_for_words(text: str) -> str:
+    """`text`, lower-case, with English number words (zero … trillions) written as digits."""
+
+    def digits(match: re.Match[str]) -> str:
+        groups = zip(match.groups(), (*SCALES.values(), 1), strict=True)
+        return str(sum(_group_value(group) * size for group, size in groups if group))
+
+    return _NUMBER_WORDS.sub(digits, text)

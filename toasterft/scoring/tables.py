@@ -1,110 +1,272 @@
-"""The table behind a chart, from whatever a data row carries: facts of charts drawn here, or ChartQA's text.
+"""The table behind a chart, from whatever a data row carries, and its names found in a sentence.
 
-ChartQA writes a table as `Entity: A | B & Series: 1 | 2 & Other: 3 | 4`: the columns, one after the other.
-Its cells were read off pictures, so a gap is `nan` or 0, and a number may be two that stood together.
+`read` takes, with or without several series:
+
+    "Entity: A | B & Series: 1 | 2 & Other: 3 | 4"          ChartQA's text: the columns, one after the other
+    [{"label": "A", "value": 1, "series": "x"}, …]          charts drawn here, `toasterft cot facts`
+    {"objects": [{"name", "attributes", "position"}, …]}    DyME's facts, alone or in a list
+    [{"Year": 2019, "north": 5.5, "south": 4}, …]           table rows as dicts of their cells
+
+ChartQA's cells were read off pictures, so a gap is `nan` or 0, and a number may be two that stood together.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
-_CELL = re.compile(r"[$€£]?\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)\s*%?", re.ASCII)
+from toasterft.scoring.lexicon import MARKS
+from toasterft.scoring.numbers import NUM, Number, cleaned, decimal, fraction, number, shown
+
 _GAP = "nan"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One value: its label (the mark), its series (the colour; empty where there is one), its number."""
+    """One fact.
+
+    Attributes:
+        label: what it is of: the mark.
+        series: the colour, say; empty where there is one series.
+        number: its value; None for an object of which only words are known.
+        shown: value or words as the data writes them.
+    """
 
     label: str
     series: str
-    value: Fraction
+    number: Fraction | None
+    shown: str
+
+    @property
+    def value(self) -> Fraction:
+        """`number`, of a cell that has one.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.number is None:
+            raise ValueError(f"{self.name} has no number")
+        return self.number
 
     @property
     def name(self) -> str:
-        """What traces call it: as charts drawn here do."""
+        """What traces call it: its label, after its series where there is one."""
         return f"{self.series} {self.label}" if self.series else self.label
 
 
 @dataclass(frozen=True)
-class Table:
-    """Cells in reading order, label by label; gaps are left out, labels with gaps only are not.
+class Mention:
+    """A name in a sentence: the positions of the cells it can mean, and the value beside it in brackets."""
 
-    `zeros_are_gaps`: zeros may stand for marks that the chart does not have: one zero in a line over the
-    years, several elsewhere.
+    text: str
+    rows: frozenset[int]
+    label: str | None = None
+    series: str | None = None
+    said: Number | None = None
+
+
+FIRST_NAME = 0xE000
+NAME = "[\ue000-\uf8ff]"
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A sentence with each name as one character, so that patterns need not know the names."""
+
+    text: str
+    mentions: tuple[Mention, ...]
+
+    def __getitem__(self, character: str) -> Mention:
+        return self.mentions[ord(character) - FIRST_NAME]
+
+    def plain(self, text: str) -> str:
+        """`text` with the names back in."""
+        return re.sub(NAME, lambda found: self[found[0]].text, text)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells in reading order, label by label. A gap has no cell; a label with gaps only is still a label.
+
+    Attributes:
+        labels: each once, in order.
+        series: each once, in order; `("",)` where there is one without a name.
+        zeros_are_gaps: zeros may stand for marks that the chart does not have: one zero in a line over the
+            years, several elsewhere.
     """
 
-    labels: tuple[str, ...]
-    series: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    labels: tuple[str, ...] = ()
+    series: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] = ()
     zeros_are_gaps: bool = False
 
     def of_series(self, series: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.series == series]
 
+    def of_label(self, label: str) -> list[Cell]:
+        return [cell for cell in self.cells if cell.label == label]
+
     def at(self, label: str, series: str) -> Cell | None:
         """The cell of a label in a series; None where there is a gap."""
         return next((cell for cell in self.cells if (cell.label, cell.series) == (label, series)), None)
 
-    def of_label(self, label: str) -> list[Cell]:
-        return [cell for cell in self.cells if cell.label == label]
+    def without_gaps(self) -> Table:
+        """Without zeros where those may be gaps."""
+        return _table(cell for cell in self.cells if cell.number or not self.zeros_are_gaps)
+
+    @cached_property
+    def by_label(self) -> dict[str, frozenset[int]]:
+        """Positions of cells by `name_key` of their label."""
+        return _by_name(cell.label for cell in self.cells)
+
+    @cached_property
+    def by_series(self) -> dict[str, frozenset[int]]:
+        """Positions of cells by `name_key` of their series, where it has a name."""
+        return {key: rows for key, rows in _by_name(cell.series for cell in self.cells).items() if key}
+
+    @cached_property
+    def numbers(self) -> frozenset[Fraction]:
+        return frozenset(cell.number for cell in self.cells if cell.number is not None)
+
+    @cached_property
+    def _names(self) -> re.Pattern[str]:
+        names = {name for cell in self.cells for name in (cell.label, cell.series) if name_key(name)}
+        ordered = sorted(names, key=lambda name: (-len(name), name))
+        return re.compile("|".join(map(_name_pattern, ordered)) or r"(?!)", re.IGNORECASE)
+
+    def fold(self, text: str) -> Folded:
+        """`text` (cleaned) with names as characters; `shop tennis` and `tennis for shop` as one."""
+        mentions: list[Mention] = []
+
+        def put(mention: Mention) -> str:
+            mentions.append(mention)
+            return chr(FIRST_NAME + len(mentions) - 1)
+
+        def name(found: re.Match[str]) -> str:
+            key = name_key(found[0])
+            if key not in self.by_label and key not in self.by_series:
+                key = key.removesuffix("s").removesuffix("'")
+            if key in self.by_label:
+                return put(Mention(found[0], self.by_label[key], label=key))
+            return (
+                put(Mention(found[0], self.by_series[key], series=key)) if key in self.by_series else found[0]
+            )
+
+        def joint(found: re.Match[str]) -> str:
+            first, second = (mentions[ord(each) - FIRST_NAME] for each in found.groups())
+            both = first.rows & second.rows
+            if (first.label is None) == (second.label is None) or not both:
+                return found[0]
+            label, series = first.label or second.label, first.series or second.series
+            return put(Mention(f"{first.text} {second.text}", both, label, series))
+
+        text = self._names.sub(name, text)
+        for pattern, replacement in ((_VALUE_OF, ""), (_ARTICLE, ""), (_OWN_NOUN, r"\1")):
+            text = pattern.sub(replacement, text)
+        return Folded(_JOINT.sub(joint, text), tuple(mentions))
 
 
-def number(text: str) -> Fraction | None:
-    """`1,234.50`, `45 %` or `$5` as a number; None for anything else."""
-    found = _CELL.fullmatch(text.strip())
-    return Fraction(found[1].replace(",", "")) if found else None
+def _table(cells: Iterable[Cell], labels: Iterable[str] = (), zeros_are_gaps: bool = False) -> Table:
+    cells = tuple(cells)
+    every = (*labels, *(cell.label for cell in cells))
+    return Table(
+        labels=tuple(dict.fromkeys(filter(None, every))),
+        series=tuple(dict.fromkeys(cell.series for cell in cells)),
+        cells=cells,
+        zeros_are_gaps=zeros_are_gaps,
+    )
+
+
+def read(facts: Any) -> Table:
+    """The table of an example's `facts`, in any of the forms above; without cells where there is nothing to read."""
+    return _of_text(facts) if isinstance(facts, str) else _table(_cells(facts))
+
+
+def numeric(facts: Any) -> Table | None:
+    """The table to write a trace from: all cells are numbers, as a chart would write them; else None."""
+    table = read(facts)
+    if not table.cells or any(cell.number is None for cell in table.cells):
+        return None
+    return replace(table, cells=tuple(replace(cell, number=_legible(cell.value)) for cell in table.cells))
+
+
+def as_text(facts: Any) -> str:
+    """Facts as a model is prompted with them: one row per line; "" where there are none."""
+    if not facts:
+        return ""
+    if isinstance(facts, str):
+        return facts
+    rows = [facts] if isinstance(facts, Mapping) else facts
+    return "\n".join(json.dumps(row, ensure_ascii=False, default=str) for row in rows)
 
 
 def _legible(value: Fraction) -> Fraction:
-    """As a chart would write it: two decimals, four below one. Everything is worked out from these."""
+    """As a chart would write it: two decimals, four below one."""
     if (value * 10**4).denominator == 1:
         return value
     return Fraction(f"{float(value):.{2 if abs(value) >= 1 else 4}f}")
 
 
-def shown(value: Fraction, decimals: int = 2) -> str:
-    """Exactly where four decimals suffice, else rounded: 45, 6.25, 6.33."""
-    exact = value * 10**4
-    text = f"{float(value):.4f}" if exact.denominator == 1 else f"{float(value):.{decimals}f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return "0" if text == "-0" else text
+# --- facts as JSON ---------------------------------------------------------------------------
 
 
-def read(facts: Any) -> Table | None:
-    """The table of an example's `facts`; None where it carries none that can be used."""
-    if isinstance(facts, str):
-        return _of_text(facts)
-    if isinstance(facts, Sequence) and facts and all(isinstance(fact, Mapping) for fact in facts):
-        return _of_facts(facts)
-    return None
+def _cells(facts: Any) -> Iterator[Cell]:
+    if isinstance(facts, Mapping):
+        facts = [facts]
+    for fact in facts if isinstance(facts, Iterable) else ():
+        if not isinstance(fact, Mapping):
+            continue
+        label = next((str(fact[key]) for key in ("label", "name", "object") if key in fact), None)
+        if "objects" in fact:
+            yield from _cells(fact["objects"])
+        elif label is not None and "value" in fact:
+            yield Cell(label, str(fact.get("series") or ""), fraction(fact["value"]), str(fact["value"]))
+        elif label is not None and ("attributes" in fact or "position" in fact):
+            yield _object(label, fact)
+        else:
+            yield from _table_row(fact)
 
 
-def _of_facts(facts: Iterable[Mapping[str, Any]]) -> Table | None:
-    cells = []
-    for fact in facts:
-        value = number(str(fact.get("value", "")))
-        if "label" not in fact or value is None:
-            return None
-        cells.append(Cell(str(fact["label"]), str(fact.get("series", "")), _legible(value)))
-    return _table(cells, [cell.label for cell in cells])
+def _object(name: str, fact: Mapping[str, Any]) -> Cell:
+    attributes = fact.get("attributes") or ()
+    words = [attributes] if isinstance(attributes, str) else [str(each) for each in attributes]
+    values = [re.fullmatch(rf"(?:value\s*[:=]?\s*)?({NUM})", cleaned(each).strip(), re.I) for each in words]
+    value = next((number(found[1]).value for found in values if found), None)
+    text = " ".join([*words, str(fact.get("position") or "")]) if value is None else decimal(value)
+    return Cell(name, "", value, text)
 
 
-def _of_text(text: str) -> Table | None:
+def _table_row(fact: Mapping[str, Any]) -> Iterator[Cell]:
+    """One row of a table: its first cell names it, every other cell with a number is a fact."""
+    (_, label), *others = fact.items() or [("", "")]
+    for key, cell in others:
+        value = fraction(cell)
+        if value is not None:
+            yield Cell(str(label), str(key) if len(others) > 1 else "", value, str(cell))
+
+
+# --- ChartQA's text --------------------------------------------------------------------------
+
+
+def _of_text(text: str) -> Table:
     kind, _, rest = text.partition(":")
     labels, columns = _columns(rest)
     plain = len(columns) == 1  # its name tells nothing apart
     cells = []
     for place, label in enumerate(labels):
         for name, values in columns:
-            value = number(values[place]) if place < len(values) else None
+            value = fraction(values[place]) if place < len(values) else None
             if label and value is not None:
-                cells.append(Cell(label, "" if plain else name, _legible(value)))
-    return _table(cells, labels, gaps_from=1 if kind.strip().lower() == "year" else 2)
+                value = _legible(value)
+                cells.append(Cell(label, "" if plain else name, value, shown(value)))
+    zeros = sum(cell.number == 0 for cell in cells)
+    gaps_from = 1 if kind.strip().lower() == "year" else 2
+    return _table(cells, labels if cells else (), zeros >= gaps_from)
 
 
 def _columns(rest: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
@@ -112,39 +274,65 @@ def _columns(rest: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
 
     A part behind ` & ` is a column if its cells open with a number or a gap; else it belongs to a name.
     """
-    parts = rest.split(" & ")
     columns: list[tuple[str, list[str]]] = []
     head: list[str] = []
     waiting: list[str] = []
-    for part in parts:
+    for part in rest.split(" & "):
         name, colon, cells = part.rpartition(":")
-        values = [_plain(cell) for cell in cells.split("|")]
-        if colon and (values[0] == _GAP or number(values[0]) is not None):
+        values = [" ".join(cell.split()) for cell in cells.split("|")]
+        if colon and (values[0] == _GAP or fraction(values[0]) is not None):
             # Before the first column it cannot be told where the labels end; they are taken to.
             joined = name if not columns else " & ".join([*waiting, name])
             head = head if columns else waiting
-            columns.append((_plain(joined), values))
+            columns.append((" ".join(joined.split()), values))
             waiting = []
         else:
             waiting.append(part)
-    return [_plain(label) for label in " & ".join(head).split("|")], columns
+    return [" ".join(label.split()) for label in " & ".join(head).split("|")], columns
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.split())
+# --- names in a sentence ---------------------------------------------------------------------
+
+MARK_NOUN = rf"(?:{MARKS})"
+# "the value of red", "the bar labelled red"
+_VALUE_OF = re.compile(
+    rf"(?:\b(?:the|a|an)\s+)?\b(?:values?|numbers?|percentages?|shares?|figures?|amounts?|{MARK_NOUN})\s+"
+    rf"(?:of|for|in|labell?ed|called)\s+(?:the\s+)?(?={NAME})",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(rf"\b(?:the|a|an)\s+(?={NAME})", re.IGNORECASE)
+_OWN_NOUN = re.compile(rf"({NAME})(?:'s)?\s+{MARK_NOUN}\b", re.IGNORECASE)  # "red's bar"
+# "north in the year 2019"
+_JOINT = re.compile(
+    rf"({NAME})(?:'s)?(?:\s+(?:in|for|of|at|on|during|from|among|with)(?:\s+the)?(?:\s+year)?)?\s+({NAME})",
+    re.IGNORECASE,
+)
+# Names that are everyday words in a trace: they only count where a value is given to them.
+_SHY = frozenset(
+    re.findall(r"\w+", "yes no none other others total value values all a i the more less average sum so is")
+)
 
 
-def _table(cells: list[Cell], labels: list[str], gaps_from: int | None = None) -> Table | None:
-    """
-    Args:
-        gaps_from: so many zeros are taken for gaps; None where a zero is a zero.
-    """
-    if not cells:
-        return None
-    zeros = sum(cell.value == 0 for cell in cells)
-    return Table(
-        labels=tuple(dict.fromkeys(filter(None, labels))),
-        series=tuple(dict.fromkeys(cell.series for cell in cells)),
-        cells=tuple(cells),
-        zeros_are_gaps=gaps_from is not None and zeros >= gaps_from,
-    )
+def name_key(name: str) -> str:
+    """A name made comparable."""
+    return " ".join(cleaned(name).lower().split()).strip(" .,:*").removesuffix("'s")
+
+
+def _by_name(names: Iterable[str]) -> dict[str, frozenset[int]]:
+    found: dict[str, set[int]] = {}
+    for position, name in enumerate(names):
+        found.setdefault(name_key(name), set()).add(position)
+    return {name: frozenset(rows) for name, rows in found.items()}
+
+
+def _name_pattern(name: str) -> str:
+    key = name_key(name)
+    written = " ".join(cleaned(name).split()).strip(" .,:*")
+    body = re.sub(r"(?:\\ )+", r"\\s+", re.escape(written))
+    if len(key) <= 3 and not written.islower():
+        body = f"(?-i:{body})"  # the label May is no "may"
+    year = re.fullmatch(r"(?:19|20)\d\d", key)
+    shy = key in _SHY or (re.fullmatch(r"-?[\d.,]+%?", key) and not year)
+    after = r"(?=\s*[=:(])" if shy else r"(?![.,]\d|%)" if year else ""
+    plural = "" if key[-1:].isdigit() else "s?"
+    return rf"(?<![\w.])(?:{body}){plural}(?!\w)(?:\*+(?=\s*[=:(,]))?{after}"

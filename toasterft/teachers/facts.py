@@ -13,7 +13,7 @@ Facts are a JSON list, one object for each mark of a chart, cell of a table, or 
     {"label": "2019", "value": 12.5, "series": "north"}     one of several series, or a table's column
     {"name": "dog", "attributes": ["brown"], "position": "left"}     attributes and position may be left out
 
-The first two are what charts drawn here carry, the third is DyME's (arXiv 2506.23061v2); `checker.rows_of`
+The first two are what charts drawn here carry, the third is DyME's (arXiv 2506.23061v2); `scoring.tables.read`
 reads them all.
 """
 

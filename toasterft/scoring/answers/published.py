@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import string
 
-from toasterft.scoring.number_words import digits_for_words
-
-TOLERANCE = 0.05  # relative error forgiven in a number: ChartQA (Masry et al. 2022, section 5.1)
+from toasterft.scoring.numbers import TOLERANCE, digits_for_words
 
 
 def _chartqa_float(text: str) -> float | None:

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from dataclasses import dataclass, replace
 
-from toasterft.scoring.answers.published import TOLERANCE
-from toasterft.scoring.number_words import SCALES, digits_for_words
+from toasterft.scoring.lexicon import SCALES
+from toasterft.scoring.numbers import TOLERANCE, digits_for_words
 
 
 @dataclass(frozen=True)

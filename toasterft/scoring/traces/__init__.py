@@ -16,22 +16,22 @@ statement that is understood and false is named in `faults`. Saying a thing twic
     account                 what was found       conclusion, worth  what it comes to
 """
 
-from toasterft.scoring.numbers import NUM, Number, number, same_reading, same_result
+from toasterft.scoring.numbers import NUM, Number, cleaned, number, same_reading, same_result
+from toasterft.scoring.tables import NAME, Cell, Folded, Mention, Table, name_key
 from toasterft.scoring.traces.claims import trend
-from toasterft.scoring.traces.facts import Row, rows_of
 from toasterft.scoring.traces.lemmas import lemma_f1, lemmas
-from toasterft.scoring.traces.names import NAME, Folded, Mention, Table, name_key, needed_rows, table_of
+from toasterft.scoring.traces.names import needed_rows, table_of
 from toasterft.scoring.traces.score import Checked, check, thinking, thinking_lemma, wrong_steps
-from toasterft.scoring.traces.sentences import Sentence, cleaned, sentences
+from toasterft.scoring.traces.sentences import Sentence, sentences
 
 __all__ = [
     "NAME",
     "NUM",
+    "Cell",
     "Checked",
     "Folded",
     "Mention",
     "Number",
-    "Row",
     "Sentence",
     "Table",
     "check",
@@ -41,7 +41,6 @@ __all__ = [
     "name_key",
     "needed_rows",
     "number",
-    "rows_of",
     "same_reading",
     "same_result",
     "sentences",

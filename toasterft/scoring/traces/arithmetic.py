@@ -11,8 +11,8 @@ from math import prod
 from typing import Any
 
 from toasterft.scoring.numbers import HEDGED, NUM, Number, number, same_result
+from toasterft.scoring.tables import NAME, Folded
 from toasterft.scoring.traces.grammar import EQUALS, FEWER, MORE, OPERAND, POINTS, USED
-from toasterft.scoring.traces.names import NAME, Folded
 from toasterft.scoring.traces.state import TraceState
 
 _UNIT_WORDS = r"(?:\s+(?!(?:is|are|was|and|equals?|gives?|makes?|than|to|by|or|in|for|from|of)\b)[a-z]+){0,2}"
@@ -107,7 +107,7 @@ def _stray(account: TraceState, tokens: list[str]) -> str:
             shares = tokens[position - 1 : position] == ["/"] and _is_sum(account, tokens[position - 2])
             if factor and (said.value in account.constants or said.value == terms):
                 continue
-            if shares and said.value.denominator == 1 and 1 < said.value <= len(account.table.rows):
+            if shares and said.value.denominator == 1 and 1 < said.value <= len(account.table.cells):
                 continue  # an average over some of the rows
             if not account.is_known(said):
                 return token

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import islice, pairwise, product
 
+from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import HEDGE, NUM, WORD_NUMBERS, Number, number, same_reading
+from toasterft.scoring.tables import MARK_NOUN, NAME, Folded, name_key
 from toasterft.scoring.traces.grammar import BOUND, FEWER, GENERIC, MORE, OPERAND, POINTS, USED
-from toasterft.scoring.traces.names import MARK_NOUN, NAME, Folded, name_key
 from toasterft.scoring.traces.state import TraceState
 
 _CHAIN = re.compile(rf"{OPERAND}(?:\s*[<>]\s*{OPERAND})+")
@@ -47,8 +48,8 @@ _SO_MANY = re.compile(
     re.IGNORECASE,
 )
 
-_LARGEST = r"(?:largest|highest|greatest|biggest|maximum|max|tallest|longest|peak|top)"
-_SMALLEST = r"(?:smallest|lowest|least|minimum|min|shortest|fewest)"
+_LARGEST = rf"(?:{lexicon.LARGEST}|peak|top)"
+_SMALLEST = f"(?:{lexicon.SMALLEST}|{lexicon.SMALLEST_LOOSE})"
 _WORST = rf"(?:(?P<large>(?:the\s+)?(?:{_LARGEST}|(?<=the\s)most))|(?P<small>(?:the\s+)?{_SMALLEST}))\b"
 _EXTREME_NOUN = (
     rf"(?:\s+(?:{MARK_NOUN}|one|number|share|percentage|amount|figure|rate|count|reading|"
@@ -83,18 +84,18 @@ def counts(account: TraceState, text: str, folded: Folded) -> str:
         return text
     if found := _THERE_ARE.fullmatch(text):
         count = int(number(found["count"]).value)
-        noun, sizes = found["noun"].lower(), {len(account.table.rows), len(account.table.labels)}
+        noun, sizes = found["noun"].lower(), {len(account.table.cells), len(account.table.by_label)}
         if noun.startswith("series"):
-            sizes = {len(account.table.series) or 1}
+            sizes = {len(account.table.by_series) or 1}
         elif noun.startswith("label") or noun.startswith("categor"):
-            sizes = {len(account.table.labels)}
+            sizes = {len(account.table.by_label)}
         right = count in sizes and (found["again"] is None or number(found["again"]).value == count)
         account.step(right, folded.plain(found[0]), Fraction(count))
         return USED
     if found := _COUNTED.fullmatch(text):
         names = [folded.plain(each).strip().lower() for each in found["names"].split(",")]
         account.listed = len(names)
-        groups = ([row.name for row in account.table.rows], account.table.labels, account.table.series)
+        groups = ([row.name for row in account.table.cells], account.table.by_label, account.table.by_series)
         right = any(sorted(names) == sorted(name_key(name) for name in group) for group in groups)
         account.step(right, folded.plain(found[0]))
         return USED
@@ -141,7 +142,7 @@ def _list(account: TraceState, found: re.Match[str], folded: Folded) -> str:
 
 def _so_many(account: TraceState, found: re.Match[str], folded: Folded) -> str:
     count = number(found["count"]).value
-    if count > len(account.table.rows):
+    if count > len(account.table.cells):
         return found[0]  # an amount, not a count
     right = any(len(_beyond(account, found, scope)) == count for scope in account.scopes(folded))
     account.step(right, folded.plain(found[0]), count)
@@ -235,7 +236,7 @@ def trends(account: TraceState, text: str, folded: Folded) -> str:
     if not (found and account.has_facts and account.asks_trend):
         return text
     scopes = account.scopes(folded)
-    if len(scopes) > 1 and len(account.table.series) > 1 and len(scopes[0]) == len(account.table.rows):
+    if len(scopes) > 1 and len(account.table.by_series) > 1 and len(scopes[0]) == len(account.table.cells):
         return text  # several series and none named: which one is meant cannot be told
     values = [value for row in sorted(scopes[0]) if (value := account.value(row)) is not None]
     account.step(trend(values) == _verdict(found[1]), folded.plain(found[0]))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from toasterft import scoring
-from toasterft.scoring.numbers import HEDGE, NUM, number
+from toasterft.scoring.numbers import HEDGE, NUM, cleaned, number
+from toasterft.scoring.tables import NAME, Table, name_key
 from toasterft.scoring.traces.arithmetic import STEP
 from toasterft.scoring.traces.grammar import ASSIGNED
-from toasterft.scoring.traces.names import NAME, Table, name_key
-from toasterft.scoring.traces.sentences import Sentence, cleaned
+from toasterft.scoring.traces.sentences import Sentence
 from toasterft.scoring.traces.state import TraceState
 
 _ANSWER_IS = re.compile(r"\banswers?\b\s*(?:is|are|would be|:|=)+\s*", re.IGNORECASE)
@@ -140,14 +140,14 @@ def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: boo
             return True
         if several:
             return None
-        return False if key in table.labels or key in table.series else None
+        return False if key in table.by_label or key in table.by_series else None
     words = rf"(?<!\w){re.escape(name_key(gold))}(?!\w)"
     return True if re.search(words, name_key(clause)) else None
 
 
 def is_number(gold: str, table: Table) -> bool:
     """Whether the answer is an amount: the label 2015 is none."""
-    return bool(re.fullmatch(NUM, cleaned(gold).strip())) and name_key(gold) not in table.labels
+    return bool(re.fullmatch(NUM, cleaned(gold).strip())) and name_key(gold) not in table.by_label
 
 
 def _after_copula(clause: str) -> str:

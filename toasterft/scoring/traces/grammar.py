@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import re
 
+from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import HEDGE, NUM
-from toasterft.scoring.traces.names import NAME
+from toasterft.scoring.tables import NAME
 
 OPERAND = rf"(?:{NUM}|{NAME})"
 EQUALS = (
     r"\s*,?\s*(?:=|≈|(?:which\s+|that\s+)?(?:is|are|was|were|equals?|gives?|makes?|yields?|leaves|comes\s+to|come\s+to|"
     rf"results?\s+in|amounts?\s+to)\b)\s*(?:equal\s+to\s+|us\s+|a\s+total\s+of\s+)?(?:{HEDGE}\s*)?"
 )
-MORE = r"(?:more|higher|larger|greater|bigger|above|taller|longer|over)"
-FEWER = r"(?:less|lower|smaller|fewer|below|under|shorter)"
+MORE, FEWER = f"(?:{lexicon.MORE})", f"(?:{lexicon.FEWER})"
 POINTS = r"(?:\s+(?:percentage\s+)?(?:points?|units?))?"
-BOUND = (
-    rf"(?:(?P<above>above|over|greater\s+than|more\s+than|higher\s+than|larger\s+than|exceeding|exceeds?)|"
-    rf"(?P<below>below|under|less\s+than|lower\s+than|smaller\s+than|fewer\s+than))\s+(?P<bound>{NUM})"
-)
+BOUND = rf"(?:(?P<above>{lexicon.ABOVE})|(?P<below>{lexicon.BELOW}))\s+(?P<bound>{NUM})"
 ASSIGNED = re.compile(rf"(?P<name>[^=,]{{1,80}}?)\s*=\s*(?P<value>{NUM})")
 # What may stand left of "=" or "is" and be no label.
 GENERIC = re.compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from toasterft.scoring.traces.sentences import cleaned
+from toasterft.scoring.numbers import cleaned
 
 _STOP = frozenset(
     re.findall(

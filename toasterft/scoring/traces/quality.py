@@ -10,7 +10,7 @@ from typing import Any
 
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
-from toasterft.scoring import share, tables
+from toasterft.scoring import share
 from toasterft.scoring import traces as checker
 from toasterft.scoring.traces import Checked
 
@@ -42,7 +42,7 @@ def measure(text: str, parsed: Parsed, tokens: int, example: Example) -> Trace:
     reasoning = (parsed.reasoning or "").strip()
     if not reasoning:
         return Trace(None, bool(parsed.answer), repeats(text))
-    found = checker.check(reasoning, _facts(example.facts), example.question, example.answer)
+    found = checker.check(reasoning, example.facts, example.question, example.answer)
     return Trace(
         tokens,
         unreasoned=False,
@@ -50,17 +50,6 @@ def measure(text: str, parsed: Parsed, tokens: int, example: Example) -> Trace:
         miscalculates=bool(checker.wrong_steps(reasoning)),
         checked=None if found.coverage is None else found,
     )
-
-
-def _facts(facts: Any) -> Any:
-    """Facts as the checker takes them; ChartQA's tables are text."""
-    if not isinstance(facts, str):
-        return facts
-    table = tables.read(facts)
-    return table and [
-        {"label": cell.label, "series": cell.series, "value": tables.shown(cell.value)}
-        for cell in table.cells
-    ]
 
 
 def repeats(text: str) -> bool:

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 from toasterft.scoring.numbers import HEDGE, HEDGED, NUM, Number, number
+from toasterft.scoring.tables import FIRST_NAME, NAME, Folded, Mention
 from toasterft.scoring.traces.grammar import ASSIGNED, GENERIC, USED
 from toasterft.scoring.traces.lemmas import lemmas
-from toasterft.scoring.traces.names import FIRST_NAME, NAME, Folded, Mention
 from toasterft.scoring.traces.state import TraceState
 
 # Words that may stand between a name and its value.
@@ -56,7 +56,7 @@ def _pair(
     account: TraceState, mention: Mention, said: Number, at: int, folded: Folded, sure: bool, text: str
 ) -> None:
     """One claim that a name has a value."""
-    if not account.has_facts or all(account.table.rows[row].value is None for row in mention.rows):
+    if not account.has_facts or all(account.table.cells[row].number is None for row in mention.rows):
         return
     rows = account.context(mention, at, folded)
     right = [row for row in rows if account.reads(row, said)]
@@ -146,7 +146,7 @@ def unknown_names(account: TraceState, text: str, folded: Folded) -> None:
             continue
         near = re.findall(NAME, name)
         plain = any(account.reads(row, value) for each in near for row in folded[each].rows)
-        if not (plain and not account.table.series) and len(bare) > 1:
+        if not (plain and not account.table.by_series) and len(bare) > 1:
             account.wrong_reading(folded.plain(found[0]))
 
 
@@ -158,10 +158,12 @@ def glimpses(account: TraceState, folded: Folded) -> None:
         mention = folded[found[0]]
         rows = account.context(mention, found.start(), folded)
         for row in rows if len(rows) == 1 else ():
-            fact = account.table.rows[row]
-            if fact.value is None:
+            fact = account.table.cells[row]
+            if fact.number is None:
                 words = lemmas(folded.plain(folded.text)) if words is None else words
-                earned = 1.0 if not fact.words or fact.words & (words - lemmas(fact.label)) else 0.5
+                earned = (
+                    1.0 if not (known := lemmas(fact.shown)) or known & (words - lemmas(fact.label)) else 0.5
+                )
                 account.credit[row] = max(account.credit.get(row, 0.0), earned)
         if numbers:
             _, nearest = min(numbers, key=lambda each: abs(each[0] - found.start()))

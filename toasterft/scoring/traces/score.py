@@ -9,12 +9,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from toasterft import scoring
-from toasterft.scoring.numbers import HEDGED, NUM, decimal, number, same_reading, same_result
+from toasterft.scoring.numbers import HEDGED, NUM, cleaned, decimal, number, same_reading, same_result
 from toasterft.scoring.traces.conclusion import conclude, gold_pairs, is_number
 from toasterft.scoring.traces.lemmas import lemma_f1
 from toasterft.scoring.traces.names import MUST_REASON, table_of_json
 from toasterft.scoring.traces.reading import read
-from toasterft.scoring.traces.sentences import UNCHECKED, cleaned, sentences
+from toasterft.scoring.traces.sentences import UNCHECKED, sentences
 from toasterft.scoring.traces.state import TraceState
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check(trace: str, facts: list[dict[str, Any]] | None, question: str, answer:
     is earned by repeating, nor by a list of readings without a step and a conclusion (0.4 at most).
 
     Args:
-        facts: rows or objects (`rows_of`), or None where the data has none.
+        facts: in any form that `tables.read` takes, or None where the data has none.
         answer: the gold answer, compared by the `robust` scorer.
     """
     return _check(trace or "", json.dumps(facts or [], default=str), question, answer)
@@ -79,7 +79,7 @@ def _check(trace: str, facts: str, question: str, answer: str) -> Checked:
         faults.append(f"the conclusion is {conclusion.said!r}, not {answer!r}")
     elif conclusion.agrees and (loose := _loose(conclusion.said, account, answer)):
         faults.append(f"the conclusion {loose} follows from no fact or step")
-    coverage = _coverage(account, answer) if account.table.rows else None
+    coverage = _coverage(account, answer) if account.table.cells else None
     return _scored(account, coverage, answer, conclusion.agrees, tuple(faults))
 
 
@@ -132,7 +132,7 @@ def _scored(
 def _coverage(account: TraceState, answer: str) -> float:
     """Share of the needed rows that were read, times the share of readings that are right."""
     needed = account.needed
-    labels = {account.table.rows[row].label for row in needed}
+    labels = {account.table.cells[row].label for row in needed}
     # "The red line" names no series: reading any one of them through may be all that is needed.
     vague = not gold_pairs(answer) and not any(mention.series for mention in account.asked.mentions)
     enough = min(len(labels if vague else needed), ENOUGH_ROWS)

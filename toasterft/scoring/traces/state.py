@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from toasterft.scoring.numbers import NUM, Number, fraction, number, same_reading
-from toasterft.scoring.traces.names import NAME, Folded, Mention, Table, needed_rows
-from toasterft.scoring.traces.sentences import cleaned
+from toasterft.scoring import lexicon
+from toasterft.scoring.numbers import NUM, Number, cleaned, fraction, number, same_reading
+from toasterft.scoring.tables import NAME, Folded, Mention, Table
+from toasterft.scoring.traces.names import needed_rows
 
-_ASKS_TREND = re.compile(r"\b(?:trend|rising|falling|increasing|decreasing)\b", re.IGNORECASE)
+_ASKS_TREND = re.compile(rf"\b(?:{lexicon.TREND})\b", re.IGNORECASE)
 
 
 class TraceState:
@@ -26,7 +27,7 @@ class TraceState:
 
     def __init__(self, table: Table, question: str) -> None:
         self.table = table
-        self.has_facts = bool(self.table.values)
+        self.has_facts = bool(self.table.numbers)
         self.asked = self.table.fold(cleaned(question))
         self.asks_trend = bool(_ASKS_TREND.search(question))
         self.needed = needed_rows(table, question)
@@ -37,10 +38,10 @@ class TraceState:
         self.listed: int | None = None
         self.last: str = ""
         self.faults: list[str] = []
-        rows = self.table.rows
-        sizes = {len(rows), len(self.table.labels), len(self.table.series)} if rows else set()
+        rows = self.table.cells
+        sizes = {len(rows), len(self.table.by_label), len(self.table.by_series)} if rows else set()
         self.constants = {Fraction(each) for each in {1, 2, 10, 100, 1000, 10**6} | sizes}
-        self.known: set[Fraction] = set(self.table.values)
+        self.known: set[Fraction] = set(self.table.numbers)
         self.known |= {number(found).value for found in re.findall(NUM, cleaned(question))}
         self.known |= {value for row in rows if (value := fraction(row.label)) is not None}
 
@@ -88,11 +89,11 @@ class TraceState:
 
     def reads(self, row: int, said: Number) -> bool:
         """Whether a row has this value."""
-        value = self.table.rows[row].value
+        value = self.table.cells[row].number
         return value is not None and same_reading(said, value)
 
     def value(self, row: int) -> Fraction | None:
-        return self.table.rows[row].value
+        return self.table.cells[row].number
 
     def options(self, operand: str, folded: Folded, at: int = 0) -> list[Number]:
         """What an operand can stand for."""
@@ -101,7 +102,7 @@ class TraceState:
         mention = folded[operand]
         if mention.said is not None:
             return [mention.said]
-        values = (self.table.rows[row].value for row in sorted(self.context(mention, at, folded)))
+        values = (self.table.cells[row].number for row in sorted(self.context(mention, at, folded)))
         own = re.fullmatch(NUM, mention.text)  # a year may be counted with
         found = [Number(value) for value in values if value is not None]
         return [*found[:4], *([number(mention.text)] if own else [])]
@@ -112,14 +113,14 @@ class TraceState:
 
     def scopes(self, folded: Folded) -> list[frozenset[int]]:
         """The groups of rows that "the largest" or "above 5" can be about."""
-        every = frozenset(range(len(self.table.rows)))
+        every = frozenset(range(len(self.table.cells)))
         for mentions in (folded.mentions, self.asked.mentions):
             series = {mention.rows for mention in mentions if mention.series and not mention.label}
-            if series and len(self.table.series) > 1:
+            if series and len(self.table.by_series) > 1:
                 return [*series, frozenset().union(*series)]
         whole = {mention.series for mention in self.asked.mentions if mention.series and mention.label}
         named = [mention.rows for mention in self.asked.mentions if mention.label]
         scopes = [every]
-        if len(self.table.series) > 1 and not whole:
-            scopes += [*self.table.labels.values(), *self.table.series.values()]
+        if len(self.table.by_series) > 1 and not whole:
+            scopes += [*self.table.by_label.values(), *self.table.by_series.values()]
         return scopes + ([frozenset().union(*named)] if len(named) > 1 else [])

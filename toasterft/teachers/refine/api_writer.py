@@ -13,7 +13,7 @@ from toasterft.data.example import Example
 from toasterft.data.token_stats import CHARACTERS_PER_TOKEN
 from toasterft.estimation.teachers import REFINER_TOKENS
 from toasterft.scoring import traces
-from toasterft.scoring.traces.facts import as_text
+from toasterft.scoring.tables import as_text
 from toasterft.teachers.api import BackgroundRequests, Request
 from toasterft.teachers.refine.template import Template
 

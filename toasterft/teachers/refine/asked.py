@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from toasterft.scoring import traces
-from toasterft.scoring.traces import Folded, Number, Row, Table, number
+from toasterft.scoring.traces import Cell, Folded, Number, Table, number
 
 LARGEST = r"(?:largest|highest|greatest|biggest|maximum|max|tallest|longest|peak|most|topmost)"
 SMALLEST = r"(?:smallest|lowest|least|minimum|min|shortest|fewest)"
@@ -43,51 +43,49 @@ class Asked:
             number(found).value for found in re.findall(traces.NUM, re.sub(traces.NAME, "", self.folded.text))
         ]
 
-    def row(self, at: int) -> Row:
-        return self.table.rows[at]
+    def row(self, at: int) -> Cell:
+        return self.table.cells[at]
 
     def value(self, at: int) -> Fraction:
-        value = self.table.rows[at].value
-        assert value is not None
-        return value
+        return self.table.cells[at].value
 
     def says(self, *words: str) -> bool:
         """Whether the question has one of these words (a pattern each)."""
         return re.search(rf"\b(?:{'|'.join(words)})\b", self.text) is not None
 
     def _valued(self, rows: Iterable[int]) -> list[int]:
-        return [row for row in rows if self.table.rows[row].value is not None]
+        return [row for row in rows if self.table.cells[row].number is not None]
 
     def scopes(self) -> list[list[int]]:
         """The groups of rows that a question about many can mean.
 
         "The green line" names no series: then each series is a guess, and the answer must tell.
         """
-        every = self._valued(range(len(self.table.rows)))
-        by_series = [self._valued(sorted(rows)) for rows in self.table.series.values()]
+        every = self._valued(range(len(self.table.cells)))
+        by_series = [self._valued(sorted(rows)) for rows in self.table.by_series.values()]
         if self.series:
-            named = [self._valued(sorted(self.table.series[name])) for name in self.series]
+            named = [self._valued(sorted(self.table.by_series[name])) for name in self.series]
             return [unique(row for rows in named for row in rows)] if len(named) > 1 else named
         if len(by_series) > 1:
             if len(set(_COLOUR.findall(self.text))) > 1:
                 return []  # "the red and the blue line": two series, and nothing says which
             if len(self.labels) == 1:
-                return [self._valued(sorted(self.table.labels[self.labels[0]]))]
+                return [self._valued(sorted(self.table.by_label[self.labels[0]]))]
             return [every, *by_series]
         return [every]
 
     def named(self) -> list[list[int]]:
         """The rows that the question names, in its order; several readings where it leaves the series open."""
-        if len(self.table.series) < 2:
+        if len(self.table.by_series) < 2:
             return [
-                self._valued(row for label in self.labels for row in sorted(self.table.labels[label])[:1])
+                self._valued(row for label in self.labels for row in sorted(self.table.by_label[label])[:1])
             ]
         if self.labels and self.series:
             crossed = [
                 row
                 for label in self.labels
                 for name in self.series
-                for row in sorted(self.table.labels[label] & self.table.series[name])[:1]
+                for row in sorted(self.table.by_label[label] & self.table.by_series[name])[:1]
             ]
             # "shop tennis and phone golf" are two rows, not the four that two labels and two series span.
             pairs = len(self.whole) >= 2 and len(self.labels) > 1 and len(self.series) > 1
@@ -95,9 +93,9 @@ class Asked:
         if self.labels:
             return [
                 self._valued(
-                    row for label in self.labels for row in sorted(self.table.labels[label] & rows)[:1]
+                    row for label in self.labels for row in sorted(self.table.by_label[label] & rows)[:1]
                 )
-                for rows in self.table.series.values()
+                for rows in self.table.by_series.values()
             ]
         return []
 

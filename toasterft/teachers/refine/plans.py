@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from toasterft.data.charts.phrases import NONE
 from toasterft.scoring import traces
-from toasterft.scoring.traces import Row, Table, number, same_result
+from toasterft.scoring.traces import Cell, Table, number, same_result
 from toasterft.teachers.refine.asked import (
     BOUND,
     LARGER,
@@ -107,10 +107,10 @@ def _count_beyond(asked: Asked) -> Iterator[Plan]:
 
 
 def _count(asked: Asked) -> Iterator[Plan]:
-    rows = tuple(range(len(asked.table.rows)))
+    rows = tuple(range(len(asked.table.cells)))
     labels, series = (
-        unique(row.label for row in asked.table.rows),
-        unique(row.series for row in asked.table.rows),
+        unique(row.label for row in asked.table.cells),
+        unique(row.series for row in asked.table.cells),
     )
     if asked.numbers or asked.says("same", "equal", *LARGER, *SMALLER, r"at (?:least|most)", "only"):
         return  # some of them, not all
@@ -154,12 +154,10 @@ def _trend(asked: Asked) -> Iterator[Plan]:
         yield Plan("trend", tuple(rows), (traces.trend(values),), words)
 
 
-def _chain(rows: Sequence[Row]) -> str:
+def _chain(rows: Sequence[Cell]) -> str:
     """`3 < 5 > 4`: neighbours compared."""
     parts = [rows[0].shown]
     for old, new in pairwise(rows):
-        assert old.value is not None
-        assert new.value is not None
         parts += ["<" if new.value > old.value else ">", new.shown]
     return " ".join(parts)
 
@@ -204,7 +202,7 @@ def _lookup(asked: Asked) -> Iterator[Plan]:
             yield Plan("lookup", (rows[0],), asked.value(rows[0]), reading(asked.row(rows[0])))
 
 
-def reading(row: Row) -> dict[str, str]:
+def reading(row: Cell) -> dict[str, str]:
     return {"a": row.name, "x": row.shown}
 
 

@@ -45,7 +45,7 @@ def refine(facts: Any, question: str, answer: str, reference: str | None, templa
         caller then keeps the reference as it is.
     """
     table = traces.table_of(facts)
-    if not table.values:
+    if not table.numbers:
         return None
     gold = answer.strip()
     if transcribed := _transcription(table, gold):
@@ -62,7 +62,7 @@ def refine(facts: Any, question: str, answer: str, reference: str | None, templa
 
 def _transcription(table: Table, gold: str) -> Plan | None:
     """The plan for an answer that is the table itself."""
-    rows = tuple(range(len(table.rows)))
+    rows = tuple(range(len(table.cells)))
     if len(rows) > 1 and traces.name_key(_listed(table, rows)) == traces.name_key(gold):
         return Plan("transcribe", rows, (gold,), {"table": gold, "n": str(len(rows))})
     return None
@@ -91,7 +91,7 @@ def _plan_of(step: str, table: Table, gold: str) -> Plan | None:
     """A plan around the reference's own calculation: each of its numbers is read off one row of its own."""
     rows: list[int] = []
     for found in re.findall(traces.NUM, step.rpartition("=")[0]):
-        holders = [at for at, row in enumerate(table.rows) if row.value == number(found).value]
+        holders = [at for at, row in enumerate(table.cells) if row.number == number(found).value]
         if len(holders) == 1:
             rows += holders
         elif holders or number(found).value not in (100, len(rows)):
@@ -103,13 +103,13 @@ def _plan_of(step: str, table: Table, gold: str) -> Plan | None:
 
 
 def _listed(table: Table, rows: Iterable[int]) -> str:
-    return ", ".join(f"{table.rows[row].name} = {table.rows[row].shown}" for row in rows)
+    return ", ".join(f"{table.cells[row].name} = {table.cells[row].shown}" for row in rows)
 
 
 def _write(plan: Plan, own_step: str, template: Template, table: Table, question: str, gold: str) -> str:
     """The trace in the template's shape, or "" where it would be too long."""
-    series = {table.rows[row].series for row in plan.rows}
-    every = [at for at, row in enumerate(table.rows) if row.value is not None and row.series in series]
+    series = {table.cells[row].series for row in plan.rows}
+    every = [at for at, row in enumerate(table.cells) if row.number is not None and row.series in series]
     rows = every if template.whole_table and len(every) <= MOST_ROWS else list(plan.rows)
     if len(rows) > MOST_ROWS:
         return ""

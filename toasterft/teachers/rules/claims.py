@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, pairwise, permutations
 
-from toasterft.scoring.tables import Cell, Table, shown
+from toasterft.scoring.numbers import shown
+from toasterft.scoring.tables import Cell, Table
 from toasterft.teachers.rules.question import Asked
 from toasterft.teachers.rules.terms import (
     BELOW,

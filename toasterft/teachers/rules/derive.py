@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from toasterft.scoring.tables import Cell, Table, shown
+from toasterft.scoring.numbers import shown
+from toasterft.scoring.tables import Cell, Table
 from toasterft.teachers.rules import claims
 from toasterft.teachers.rules.question import Asked
 from toasterft.teachers.rules.terms import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
-from toasterft.scoring.tables import number
+from toasterft.scoring.numbers import fraction
 
 # Words that ask for an operation: those that can mean nothing else, and those that may.
 OPERATIONS: dict[str, tuple[str, str]] = {
@@ -128,7 +128,7 @@ class Asked:
     def numbers(self) -> list[Fraction]:
         """Amounts in the question; what looks like a year is taken for one."""
         found = (
-            number(text.rstrip(",")) for text in _NUMBERS.findall(self.text) if not _YEAR.fullmatch(text)
+            fraction(text.rstrip(",")) for text in _NUMBERS.findall(self.text) if not _YEAR.fullmatch(text)
         )
         return [value for value in found if value is not None]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from toasterft.scoring.tables import Cell, Table, shown
+from toasterft.scoring.numbers import shown
+from toasterft.scoring.tables import Cell, Table
 from toasterft.teachers.rules.question import Asked
 
 # A pair or a set that the question does not name must at least be the only one that fits.

@@ -16,7 +16,8 @@ from fractions import Fraction
 from toasterft.data.charts.phrases import HEADINGS, NEEDS
 from toasterft.data.example import Example
 from toasterft.scoring import robust, tables
-from toasterft.scoring.tables import Table, shown
+from toasterft.scoring.numbers import fraction, shown
+from toasterft.scoring.tables import Table
 from toasterft.teachers.rules import claims, derive
 from toasterft.teachers.rules.question import Asked
 from toasterft.teachers.rules.terms import NAMED, Term, rounds_to
@@ -43,7 +44,7 @@ class Written:
 
 def write(example: Example, *, blind: bool = False) -> Written | None:
     """A trace for an example whose facts are a table; None where no way leads to its answer."""
-    table = tables.read(example.facts)
+    table = tables.numeric(example.facts)
     if table is None:
         return None
     term = choose(table, example.question, None if blind else example.answer)
@@ -52,7 +53,7 @@ def write(example: Example, *, blind: bool = False) -> Written | None:
 
 def can_read(example: Example) -> bool:
     """Whether an example carries a table."""
-    return tables.read(example.facts) is not None
+    return tables.numeric(example.facts) is not None
 
 
 def choose(table: Table, question: str, answer: str | None) -> Term | None:
@@ -99,7 +100,7 @@ def _seen(table: Table, asked: Asked, answer: str, found: Sequence[Term]) -> Ter
 def _listed(answer: str) -> list[Fraction]:
     """The numbers of an answer such as `[47, 43]`; none where it is no such list."""
     inner = re.fullmatch(r"\[(.+,.+)\]", answer.strip())
-    values = [tables.number(part) for part in inner[1].split(",")] if inner else []
+    values = [fraction(part) for part in inner[1].split(",")] if inner else []
     return [value for value in values if value is not None] if None not in values else []
 
 
@@ -109,7 +110,7 @@ SCALES = (Fraction(1), Fraction(1, 100), Fraction(100), Fraction(1000))
 
 def _wanted(answer: str) -> frozenset[Fraction]:
     """The numbers in the table's own units that an answer may be."""
-    value = tables.number(answer)
+    value = fraction(answer)
     return (
         frozenset()
         if value is None
@@ -126,7 +127,7 @@ def _scaled(value: Fraction, scale: Fraction) -> bool:
 
 def _ending(term: Term, answer: str, wanted: frozenset[Fraction]) -> Term | None:
     """The way as one that ends in the answer, by its name or its number; None where neither is."""
-    if term.picks and robust(term.picks, answer) and tables.number(answer) == tables.number(term.picks):
+    if term.picks and robust(term.picks, answer) and fraction(answer) == fraction(term.picks):
         return term
     if not term.only_name and any(rounds_to(term.value, goal) for goal in wanted):
         return replace(term, picks="")
@@ -227,7 +228,7 @@ def _halves(question: str, found: re.Match[str]) -> tuple[str, str]:
 def _side(table: Table, asked: Asked) -> list[Term]:
     """The best readings of one side of a comparison: what it names, or a number as it stands."""
     literal = re.fullmatch(r"\W*(\d[\d,.]*?)\W*", asked.text)
-    value = tables.number(literal[1]) if literal else None
+    value = fraction(literal[1]) if literal else None
     if value is not None:
         return [Term(value, (), fit=0.5)]
     found = [term for term in derive.terms(table, asked) if _meant(term, asked)]
@@ -263,7 +264,7 @@ def _told(table: Table, question: str, term: Term, answer: str | None) -> Writte
     steps, final = list(term.steps), term.said
     if term.picks and not any(step.endswith(f"{term.picks}.") for step in steps):
         steps[-1] = f"{steps[-1].removesuffix('.')}, so {term.picks}."
-    goal = tables.number(answer) if answer is not None and not term.picks else None
+    goal = fraction(answer) if answer is not None and not term.picks else None
     if goal is not None and not rounds_to(term.value, goal):
         scale = next(scale for scale in SCALES if rounds_to(term.value, goal / scale))
         by = f"/ {shown(1 / scale)}" if scale < 1 else f"* {shown(scale)}"
