@@ -154,3 +154,14 @@ def excerpt(text: str, longest: int) -> str:
 def one_line(text: Any) -> str:
     """Printable characters of a text on one line: what a model wrote may hold anything."""
     return " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
+
+
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown; columns that start with `>` are right-aligned."""
+
+    def drawn(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |"
+
+    columns = list(columns)
+    rule = "|" + "|".join("--:" if column.startswith(">") else "---" for column in columns) + "|"
+    return "\n".join([drawn(column.removeprefix(">") for column in columns), rule, *map(drawn, rows)])

@@ -180,7 +180,7 @@ def test_the_card_tells_what_was_measured(run, run_cli, charts_folder, tmp_path)
         ("validation", "4", "4-bit"), ("test", "2", "4-bit"), ("test", "3", "16-bit"), ("test", "3", "4-bit"),
     ]  # fmt: skip
     assert all("(" in row[5] and "–" in row[5] for row in rows)
-    for expected in ("at $0.44/h", "CC0-1.0", "learning_rate: 0.03", "transformers: 5", "bfloat16"):
+    for expected in ("$0.44 an hour", "CC0-1.0", "learning_rate: 0.03", "transformers: 5", "bfloat16"):
         assert expected in card
     told = card + (merged / "toasterft.json").read_text() + (merged / "config.json").read_text()
     assert str(charts_folder.parent) not in told

@@ -17,8 +17,10 @@ from PIL import Image
 
 from toasterft import recipe
 from toasterft.errors import UserError
-from toasterft.publish.report import collect, gallery, page, run_facts
+from toasterft.publish.command import command
+from toasterft.publish.report import collect, gallery, page
 from toasterft.publish.report.curves import figures
+from toasterft.publish.run_view import RunView, shortened
 from toasterft.runs import plots
 from toasterft.units import Range, dollars, ranged_time
 
@@ -136,9 +138,9 @@ def test_its_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
     assert [each.title for each in drawn] == ["Loss", "Reward", "Switch", "Length", "Samples"]
     by_title = {each.title: each for each in drawn}
     assert by_title["Reward"].legend == ("total", "accuracy", "format")
-    assert by_title["Reward"].said.startswith("total 0.1 → 0.8")
-    assert by_title["Switch"].said == "memorised 90 % → 20 %, explored 10 % → 80 %, solved 0 % → 0 %"
-    assert by_title["Length"].said == "21 → 28"
+    assert by_title["Reward"].words.startswith("total 0.1 → 0.8")
+    assert by_title["Switch"].words == "memorised 90 % → 20 %, explored 10 % → 80 %, solved 0 % → 0 %"
+    assert by_title["Length"].words == "21 → 28"
     assert figures([], "a") == []
     pairs = [
         {"step": 1, "loss": 0.7, "rewards/chosen": 0.1, "rewards/rejected": -0.1, "rewards/accuracies": 0.9}
@@ -150,7 +152,8 @@ def test_drawings_scale_and_share_no_id() -> None:
     long = [(float(k), 1.0) for k in range(5000)]
     thin, many = plots.thinned(long)
     assert (len(thin) <= plots.PAGE_POINTS, many) == (True, 21)
-    one, two = (plots.page_lines([thin, [(1, 2)]], salt=salt, dotted=[1]) for salt in "ab")
+    lines = plots.Drawing("", "", {"one": long, "two": [(1, 2)]}, marked=("two",))
+    one, two = (plots.svg(lines, salt) for salt in "ab")
     assert one.startswith("<svg")
     assert "viewBox" in one
     assert not re.search(r'<svg[^>]* (width|height)="', one)
@@ -158,7 +161,8 @@ def test_drawings_scale_and_share_no_id() -> None:
     ids = [set(re.findall(r' id="([^"]+)"', each)) for each in (one, two)]
     assert ids[0]
     assert not ids[0] & ids[1]
-    assert plots.page_shares([3], [[0.5], [0.5]], salt="c").count("var(--line-1)") == 1
+    bands = plots.Drawing("", "", {"one": [(3, 0.5)], "two": [(3, 0.5)]}, share=True, stacked=True)
+    assert plots.svg(bands, "c").count("var(--line-1)") == 1
 
 
 def test_predicted_stands_beside_measured_also_by_phase(home: Home) -> None:
@@ -174,16 +178,16 @@ def test_predicted_stands_beside_measured_also_by_phase(home: Home) -> None:
     more = {"estimate": planned, "measured": measured}
     fake_runs.training(home.runs / "a40", home.data, STEPS, record={**more, "gpu": "A40"})
     fake_runs.training(home.runs / "cpu", home.data, STEPS, record=more)
-    held = run_facts.bill(collect.subjects(["a40"], home.runs)[0].last)
-    assert [row.verdict for row in held.whole] == ["inside the range", "×1.67", "×0.75"]
-    [(name, seconds, peak)] = held.phases
-    assert (name, seconds.predicted, seconds.measured, seconds.verdict) == (
+    held = RunView(collect.subjects(["a40"], home.runs)[0].last)
+    assert [row.verdict for row in held.took] == ["inside the range", "×1.67", "×0.75"]
+    [(seconds, peak)] = held.phases
+    assert (seconds.name, seconds.predicted_text, seconds.measured_text, seconds.verdict) == (
         "train",
         "90 (80–99) s",
         "180 s",
         "×2.00",
     )
-    assert peak.predicted == "8.0 GB"
+    assert peak.predicted_text == "8.0 GB"
     assert "150 (100–300) s 200 s inside the range" in home.write("a40").text
     other = home.write("cpu").text
     assert "Planned for A40, run on CPU: the two columns do not test each other." in other
@@ -454,7 +458,7 @@ def test_the_command_asks_for_the_same_again(method: str, words: list[str], flag
     import shlex
 
     wanted = recipe.load(method, None, words, flags)
-    typed = shlex.split(run_facts.command(wanted.model_dump(mode="json")))
+    typed = shlex.split(command(wanted.model_dump(mode="json")))
     assert typed[:2] == ["toasterft", method]
     given, settings, rest = {}, [], typed[2:]
     while rest:
@@ -480,7 +484,7 @@ def test_paths_are_cut_and_hub_ids_are_not(tmp_path: Path, monkeypatch: pytest.M
         "n": 3,
         "text": "a b/c",
     }
-    assert run_facts.shortened(asked) == {
+    assert shortened(asked) == {
         "data": "charts",
         "model": "owner/name",
         "eval_data": "mine",

@@ -27,32 +27,15 @@ def runs(
     """All runs, oldest first."""
     found = run_folder.runs(paths.runs_dir(runs_dir))
     if accuracy:
-        held = [row for run in found if (row := run_folder.predicted_and_measured(run.record)) is not None]
+        held = [(run, row) for run in found if (row := run_folder.predicted_and_measured(run.record))]
         if json:
-            terminal.as_json({"runs": held})
+            terminal.as_json({"runs": [row for _, row in held]})
         else:
-            terminal.print_accuracy(held)
-        return
-    if json:
+            terminal.print_accuracy(run for run, _ in held)
+    elif json:
         terminal.as_json({"runs": [run.record for run in found]})
-        return
-    rows = []
-    for run in found:
-        record = run.record
-        measured, score = (
-            record.get("measured") or {},
-            (record.get("eval") or {}).get("scores", {}).get("robust"),
-        )
-        rows.append(
-            [
-                run.id,
-                record["status"],
-                terminal.duration(measured.get("seconds")),
-                terminal.dollars(measured.get("usd")),
-                terminal.percent(score),
-            ]
-        )
-    terminal.table(["run", "status", ">time", ">dollars", ">accuracy (95 %)"], rows)
+    else:
+        terminal.print_runs(found)
 
 
 @app.command("show", epilog=example("show runs/RUN"))
@@ -66,7 +49,7 @@ def show_run(
     if json:
         terminal.as_json(found.record)
     else:
-        terminal.print_run(found.record, str(found.path))
+        terminal.print_run(found)
 
 
 @app.command(epilog=example("models"))

@@ -131,7 +131,7 @@ def launch(
     if json:
         terminal.as_json({**told, "record": record})
     elif (folder / run_folder.RUN_FILE).exists():
-        terminal.print_run(record, str(folder))
+        terminal.print_run(run_folder.Run(folder, record))
     else:
         terminal.line(f"every stage is in {folder}")
 

@@ -172,7 +172,9 @@ def pipeline(
     if json:
         terminal.as_json({"folder": str(folder), "stages": records})
     else:
-        terminal.print_stages(records, str(folder))
+        terminal.print_stages(
+            [run_folder.Run(folder / record["id"], record) for record in records], str(folder)
+        )
 
 
 def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float | None]) -> None:
@@ -259,7 +261,7 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
     if json:
         terminal.as_json(record.record)
     elif not quiet:
-        terminal.print_run(record.record, str(record.path))
+        terminal.print_run(record)
 
 
 def plan_json(prepared: prepare.Job, edges: list[dict[str, Any]]) -> dict[str, Any]:

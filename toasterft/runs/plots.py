@@ -2,77 +2,140 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-LINES = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
-# What a memorised, an explored and a solved group are drawn as.
-SWITCH = {"memorise": "#d95f02", "explore": "#1b9e77", "solved": "#bdbdbd"}
+from toasterft.units import shorten
+
+Point = tuple[float, float]
+Rows = Sequence[dict[str, Any]]
+
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+# What became of a prompt group, by its metric: colours that stay apart for the colour-blind and in print.
+SWITCH = {"memorise": "memorised", "explore": "explored", "solved": "solved"}
+SWITCH_COLOURS = ("#d95f02", "#1b9e77", "#bdbdbd")
 # 16-bit (or as trained) and 4-bit weights; light enough for hatches and labels to show, also in print.
 WEIGHTS = {False: "#8fb8de", True: "#f2b97f"}
 STEP_HATCH, OTHER_HATCHES = "///", ("...", "xxx", "\\\\\\", "ooo", "+++")
+# Drawings that lie in a run's folder; a report's page shows all.
+FILES = {"Loss": "loss.png", "Reward": "rewards.png", "Switch": "switch.png"}
 
 
-def of_run(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Every picture that a run's metrics allow: the loss, rewards over time, the switch over time."""
-    loss(rows, folder / "loss.png")
-    sampled = [row for row in rows if "reward" in row]
-    if not sampled:
-        return
-    names = [key.split("/")[1] for key in sampled[0] if key.startswith("rewards/") and key.endswith("/mean")]
-    lines = {"total": "reward", **{name: f"rewards/{name}/mean" for name in names}}
-    over_time(sampled, lines, "reward (mean of a step's samples)", folder / "rewards.png")
-    if "switch/memorise" in sampled[0]:
-        switch(sampled, folder / "switch.png")
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn over a training's steps.
+
+    Attributes:
+        unit: what its axis counts.
+        lines: (step, value) pairs by name.
+        share: values are shares; the axis shows 0 to 100 %.
+        stacked: the lines add up to one, and are drawn as bands.
+        marked: lines of few points, which are marked.
+        note: what must be known to read it.
+    """
+
+    title: str
+    unit: str
+    lines: dict[str, list[Point]]
+    share: bool = False
+    stacked: bool = False
+    marked: tuple[str, ...] = ()
+    note: str = ""
 
 
-def loss(rows: list[dict[str, Any]], path: Path) -> None:
-    """Training and evaluation loss over optimizer steps; nothing where none was logged."""
-    train = [row for row in rows if row.get("loss") is not None and "eval_loss" not in row]
-    held_out = [(row["step"], row["eval_loss"]) for row in rows if row.get("eval_loss") is not None]
-    if not train:
-        return
-    with _axes(path, "loss (nats per token)") as axes:
-        axes.plot(
-            [row["step"] for row in train], [row["loss"] for row in train], label="training", linewidth=1.2
-        )
-        if held_out:
-            axes.plot(*zip(*held_out), color="tab:orange", marker="o", markersize=4, label="evaluation")
+def drawings(rows: Rows) -> list[Drawing]:
+    """Every drawing that a training's metrics allow."""
+
+    def lines(keys: dict[str, str]) -> dict[str, list[Point]]:
+        return {name: points for name, key in keys.items() if (points := _series(rows, key))}
+
+    sampled = any("reward" in row for row in rows)
+    rewards = [key for row in rows for key in row if key.startswith("rewards/") and key.endswith("/mean")]
+    parts = {key.removeprefix("rewards/").removesuffix("/mean"): key for key in rewards}
+    switched = [row for row in rows if all(f"switch/{name}" in row for name in SWITCH)]
+    groups = {shown: _series(switched, f"switch/{name}") for name, shown in SWITCH.items() if switched}
+    shares = {
+        "form kept": "format_rate",
+        "cut off": "completions/truncated",
+        "groups some right": "groups/some_right",
+        "groups all right": "groups/all_right",
+    }
+    preferred = {"better": "rewards/chosen", "worse": "rewards/rejected"}
+    predicted = {} if sampled else lines({"tokens": "mean_token_accuracy"})
+    found = [
+        _loss(rows, sampled=sampled),
+        Drawing("Reward", "mean of a step's samples", lines({"total": "reward"} | parts)),
+        Drawing("Switch", "share of prompt groups", groups, share=True, stacked=True),
+        Drawing("Length", "tokens of a completion, mean", lines({"tokens": "completions/mean_length"})),
+        Drawing("Samples", "share of a step's samples, or groups", lines(shares), share=True),
+        Drawing("Preference", "DPO's reward, in nats", lines(preferred)),
+        Drawing("Pairs ranked right", "share of pairs", lines({"pairs": "rewards/accuracies"}), share=True),
+        Drawing("Tokens predicted", "share of trained tokens", predicted, share=True),
+    ]
+    return [drawing for drawing in found if drawing.lines]
+
+
+def _loss(rows: Rows, *, sampled: bool) -> Drawing:
+    train = _series([row for row in rows if "eval_loss" not in row], "loss")
+    held_out = _series(rows, "eval_loss")
+    lines = {"training": train, **({"evaluation": held_out} if held_out else {})} if train else {}
+    # Learning from samples or pairs has a loss that measures no distance to a text.
+    objective = sampled or any("rewards/chosen" in row for row in rows)
+    note = "The objective of learning from samples: it hovers around zero, and says little about progress."
+    unit = "objective" if objective else "nats per token"
+    return Drawing("Loss", unit, lines, marked=("evaluation",), note=note if sampled else "")
+
+
+def _series(rows: Rows, key: str) -> list[Point]:
+    return [
+        (row["step"], row[key])
+        for row in rows
+        if "step" in row and isinstance(row.get(key), (int, float)) and math.isfinite(row[key])
+    ]
+
+
+def of_run(rows: Rows, folder: Path) -> None:
+    """Write the pictures of a run's folder that its metrics allow."""
+    for drawing in drawings(rows):
+        if drawing.title in FILES:
+            _save(drawing, folder / FILES[drawing.title])
+
+
+def loss(rows: Rows, path: Path) -> None:
+    """Write training and evaluation loss over optimizer steps; nothing where none was logged."""
+    drawing = _loss(rows, sampled=False)
+    if drawing.lines:
+        _save(drawing, path)
+
+
+def _save(drawing: Drawing, path: Path) -> None:
+    with _axes(path, f"{drawing.title.lower()} ({drawing.unit})") as axes:
+        _draw(axes, drawing, SWITCH_COLOURS if drawing.stacked else COLOURS)
+        if drawing.stacked:
+            axes.set_ylim(0, 1)
+            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncol=3)
+        elif len(drawing.lines) > 1:
             axes.legend(frameon=False)
 
 
-def over_time(rows: list[dict[str, Any]], lines: dict[str, str], unit: str, path: Path) -> None:
-    """One line per name, of the metric it stands for."""
-    with _axes(path, unit) as axes:
-        for (name, key), colour in zip(lines.items(), LINES):
-            there = [row for row in rows if row.get(key) is not None]
-            axes.plot(
-                [row["step"] for row in there],
-                [row[key] for row in there],
-                color=colour,
-                label=name,
-                linewidth=1.2,
-            )
-        axes.legend(frameon=False)
-
-
-def switch(rows: list[dict[str, Any]], path: Path) -> None:
-    """Shares of groups that memorised, explored and were solved, stacked to one."""
-    with _axes(path, "share of prompt groups") as axes:
-        shares = [[row[f"switch/{name}"] for row in rows] for name in SWITCH]
-        axes.stackplot(
-            [row["step"] for row in rows],
-            shares,
-            labels=list(SWITCH),
-            colors=list(SWITCH.values()),
-            step="mid",
-        )
-        axes.set_ylim(0, 1)
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.12), ncol=3)
+def _draw(axes: Any, drawing: Drawing, colours: Sequence[str], **band: Any) -> None:
+    if drawing.stacked:
+        steps = [step for step, _ in next(iter(drawing.lines.values()))]
+        shares = [[share for _, share in points] for points in drawing.lines.values()]
+        if len(steps) == 1:  # one step has no width
+            steps, shares = [steps[0] - 0.5, steps[0] + 0.5], [[*each, *each] for each in shares]
+        axes.stackplot(steps, shares, labels=drawing.lines, colors=colours[: len(shares)], step="mid", **band)
+        axes.set_xlim(min(steps), max(steps))
+        return
+    for (name, points), colour in zip(drawing.lines.items(), colours):
+        marker = "o" if name in drawing.marked or len(points) == 1 else ""
+        axes.plot(*zip(*points), color=colour, label=name, linewidth=1.3, marker=marker, markersize=3.5)
 
 
 def accuracies(found: dict[str, Any], path: Path) -> None:
@@ -150,16 +213,12 @@ def _marks(hatches: dict[str, str], held: set[bool]) -> list[Any]:
     from matplotlib.patches import Patch
 
     marks = [
-        Patch(facecolor="white", edgecolor="#333333", hatch=hatch, label=_short(name))
+        Patch(facecolor="white", edgecolor="#333333", hatch=hatch, label=shorten(name, 28))
         for name, hatch in hatches.items()
     ]
     if len(held) > 1:
         marks += [Patch(facecolor=WEIGHTS[one], label="4-bit" if one else "16-bit") for one in (False, True)]
     return marks
-
-
-def _short(text: str, longest: int = 28) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 @contextmanager
@@ -201,8 +260,6 @@ _SVG_NOISE = {
     r"> <": "><",
 }
 
-Point = tuple[float, float]
-
 
 def thinned(points: Sequence[Point]) -> tuple[list[Point], int]:
     """At most `PAGE_POINTS` points, and how many each is the mean of."""
@@ -211,31 +268,16 @@ def thinned(points: Sequence[Point]) -> tuple[list[Point], int]:
     return [(fmean(x for x, _ in part), fmean(y for _, y in part)) for part in parts], many
 
 
-def page_lines(
-    lines: Sequence[Sequence[Point]], *, salt: str, dotted: Sequence[int] = (), whole: bool = False
-) -> str:
-    """Lines over optimizer steps as an SVG element, coloured `--line-1` onwards.
+def svg(drawing: Drawing, salt: str) -> str:
+    """A drawing as an SVG element that fills the width it is given, coloured `--line-1` onwards.
 
     Args:
-        lines: (step, value) pairs; not more lines than there are colours.
-        salt: makes the drawing's ids its own among the page's drawings.
-        dotted: places of lines whose points are marked.
-        whole: values are shares; the axis shows 0 to 100 %.
+        drawing: of not more lines than there are colours.
+        salt: makes its ids its own among the page's drawings.
     """
-    figure, axes = _page_figure(whole=whole)
-    for place, points in enumerate(lines):
-        marker = "o" if place in dotted or len(points) == 1 else ""
-        axes.plot(*zip(*points), color=PAGE_LINES[place], linewidth=1.3, marker=marker, markersize=3.5)
-    return _svg(figure, salt)
-
-
-def page_shares(steps: Sequence[float], shares: Sequence[Sequence[float]], *, salt: str) -> str:
-    """Shares that add up to one, stacked over optimizer steps, as an SVG element coloured `--line-1` onwards."""
-    figure, axes = _page_figure(whole=True)
-    if len(steps) == 1:  # one step has no width
-        steps, shares = [steps[0] - 0.5, steps[0] + 0.5], [[*each, *each] for each in shares]
-    axes.stackplot(steps, shares, colors=PAGE_LINES[: len(shares)], step="mid", linewidth=0, alpha=0.75)
-    axes.set_xlim(min(steps), max(steps))
+    figure, axes = _page_figure(whole=drawing.share)
+    thin = {name: thinned(points)[0] for name, points in drawing.lines.items()}
+    _draw(axes, replace(drawing, lines=thin), PAGE_LINES, linewidth=0, alpha=0.75)
     return _svg(figure, salt)
 
 
@@ -261,7 +303,6 @@ def _page_figure(*, whole: bool) -> tuple[Any, Any]:
 
 
 def _svg(figure: Any, salt: str) -> str:
-    """The drawing as an element that fills the width it is given."""
     import io
 
     import matplotlib

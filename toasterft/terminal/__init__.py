@@ -23,7 +23,7 @@ from toasterft.terminal.plans import (
     print_simulation,
 )
 from toasterft.terminal.progress import reporter
-from toasterft.terminal.runs import print_accuracy, print_run, print_stages
+from toasterft.terminal.runs import print_accuracy, print_run, print_runs, print_stages
 from toasterft.units import dollars, duration, percent, ranged_usd, size
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "print_preview",
     "print_reasoner",
     "print_run",
+    "print_runs",
     "print_scores",
     "print_simulation",
     "print_stages",

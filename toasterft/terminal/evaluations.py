@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from rich.text import Text
 
-from toasterft.terminal.output import line, out, pairs, table
+from toasterft.publish import scores
+from toasterft.terminal.output import line, out, pairs, print_next, table
 from toasterft.units import dollars, duration, percent
 
 # A confusion matrix of more labels is no longer read; its largest entries are.
@@ -16,26 +16,22 @@ MATRIX_LABELS = 10
 
 def print_scores(result: dict[str, Any]) -> None:
     """Accuracy with intervals, overall and by kind, what the task adds, and how the model reasons."""
-    task = result.get("task", "chart")
+    task, classes = result.get("task", "chart"), "per_class" in result
     table(
         ["scorer", ">accuracy (95 % interval)"],
-        [[name, percent(rate)] for name, rate in result["scores"].items()],
+        [[row.name, row.text] for row in scores.by_scorer(result)],
         title=f"{result['n']} questions" + ("" if task == "chart" else f", task {task}"),
     )
-    if "per_class" in result:
-        _classes(result)
-    elif result["by_kind"]:
+    if kinds := scores.by_kind(result):
         table(
-            ["kind", ">n", ">robust accuracy"],
-            [[kind, str(row["n"]), percent(row["robust"])] for kind, row in result["by_kind"].items()],
+            ["class" if classes else "kind", ">n", ">recall (95 %)" if classes else ">robust accuracy"],
+            [[row.name, str(row.n), row.text] for row in kinds],
         )
+    if classes:
+        _print_confusion(**result["confusion"])
     pairs(
-        [
-            *_of_task(result),
-            ("format kept", percent(result["format_rate"])),
-            ("mean length", f"{result['mean_completion_tokens']:.0f} tokens"),
-            *(_reasoning(result["traces"]) if "traces" in result else []),
-        ]
+        (row.name + (f" ({row.n:,})" if row.n is not None else ""), row.text)
+        for row in [*scores.of_task(result), *scores.reasoning(result)]
     )
 
 
@@ -46,42 +42,8 @@ def print_reasoner(reasoner: dict[str, Any], n: int) -> None:
     line(f"reasoning from {reasoner['run']}{alone}")
 
 
-def _of_task(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Figures that only some tasks have."""
-    if read := result.get("pairs"):
-        yield f"pairs read of {read['n']:,}", percent(read)
-    if closed := result.get("closed"):
-        yield f"yes or no ({closed['n']:,})", percent(closed["robust"])
-    if others := result.get("open"):
-        recall = others["token_recall"]
-        found = "" if recall is None else f"; {100 * recall:.1f} % of the words found"
-        yield f"open ({others['n']:,})", percent(others["robust"]) + found
-    if "macro_recall" in result:
-        yield "macro recall", f"{100 * result['macro_recall']:.1f} %"
-    if failures := result.get("parse_failures"):
-        yield "no option read", percent(failures)
-
-
-def _reasoning(traces: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """The quality of the traces; nothing about them where there are none."""
-    yield "answered without reasoning", percent(traces["without_reasoning"])
-    yield "repeats itself", percent(traces["repeating"])
-    if tokens := traces["tokens"]:
-        yield f"reasoning ({traces['n']:,})", f"{tokens['median']:.0f} tokens (median), {tokens['p90']} (p90)"
-        yield "no wrong calculation", percent(traces["arithmetic_right"])
-    if checked := traces["checked"]:
-        yield f"facts all read, and right ({checked['n']:,})", percent(checked["facts_right"])
-        yield "nothing wrong said", percent(checked["faultless"])
-        yield "valid: both", percent(checked["valid"])
-
-
-def _classes(result: dict[str, Any]) -> None:
-    """Recall by class, and who was taken for whom."""
-    labels, counts = result["confusion"]["labels"], result["confusion"]["counts"]
-    table(
-        ["class", ">n", ">recall (95 %)"],
-        [[label, str(row["n"]), percent(row["recall"])] for label, row in result["per_class"].items()],
-    )
+def _print_confusion(labels: list[str], counts: list[list[int]]) -> None:
+    """Which class was taken for which; of many classes the commonest confusions."""
     if len(labels) <= MATRIX_LABELS:
         table(
             ["is ╲ said", *(f">{label}" for label in labels), ">nothing"],
@@ -145,7 +107,7 @@ def print_demo(found: dict[str, Any], row: dict[str, Any]) -> None:
             + Text(f"  ({duration(method['measured']['seconds'])} since the start)", style="dim")
         )
     last = list(found["methods"].values())[-1]["run"]
-    out.print(Text("next  ", style="dim") + Text(f'toasterft ask {last} {row["image"]} "{row["question"]}"'))
+    print_next(f'toasterft ask {last} {row["image"]} "{row["question"]}"')
 
 
 def print_image(path: str, width: int = 56) -> None:

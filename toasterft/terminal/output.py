@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from toasterft import units
 from toasterft.errors import ToasterError
 
 # Results go to stdout, everything about the way there to stderr, so that `--json` can be piped.
@@ -38,15 +39,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str |
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """The same table in Markdown."""
-
-    def drawn(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |"
-
-    print(drawn(column.removeprefix(">") for column in columns))
-    print("|" + "|".join("--:" if column.startswith(">") else "---" for column in columns) + "|")
-    for row in rows:
-        print(drawn(row))
-    print()
+    paragraph(units.markdown_table(columns, rows))
 
 
 def paragraph(text: str) -> None:
@@ -73,6 +66,11 @@ def empty_table(*columns: str) -> Table:
 
 def line(text: str = "", style: str = "") -> None:
     out.print(Text(text, style=style))
+
+
+def print_next(command: str) -> None:
+    """What to type next."""
+    out.print(Text("next  ", style="dim") + Text(command))
 
 
 def warn(text: str) -> None:

@@ -1,115 +1,107 @@
-"""What runs did: one, a pipeline's, and all of them against their plans."""
+"""What runs did: one, a pipeline's, and all of them, against their plans."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from toasterft.estimation import Range
-from toasterft.runs import run_folder
+from toasterft.publish.command import command
+from toasterft.publish.run_view import Quantity, RunView
+from toasterft.runs.run_folder import Run
 from toasterft.terminal.evaluations import print_scores
-from toasterft.terminal.output import line, out, pairs, table
-from toasterft.units import dollars, duration, percent, ranged_time, size
+from toasterft.terminal.output import line, out, pairs, print_next, table
+from toasterft.units import dollars, duration, percent, share
 
 
-def print_run(record: dict[str, Any], where: str) -> None:
-    """What a run did, where everything lies, and what to type next."""
-    measured = record.get("measured") or {}
-    planned = record.get("estimate") or {}
-    ok = record["status"] == "done"
+def print_run(run: Run) -> None:
+    """What was run, what it took beside what was predicted, what it scored, and what to type next."""
+    view, where = RunView(run), str(run.path)
     out.print()
-    out.print(
-        Text("✓ " if ok else "! ", style="bold green" if ok else "bold yellow")
-        + Text(record["id"], style="bold")
-    )
-    rows = [
-        ("status", record["status"] + (f" ({record['stop_reason']})" if record.get("stop_reason") else ""))
-    ]
-    here = record.get("gpu")
-    if measured:
-        rows.append(
-            (
-                "took",
-                f"{duration(measured['seconds'])}, {dollars(measured['usd'])}, peak {size(measured['peak_memory_bytes'])}"
-                + ("" if here else " of this machine's memory"),
-            )
-        )
-    if planned and here:
-        rows.append(
-            (
-                "predicted",
-                f"{duration(planned['seconds']['likely'])}, "
-                f"{dollars((planned.get('usd') or {}).get('likely'))}, peak {size(planned['vram_bytes']['peak'])}",
-            )
-        )
-    rows.append(("folder", where))
-    pairs(rows)
-    held = run_folder.predicted_and_measured(record)
-    if held is not None and held["comparable"]:
-        _phases(held["phases"])
-    if record.get("eval"):
-        print_scores(record["eval"])
-    out.print(
-        Text("next  ", style="dim")
-        + Text(f'toasterft ask {where} IMAGE "QUESTION"   ·   toasterft eval {where} --data …')
-    )
-
-
-def _phases(phases: dict[str, Any]) -> None:
-    """Where a run's plan was right, and where not."""
-    table(
-        ["phase", ">time predicted", ">measured", ">memory predicted", ">measured"],
+    ok = run.record["status"] == "done"
+    mark, style = ("✓ ", "bold green") if ok else ("! ", "bold yellow")
+    out.print(Text(mark, style=style) + Text(view.id, style="bold"))
+    pairs(
         [
-            [
-                name,
-                ranged_time(Range(**row["seconds"]["predicted"])),
-                duration(row["seconds"]["measured"]),
-                size(row["peak_bytes"]["predicted"]) if row["peak_bytes"]["predicted"] else "–",
-                size(row["peak_bytes"]["measured"]),
-            ]
-            for name, row in phases.items()
-        ],
+            *([("command", again)] if (again := command(view.recipe)) else []),
+            *view.facts,
+            *view.data,
+            ("folder", where),
+        ]
+    )
+    _print_taken(view)
+    if view.scores:
+        print_scores(view.scores)
+    print_next(f'toasterft ask {where} IMAGE "QUESTION"   ·   toasterft eval {where} --data …')
+
+
+def _print_taken(view: RunView) -> None:
+    """Predicted beside measured, in whole and by phase."""
+    if not any(one.known for one in view.took):
+        return
+    planned = [f">predicted for {view.planned_for}"] if view.planned_for else []
+    verdict = ["in the range?"] if view.comparable else []
+
+    def cells(one: Quantity) -> list[str]:
+        return [
+            *([one.predicted_text] if planned else []),
+            one.measured_text,
+            *([one.verdict] if verdict else []),
+        ]
+
+    by_phase = [
+        *((f"time of {time.name}", time) for time, _ in view.phases),
+        *((f"memory of {peak.name}", peak) for _, peak in view.phases),
+    ]
+    table(
+        ["", *planned, f">measured on {view.ran_on}", *verdict],
+        [[name, *cells(one)] for name, one in [*((one.name, one) for one in view.took), *by_phase]],
     )
 
 
-def print_stages(records: list[dict[str, Any]], where: str) -> None:
+def print_runs(runs: Iterable[Run]) -> None:
+    """What each run took and scored."""
+    table(
+        ["run", "status", ">time", ">dollars", ">accuracy (95 %)"],
+        [[run.id, *_result(RunView(run))] for run in runs],
+    )
+
+
+def print_stages(records: Sequence[Run], where: str) -> None:
     """A pipeline's stages with what each took and reached."""
     rows = []
-    for number, record in enumerate(records, 1):
-        measured, scores = record.get("measured") or {}, record.get("eval") or {}
-        recall = scores.get("macro_recall")
-        rows.append(
-            [
-                f"{number} {record['method']}",
-                record["status"],
-                duration(measured.get("seconds")),
-                dollars(measured.get("usd")),
-                percent((scores.get("scores") or {}).get("robust")),
-                "–" if recall is None else f"{100 * recall:.1f} %",
-            ]
-        )
+    for number, view in enumerate(map(RunView, records), 1):
+        recall = (view.scores or {}).get("macro_recall")
+        last = "–" if recall is None else share({"value": recall})
+        rows.append([f"{number} {view.method}", *_result(view), last])
     table(["stage", "status", ">time", ">dollars", ">accuracy (95 %)", ">macro recall"], rows)
     line(f"in {where}; the last stage's folder is the model", "dim")
 
 
-def print_accuracy(rows: list[dict[str, Any]]) -> None:
+def _result(view: RunView) -> list[str]:
+    time, usd, _ = view.took
+    headline = ((view.scores or {}).get("scores") or {}).get("robust")
+    return [
+        str(view.record.get("status")),
+        duration(time.measured),
+        dollars(usd.measured),
+        percent(headline),
+    ]
+
+
+def print_accuracy(runs: Iterable[Run]) -> None:
     """Predicted beside measured, run by run; a ratio only where both are of the same machine."""
 
-    def pair(row: dict[str, Any], key: str, write: Any) -> str:
-        planned, measured = row[key]["predicted"], row[key]["measured"]
-        likely = planned["likely"] if isinstance(planned, dict) else planned
-        ratio = f" ×{measured / likely:.2f}" if row["comparable"] and likely and measured is not None else ""
-        return f"{write(likely)} → {write(measured)}{ratio}"
+    def cell(one: Quantity) -> str:
+        likely = one.predicted.likely if one.predicted else None
+        ratio = "" if one.ratio is None else f" ×{one.ratio:.2f}"
+        return f"{one.write(likely)} → {one.write(one.measured)}{ratio}"
 
     table(
         ["run", "planned for", "ran on", ">memory", ">time", ">dollars"],
         [
-            [
-                row["run"], row["planned_for"], row["ran_on"], pair(row, "peak_bytes", size),
-                pair(row, "seconds", duration), pair(row, "usd", dollars),
-            ]
-            for row in rows
+            [view.id, view.planned_for, view.ran_on, *map(cell, (view.took[2], view.took[0], view.took[1]))]
+            for view in map(RunView, runs)
         ],
-    )  # fmt: skip
+    )
     line("likely → measured; × only where a run was on the machine its plan was for", "dim")

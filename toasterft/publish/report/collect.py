@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toasterft import paths, recipe
+from toasterft import paths
 from toasterft.errors import UserError
 from toasterft.evaluation import compare
 from toasterft.evaluation.compare import Answers
 from toasterft.jobs import pipeline
-from toasterft.publish import model_card
-from toasterft.runs import meter, run_folder
+from toasterft.publish.run_view import evaluations, recipe_of, total
+from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
 
 # Keys of an evaluation's recipe that make it another question to the same model.
@@ -57,7 +57,7 @@ class Subject:
     name: str
     folder: Path
     runs: list[Run]
-    asked: dict[str, Any]
+    recipe: dict[str, Any]
     label: str = ""
     answered: list[Answers] = field(default_factory=list)
     trainings: list[Run] = field(default_factory=list)
@@ -126,15 +126,9 @@ def _subject(name: str, runs_dir: Path) -> Subject:
                     next_step=f"toasterft train --resume {name}",
                 )
             begun.sort(key=lambda run: int(run.id.partition("-")[0]))
-            return Subject(path.name, path, begun, asked_of(path))
+            return Subject(path.name, path, begun, recipe_of(path))
     run = run_folder.open_run(name, runs_dir)
-    return Subject(run.id, run.path, [run], asked_of(run.path))
-
-
-def asked_of(folder: Path) -> dict[str, Any]:
-    """A run's resolved recipe; empty where it was not written."""
-    file = folder / run_folder.RECIPE_FILE
-    return recipe.read_yaml(file) if file.is_file() else {}
+    return Subject(run.id, run.path, [run], recipe_of(run.path))
 
 
 def _everything(folders: Sequence[Path], runs_dir: Path) -> list[Run]:
@@ -165,7 +159,7 @@ def _fill(subject: Subject, everything: Sequence[Run], runs_dir: Path) -> None:
         found.path.resolve(): found
         for run in subject.runs
         for home in homes
-        for found in model_card.evaluations(run, home)
+        for found in evaluations(run, home)
         if _is_of(found, run)
     }
     newest = sorted(later.values(), key=lambda run: str(run.record.get("started_at")), reverse=True)
@@ -202,7 +196,7 @@ def _scored(runs: Iterable[Run]) -> list[Answers]:
     for run in runs:
         rows = [row for row in run.samples() if isinstance(row.get("correct"), dict)]
         if rows:
-            found.append(Answers(run.id, run.path, run.record, asked_of(run.path), rows))
+            found.append(Answers(run.id, run.path, run.record, recipe_of(run.path), rows))
     return found
 
 
@@ -227,8 +221,7 @@ def _gain(subject: Subject, own: Answers, bases: Sequence[Answers], runs_dir: Pa
         return None  # no question in common, or other scorers: there is nothing to hold it against
     # A pipeline's first stage has cost less than its last.
     trainings, complete = _trainings(Run(own.folder, own.record))
-    bills = [spent(run) for run in trainings] if complete else []
-    return Gain(base, own, paired, total(seconds for seconds, _ in bills), total(usd for _, usd in bills))
+    return Gain(base, own, paired, *total(trainings if complete else []))
 
 
 def choose(several: Sequence[Subject]) -> list[Answers] | None:
@@ -266,18 +259,6 @@ def _trainings(run: Run) -> tuple[list[Run], bool]:
         else:
             return found, record.get("model_adapter") is None
     return found, False
-
-
-def spent(run: Run) -> tuple[float | None, float | None]:
-    """Seconds and dollars of a run so far, also of one that was killed; None where they are not known."""
-    bill = run.record.get("measured") or paths.read_json(run.path / meter.SPEND_FILE) or {}
-    return bill.get("seconds"), bill.get("usd")
-
-
-def total(parts: Iterable[float | None]) -> float | None:
-    """None where any part, or all of it, is unknown."""
-    known = list(parts)
-    return None if not known or any(part is None for part in known) else sum(filter(None, known))
 
 
 def per_point(cost: float | None, difference: dict[str, float]) -> dict[str, float | None] | None:

@@ -9,13 +9,14 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toasterft.data import sources
 from toasterft.data.example import Example, ImageRef
 from toasterft.errors import DataError, ToasterError
 from toasterft.evaluation.arena import contenders as stored
 from toasterft.evaluation.compare import Answers
+from toasterft.publish.run_view import evaluated_rows
 from toasterft.units import excerpt, shorten
 
 LONGEST_EDGE_PX = 640
@@ -244,13 +245,13 @@ class Pictures:
 
 def _examples(answers: Answers) -> list[Example]:
     """The rows that were asked about, whatever part of them a limit took."""
-    asked, evaluation = answers.asked, answers.record.get("method") == "eval"
-    name = asked.get("data") if evaluation else asked.get("eval_data") or asked.get("data")
+    name, split = evaluated_rows(answers.record, answers.asked)
     if name is None:
         raise DataError("its recipe names none")
-    split = answers.record.get("data_split") or asked.get("split") if evaluation else asked.get("eval_split")
-    where = _where(str(name), answers.folder)
-    return sources.load(where, purpose="evaluate" if evaluation else "validate", split=split).examples
+    purpose: Literal["evaluate", "validate"] = (
+        "evaluate" if answers.record.get("method") == "eval" else "validate"
+    )
+    return sources.load(_where(name, answers.folder), purpose=purpose, split=split).examples
 
 
 def _where(name: str, folder: Path) -> str:

@@ -17,13 +17,14 @@ from toasterft.audit.preview import visible
 from toasterft.errors import UserError
 from toasterft.evaluation import compare
 from toasterft.evaluation.compare import Answers
-from toasterft.publish.report import run_facts as facts
-from toasterft.publish.report.collect import Subject, asked_of, choose, spent, subjects, total
+from toasterft.publish.command import command
+from toasterft.publish.report.collect import Subject, choose, subjects
 from toasterft.publish.report.curves import Figure, figures
 from toasterft.publish.report.gallery import Gallery, gallery
-from toasterft.publish.report.run_facts import Bill, Facts
-from toasterft.publish.report.scores import Above, Standing, above, added, main_gain, standing
+from toasterft.publish.report.scores import Above, Standing, above, conditions, main_gain, standing
+from toasterft.publish.run_view import Quantity, RunView, recipe_text, short_path, shortened, total
 from toasterft.runs.run_folder import Run
+from toasterft.units import NOTHING, dollars, duration, excerpt, interval, points, points_interval, share
 
 TEMPLATE = "page.html"
 LONGEST_REMARK = 600
@@ -43,10 +44,8 @@ class Part:
     """One run: a training, an evaluation, or a stage of a pipeline."""
 
     title: str
+    view: RunView
     command: str
-    facts: Facts
-    data: Facts
-    bill: Bill
     figures: list[Figure]
     remarks: list[str]
 
@@ -78,7 +77,7 @@ class Written:
 
 
 def write(names: Sequence[str], runs_dir: Path, out: Path, *, limit: int, force: bool = False) -> Written:
-    """The page about these runs.
+    """Write the page about these runs.
 
     Args:
         limit: questions in the gallery at most.
@@ -108,7 +107,7 @@ def _require_place(out: Path, *, force: bool) -> None:
 
 
 def render(context: dict[str, Any]) -> str:
-    """The template with its values in, each escaped, and with what would steer a line or hide in it written out."""
+    """Fill the template; every value is escaped, and what would steer a line or hide in it is written out."""
     environment = Environment(
         loader=PackageLoader("toasterft.publish.report"),
         autoescape=True,
@@ -119,9 +118,24 @@ def render(context: dict[str, Any]) -> str:
     )
     for name in ("shorten", "share", "interval", "points", "points_interval", "p_value"):
         environment.filters[name] = getattr(units, name)
+    environment.filters["bar"] = _bar
     # Our own drawings, in which matplotlib has escaped the texts.
     environment.filters["drawing"] = Markup
     return environment.get_template(TEMPLATE).render(context)
+
+
+def _bar(one: Quantity) -> tuple[float, float, float, float] | None:
+    """Low, likely, high and measured as per cent of a drawing's width; None where they do not test each other."""
+    if not one.tested or one.predicted is None or one.measured is None:
+        return None
+    predicted = one.predicted
+    widest = 1.06 * max(predicted.high, one.measured)
+    if not widest:
+        return None
+    low, likely, high, measured = (
+        100 * part / widest for part in (predicted.low, predicted.likely, predicted.high, one.measured)
+    )
+    return low, likely, high, measured
 
 
 # --- what goes in ----------------------------------------------------------------------------
@@ -141,108 +155,94 @@ def _context(found: Sequence[Subject], runs_dir: Path, limit: int) -> dict[str, 
         "widest": _widest(versus),
         "gallery": _gallery(found, chosen, limit) if limit else None,
         "recipes": [
-            (f"{subject.label} " * bool(subject.label) + each.name, facts.recipe_text(each), _versions(subject))
+            (
+                f"{subject.label} {subject.name}".strip(),
+                recipe_text(subject.recipe),
+                _versions(subject.runs[0]),
+            )
             for subject in found
-            for each in [subject.folder]
         ],
-    }  # fmt: skip
+    }
 
 
 def _chapter(subject: Subject) -> Chapter:
-    last = subject.last
-    asked = facts.shortened(subject.asked)
-    model = last.record.get("model_base") or asked.get("model")
-    about = " ".join(
-        part
-        for part in (
-            f"{', then '.join(str(run.record.get('method')) for run in subject.runs)} of {facts.shortened(str(model))}",
-            f"on {asked['data']}" if asked.get("data") else "",
-        )
-        if part
-    )
-    held = [above(gain) for gain in subject.gains]
+    gains = [above(gain) for gain in subject.gains]
     no_base = ""
-    if subject.trainings and not held and subject.answered:
-        base = subject.trainings[0].record.get("model_base")
+    if subject.trainings and not gains and subject.answered:
+        base = short_path(subject.trainings[0].record.get("model_base"))
         no_base = (
-            f"There is no evaluation of {facts.shortened(str(base))} itself on the same questions, so nothing says "
-            f"how much was gained: toasterft eval {facts.shortened(str(base))} --data … makes one."
+            f"There is no evaluation of {base} itself on the same questions, so nothing says "
+            f"how much was gained: toasterft eval {base} --data … makes one."
         )
+    main = subject.main
+    in_order = [*([main] if main else []), *(each for each in subject.answered if each is not main)]
     return Chapter(
         label=subject.label,
         name=subject.name,
-        about=", ".join([about, *added(subject.asked)]),
-        tiles=_tiles(subject),
+        about=_about(subject),
+        tiles=[tile for tile in _tiles(subject) if tile.value != NOTHING],
         warnings=_warnings(subject),
-        parts=[_part(subject, place, run) for place, run in enumerate(subject.runs)],
-        standings=[standing(answers) for answers in _in_order(subject)],
-        gains=held,
+        parts=[_part(subject, place, RunView(run)) for place, run in enumerate(subject.runs)],
+        standings=[standing(answers) for answers in in_order],
+        gains=gains,
         no_base=no_base,
     )
 
 
-def _in_order(subject: Subject) -> list[Answers]:
-    """The answers it is judged by first."""
-    main = subject.main
-    return [*([main] if main else []), *(each for each in subject.answered if each is not main)]
+def _about(subject: Subject) -> str:
+    asked = shortened(subject.recipe)
+    methods = ", then ".join(str(run.record.get("method")) for run in subject.runs)
+    of = f"{methods} of {short_path(subject.last.record.get('model_base') or asked.get('model'))}"
+    return ", ".join([f"{of} on {asked['data']}" if asked.get("data") else of, *conditions(subject.recipe)])
 
 
-def _part(subject: Subject, place: int, run: Run) -> Part:
-    method = str(run.record.get("method"))
+def _part(subject: Subject, place: int, view: RunView) -> Part:
     return Part(
-        title=f"Stage {place + 1}: {method}" if subject.is_pipeline else "",
-        command=facts.command(asked_of(run.path)),
-        facts=facts.run_facts(run),
-        data=facts.data_facts(run),
-        bill=facts.bill(run),
-        figures=figures(run.metrics(), f"{subject.label or 'a'}-{place}"),
-        remarks=[units.excerpt(str(note), LONGEST_REMARK) for note in run.record.get("notes") or ()]
-        + [f"made to fit: {key}={value}" for key, value in (run.record.get("fitted") or {}).items()],
+        title=f"Stage {place + 1}: {view.method}" if subject.is_pipeline else "",
+        view=view,
+        command=command(view.recipe),
+        figures=figures(view.run.metrics(), f"{subject.label or 'a'}-{place}"),
+        remarks=[excerpt(str(note), LONGEST_REMARK) for note in view.record.get("notes") or ()]
+        + [f"made to fit: {key}={value}" for key, value in (view.record.get("fitted") or {}).items()],
     )
+
+
+def _versions(run: Run) -> str:
+    return ", ".join(f"{name} {version}" for name, version in (run.record.get("versions") or {}).items())
 
 
 def _tiles(subject: Subject) -> list[Tile]:
     tiles = []
     if main := subject.main:
         found = standing(main)
-        rate = found.headline
         questions = f"{found.n:,} question" + ("" if found.n == 1 else "s")
-        tiles.append(Tile("right answers", units.share(rate), [f"{units.interval(rate)} at 95 %", questions]))
+        beside = [f"{interval(found.headline)} at 95 %", questions]
+        tiles.append(Tile("right answers", share(found.headline), beside))
     if gain := main_gain(subject):
         held = above(gain)
-        bounds = units.points_interval(held.difference)
-        tiles.append(Tile("above the base", units.points(held.difference), ["points", bounds]))
+        beside = ["points", points_interval(held.difference)]
+        tiles.append(Tile("above the base", points(held.difference), beside))
         if held.difference["value"] > 0:
-            cost = held.seconds if held.usd[0] == "–" else held.usd
-            tiles.append(Tile("cost of a point", cost[0], [cost[1]]))
-    bills = [facts.bill(run) for run in subject.runs]
-    for place, name in enumerate(("time", "dollars", "peak memory")):
-        rows = [bill.whole[place] for bill in bills]
-        if len(rows) == 1:
-            planned = bills[0].planned_for and rows[0].predicted != "–"
-            beside = ["predicted", rows[0].predicted] if planned and bills[0].comparable else []
-            tiles.append(Tile(name, rows[0].measured, beside))
-    if len(bills) > 1:
-        seconds, usd = _spent(subject)
-        stages = [f"{len(bills)} stages"]
-        tiles += [Tile("time", units.duration(seconds), stages), Tile("dollars", units.dollars(usd), stages)]
-    return [tile for tile in tiles if tile.value != "–"]
+            cost, bounds = held.seconds if held.usd[0] == NOTHING else held.usd
+            tiles.append(Tile("cost of a point", cost, [bounds]))
+    if len(subject.runs) == 1:
+        return [*tiles, *(_taken(one) for one in RunView(subject.runs[0]).took)]
+    seconds, usd = total(subject.runs)
+    stages = [f"{len(subject.runs)} stages"]
+    return [*tiles, Tile("time", duration(seconds), stages), Tile("dollars", dollars(usd), stages)]
 
 
-def _spent(subject: Subject) -> tuple[float | None, float | None]:
-    """Seconds and dollars of the run, or of a pipeline's stages; None where any is unknown."""
-    bills = [spent(run) for run in subject.runs]
-    return total(seconds for seconds, _ in bills), total(usd for _, usd in bills)
+def _taken(one: Quantity) -> Tile:
+    tested = one.comparable and one.predicted is not None
+    return Tile(one.name, one.measured_text, ["predicted", one.predicted_text] if tested else [])
 
 
 def _warnings(subject: Subject) -> list[str]:
-    found = []
-    for run in subject.runs:
-        status = run.record.get("status")
-        if status != "done":
-            name = run.id if subject.is_pipeline else "This run"
-            found.append(f"{name} did not end as planned: {facts.ending(run.record)}.")
-    return found
+    return [
+        f"{run.id if subject.is_pipeline else 'This run'} did not end as planned: {RunView(run).ending}."
+        for run in subject.runs
+        if run.record.get("status") != "done"
+    ]
 
 
 # --- several runs ----------------------------------------------------------------------------
@@ -256,18 +256,13 @@ def _comparison(
         return None, "", None
     chosen = choose(found)
     if chosen is None:
-        silent = [subject.label for subject in found if not subject.answered]
-        why = (
-            f"{' and '.join(silent)} answered no questions"
-            if silent
-            else "no question was asked of all of them"
-        )
+        silent = " and ".join(subject.label for subject in found if not subject.answered)
+        why = f"{silent} answered no questions" if silent else "no question was asked of all of them"
         return None, f"These runs cannot be compared: {why}. Evaluate them on the same data and split.", None
     try:
-        paired = compare.compare([str(each.folder) for each in chosen], runs_dir, differ=0)
+        return compare.compare([str(each.folder) for each in chosen], runs_dir, differ=0), "", chosen
     except UserError as problem:
         return None, f"These runs cannot be compared: {problem.what}.", None
-    return paired, "", chosen
 
 
 @dataclass(frozen=True)
@@ -283,20 +278,17 @@ class RunRow:
 
 
 def _row(subject: Subject, place: int, versus: dict[str, Any] | None) -> RunRow:
-    seconds, usd = _spent(subject)
+    seconds, usd = total(subject.runs)
     main = standing(subject.main) if subject.main is not None else None
     rate = versus["runs"][place]["score"] if versus else main.headline if main else None
     asked = main.asked if main else ""
-    return RunRow(subject.label, subject.name, rate, asked, units.duration(seconds), units.dollars(usd))
+    return RunRow(subject.label, subject.name, rate, asked, duration(seconds), dollars(usd))
 
 
 def _widest(versus: dict[str, Any] | None) -> float:
     """Half the width of the drawing that all pairs' intervals fit in."""
-    bounds = (
-        [abs(pair["difference"][name]) for pair in versus["pairs"] for name in ("low", "high")]
-        if versus
-        else []
-    )
+    pairs = versus["pairs"] if versus else []
+    bounds = [abs(pair["difference"][name]) for pair in pairs for name in ("low", "high")]
     return 1.06 * max(bounds, default=0.0) or 1.0
 
 
@@ -313,7 +305,3 @@ def _gallery(found: Sequence[Subject], chosen: list[Answers] | None, limit: int)
         return gallery({"this run": subject.main}, limit, changed=None)
     changed = ("Wrong before, right now", "Right before, wrong now")
     return gallery({"the base": gain.base, "this run": gain.own}, limit, changed=changed)
-
-
-def _versions(subject: Subject) -> str:
-    return facts.versions(subject.runs[0])

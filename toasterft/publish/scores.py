@@ -1,0 +1,74 @@
+"""How right answers are: the figures of `scoring.summary` as rows, for the terminal and the report's page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from toasterft.units import Rate, percent
+
+
+@dataclass(frozen=True)
+class Row:
+    """A share with its interval, or a figure in words; of `n` answers where not of all."""
+
+    name: str
+    rate: Rate | None = None
+    n: int | None = None
+    words: str = ""
+
+    @property
+    def text(self) -> str:
+        return percent(self.rate) if self.rate else self.words
+
+
+def by_scorer(result: dict[str, Any]) -> list[Row]:
+    return [Row(name, rate) for name, rate in result["scores"].items()]
+
+
+def by_kind(result: dict[str, Any]) -> list[Row]:
+    """The headline by kind of question, or the recall of each class."""
+    if "per_class" in result:
+        return [Row(label, row["recall"], row["n"]) for label, row in result["per_class"].items()]
+    return [Row(kind, row["robust"], row["n"]) for kind, row in result.get("by_kind", {}).items()]
+
+
+def reasoning(result: dict[str, Any]) -> Iterator[Row]:
+    """The quality of the traces; nothing about them where there are none."""
+    traces = result.get("traces")
+    if not traces:
+        return
+    of_all, n = result["n"], traces["n"]
+    reasoned = None if n == of_all else n
+    yield Row("answered without reasoning", traces["without_reasoning"])
+    yield Row("repeats itself", traces["repeating"])
+    if traces["tokens"]:
+        yield Row("length, median", n=reasoned, words=f"{traces['tokens']['median']:.0f} tokens")
+        yield Row("length, 90th percentile", n=reasoned, words=f"{traces['tokens']['p90']:,} tokens")
+        yield Row("no wrong calculation", traces["arithmetic_right"], reasoned)
+    if checked := traces["checked"]:
+        known = None if checked["n"] == of_all else checked["n"]
+        yield Row("facts all read, and right", checked["facts_right"], known)
+        yield Row("nothing wrong said", checked["faultless"], known)
+        yield Row("valid: both", checked["valid"], known)
+
+
+def of_task(result: dict[str, Any]) -> Iterator[Row]:
+    """Form and length, and what only some tasks have."""
+    if rate := result.get("format_rate"):
+        yield Row("format kept", rate)
+    if (tokens := result.get("mean_completion_tokens")) is not None:
+        yield Row("mean length of an answer", words=f"{tokens:.0f} tokens")
+    if "macro_recall" in result:
+        yield Row("macro recall, mean of the classes", words=f"{100 * result['macro_recall']:.1f} %")
+    if read := result.get("pairs"):
+        yield Row("pairs of a table read", read, read["n"])
+    if closed := result.get("closed"):
+        yield Row("yes-or-no questions", closed["robust"], closed["n"])
+    if others := result.get("open"):
+        yield Row("open questions", others["robust"], others["n"])
+        if others["token_recall"] is not None:
+            yield Row("words found in open answers", words=f"{100 * others['token_recall']:.1f} %")
+    if failures := result.get("parse_failures"):
+        yield Row("no option read", failures)
