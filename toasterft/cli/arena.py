@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toasterft import paths, terminal
-from toasterft.cli.options import Data, Json, Quiet, RunsDir, example
+from toasterft.cli import options as opt
 from toasterft.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ app = typer.Typer()
 FOLDER = "arena"
 
 
-@app.command(epilog=example("arena runs/A runs/B --data my_folder", "arena --leaderboard"))
+@app.command(epilog=opt.example("arena runs/A runs/B --data my_folder", "arena --leaderboard"))
 def arena(
     runs: Annotated[
         list[str] | None, typer.Argument(help="Two or more evaluations, runs or models.", show_default=False)
     ] = None,
-    data: Data = None,
+    data: opt.Data = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Comparisons per voter.")] = 200,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder where the votes live.")] = None,
@@ -36,9 +36,9 @@ def arena(
     leaderboard: Annotated[bool, typer.Option("--leaderboard", help="Print the ratings and stop.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every vote to this file and stop.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
-    runs_dir: RunsDir = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """People choose between answers, blind; Elo and Bradley–Terry ratings with intervals."""
     from toasterft.evaluation.arena import contenders as answers

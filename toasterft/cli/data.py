@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toasterft import paths, terminal
-from toasterft.cli.options import Json, Quiet, RunsDir, example
+from toasterft.cli import options as opt
 from toasterft.errors import DataError, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ LAYOUTS_HELP = (
     "import",
     epilog=LAYOUTS_HELP
     + " Others: name their columns. Rows without an image are welcome. Nothing is fetched from URLs in rows.\n\n"
-    + example("data import ChartQA_Dataset charts"),
+    + opt.example("data import ChartQA_Dataset charts"),
 )
 def import_set(
     source: Annotated[str, typer.Argument(help="A folder or file in a known layout, or a hub id.")],
@@ -77,8 +77,8 @@ def import_set(
     ] = None,
     licence: Annotated[str | None, typer.Option("--licence", help="Licence to note in the card.")] = None,
     out: OutFolder = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Take in a published or home-made data set: rows, pictures, and a card that says where they came from."""
     from toasterft.data import write
@@ -113,7 +113,7 @@ def import_set(
 @data_app.command(
     epilog="Exit code 0: no errors (warnings and notes may be). 2: errors were found, or there is nothing to "
     "check. With --fix, 0 as soon as the copy is written.\n\n"
-    + example("data check charts --against chartqa")
+    + opt.example("data check charts --against chartqa")
 )
 def check(
     name: Name,
@@ -138,9 +138,9 @@ def check(
             "--report", help="Write every finding to this file, one JSON object a line.", dir_okay=False
         ),
     ] = None,
-    runs_dir: RunsDir = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Find what is wrong: broken or repeated images, leaks between splits, bad labels, traces that miss the answer.
 
@@ -183,7 +183,7 @@ def _conclude(report: Report, name: str, fix: Path | None, card: dict[str, Any] 
         terminal.line(f"next  toasterft data check {name} --fix NEW_FOLDER", "dim")
 
 
-@data_app.command(epilog=example("data preview charts --model toast-tiny --n 2"))
+@data_app.command(epilog=opt.example("data preview charts --model toast-tiny --n 2"))
 def preview(
     name: Name,
     split: Annotated[str | None, typer.Option("--split", help="Rows of this split only.")] = None,
@@ -198,7 +198,7 @@ def preview(
     ] = None,
     model: ForModel = None,
     max_length: MaxLength = None,
-    runs_dir: RunsDir = None,
+    runs_dir: opt.RunsDir = None,
 ) -> None:
     """Look at rows as a model is taught them: image, question, text that is read against text that is learned.
 
@@ -230,7 +230,7 @@ def preview(
         terminal.print_preview(row, findings, limits.max_length)
 
 
-@data_app.command("split", epilog=example("data split charts charts-split --test 0.2"))
+@data_app.command("split", epilog=opt.example("data split charts charts-split --test 0.2"))
 def divide(
     name: Name,
     new_name: NewName,
@@ -242,7 +242,7 @@ def divide(
     ] = 0.1,
     seed: Annotated[int, typer.Option("--seed", help="Which pictures go where.")] = 0,
     out: OutFolder = None,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Divide rows by image, so that no picture is on two sides; splits that are there already stay as they are."""
     from toasterft.data import sources, split, write
@@ -284,7 +284,7 @@ def divide(
     _next(new_name, folder)
 
 
-@data_app.command(epilog=example("data push charts me/charts"))
+@data_app.command(epilog=opt.example("data push charts me/charts"))
 def push(
     name: Name,
     hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
@@ -294,8 +294,8 @@ def push(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the files to this new folder and upload nothing.")
     ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Share a data set on the hub: parquet with the pictures inside, a README, the card. Needs `hf auth login`."""
     import tempfile
@@ -322,13 +322,13 @@ def push(
     )
 
 
-@data_app.command(epilog=example("data pull me/charts charts"))
+@data_app.command(epilog=opt.example("data pull me/charts charts"))
 def pull(
     hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
     name: NewName,
     out: OutFolder = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Fetch a data set from the hub into a folder of its own: what `push` wrote, or any layout `import` knows."""
     from toasterft.data import hub, write

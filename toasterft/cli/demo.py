@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from toasterft import paths, recipe, terminal
-from toasterft.cli.options import Json, Quiet, Seed, example
+from toasterft.cli import options as opt
 from toasterft.errors import UserError
 from toasterft.recipe import Trained
 
@@ -19,7 +19,7 @@ charts_app = typer.Typer(
 app.add_typer(charts_app, name="charts")
 
 
-@charts_app.command("make", epilog=example("charts make drawn --n 500 --difficulty full"))
+@charts_app.command("make", epilog=opt.example("charts make drawn --n 500 --difficulty full"))
 def charts_make(
     folder: Annotated[Path, typer.Argument(help="New folder to write.")],
     n: Annotated[int, typer.Option("--n", min=1, help="Charts.")] = 2000,
@@ -32,8 +32,8 @@ def charts_make(
         str | None, typer.Option("--kinds", help="Comma-separated question kinds; all by default.")
     ] = None,
     per_chart: Annotated[int, typer.Option("--per-chart", min=1, help="Questions per chart.")] = 3,
-    json: Json = False,
-    quiet: Quiet = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Draw a data set of charts with questions, answers, reasoning and the tables behind them."""
     from toasterft.data import charts
@@ -55,14 +55,14 @@ def charts_make(
         terminal.line(f"next  toasterft sft --model toast-tiny --data {folder}", "dim")
 
 
-@app.command(epilog=example("demo --quick"))
+@app.command(epilog=opt.example("demo --quick"))
 def demo(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; must be new or empty.")] = None,
     methods: Annotated[str, typer.Option("--methods", help="Comma-separated training methods.")] = "sft",
     quick: Annotated[bool, typer.Option("--quick", help="A minute instead of five.")] = False,
-    seed: Seed = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    seed: opt.Seed = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """The main job on charts drawn here, with the embedded model: no GPU, hub or data needed."""
     from toasterft.jobs import demo as story

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from toasterft import catalog, paths, recipe, terminal
-from toasterft.cli.options import Data, Json, Limit, Model, Price, RunsDir, Words, example, split_words
+from toasterft.cli import options as opt
 from toasterft.cli.train import CLIP_LOW, CLIP_LOW_HELP
 from toasterft.errors import BudgetError, UserError
 from toasterft.estimation import fit, plan, suggest
@@ -52,23 +52,23 @@ def command(method: str, about: str) -> None:
     @estimate_app.command(
         method,
         help=about,
-        epilog=example(f"estimate {method} --model SmolVLM-256M --data smolcot-7k --gpu all"),
+        epilog=opt.example(f"estimate {method} --model SmolVLM-256M --data smolcot-7k --gpu all"),
     )
     def _(
-        words: Words = None,
-        model: Model = None,
-        data: Data = None,
+        words: opt.Words = None,
+        model: opt.Model = None,
+        data: opt.Data = None,
         clip_low: Annotated[
             bool, typer.Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")
         ] = False,
         gpu: AnyGpu = None,
-        price: Price = None,
+        price: opt.Price = None,
         usd: Budget = None,
-        limit: Limit = None,
-        runs_dir: RunsDir = None,
+        limit: opt.Limit = None,
+        runs_dir: opt.RunsDir = None,
         simulate: Simulate = False,
         measure: Measure = False,
-        json: Json = False,
+        json: opt.Json = False,
     ) -> None:
         if clip_low and method != "grpo":
             raise UserError(f"--clip-low is a setting of grpo, not of {method}")
@@ -92,19 +92,19 @@ for _method, _schema in recipe.RECIPES.items():
         command(_method, f"What `toasterft {_method}` would take: {_schema.__doc__}")
 
 
-@estimate_app.command(epilog=example("estimate train clgrpo-4stage --gpu all"))
+@estimate_app.command(epilog=opt.example("estimate train clgrpo-4stage --gpu all"))
 def train(
-    words: Words = None,
-    model: Model = None,
-    data: Data = None,
+    words: opt.Words = None,
+    model: opt.Model = None,
+    data: opt.Data = None,
     gpu: AnyGpu = None,
-    price: Price = None,
+    price: opt.Price = None,
     usd: Budget = None,
-    runs_dir: RunsDir = None,
-    json: Json = False,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
 ) -> None:
     """What `toasterft train` would take: a recipe's stages, one after the other."""
-    source, settings = split_words(words)
+    source, settings = opt.split_words(words)
     wanted = recipe.load("train", source, settings, {"model": model, "data": data})
     everywhere = (gpu or "").lower() == "all"
     changes = {"gpu": None if everywhere else gpu, "price": price}
@@ -156,7 +156,7 @@ def train(
     terminal.print_caveat(first.plan.stats.provenance if first.plan else "")
 
 
-@estimate_app.command(epilog=example("estimate cot --data chartqa --rows 7000 --budget 25"))
+@estimate_app.command(epilog=opt.example("estimate cot --data chartqa --rows 7000 --budget 25"))
 def cot(
     data: Annotated[str, typer.Option("--data", help="Folder, .jsonl/.json, catalog name, or hub id.")],
     rows: Annotated[
@@ -164,7 +164,7 @@ def cot(
     ] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="API model; all known by default.")] = None,
     usd: Budget = None,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """What a teacher behind an API would take to write reasoning for a data set."""
     sizes = job.measure(data)
@@ -226,7 +226,7 @@ def _estimate(
     replay: Callable[[job.Job], dict[str, Any]] | None = None,
     measure: bool = False,
 ) -> None:
-    source, settings = split_words(words)
+    source, settings = opt.split_words(words)
     wanted = recipe.load(method, source, settings, flags)
     everywhere = (wanted.gpu or "").lower() == "all"
     wanted = wanted.model_copy(update={"gpu": None}) if everywhere else wanted

@@ -10,22 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from toasterft import paths, recipe, terminal
-from toasterft.cli.options import (
-    Data,
-    GpuName,
-    Json,
-    Limit,
-    Out,
-    Price,
-    Quiet,
-    RunsDir,
-    Seed,
-    Step,
-    Suffix,
-    Words,
-    example,
-    split_words,
-)
+from toasterft.cli import options as opt
 from toasterft.errors import RunFailed, UserError
 from toasterft.evaluation import matrix as matrices
 from toasterft.jobs import prepare
@@ -34,11 +19,13 @@ from toasterft.runs import run_folder
 app = typer.Typer()
 
 
-@app.command("eval", epilog=example("eval runs/RUN --data my_folder", "eval --matrix prompts --limit 200"))
+@app.command(
+    "eval", epilog=opt.example("eval runs/RUN --data my_folder", "eval --matrix prompts --limit 200")
+)
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="Run or model to evaluate.", show_default=False)] = None,
-    words: Words = None,
-    data: Data = None,
+    words: opt.Words = None,
+    data: opt.Data = None,
     matrix: Annotated[
         str | None,
         typer.Option("--matrix", help="Recipe of models x prompt conditions; goes on where it was stopped."),
@@ -46,19 +33,19 @@ def evaluate(
     reasoner: Annotated[
         str | None, typer.Option("--reasoner", help="Run or model that writes the reasoning to answer from.")
     ] = None,
-    step: Step = False,
+    step: opt.Step = False,
     suffix: Annotated[
         list[str] | None,
         typer.Option("--suffix", help="Append this text to the question; several times with --matrix."),
     ] = None,
-    gpu: GpuName = None,
-    price: Price = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    out: Out = None,
-    runs_dir: RunsDir = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    gpu: opt.GpuName = None,
+    price: opt.Price = None,
+    limit: opt.Limit = None,
+    seed: opt.Seed = None,
+    out: opt.Out = None,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Accuracy with 95 % intervals by the data's scorers, and quality of the reasoning."""
     flags: dict[str, Any] = {"data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
@@ -72,7 +59,7 @@ def evaluate(
         raise UserError("nothing to evaluate", next_step="toasterft eval RUN, or --matrix RECIPE")
     if suffix and len(suffix) > 1:
         raise UserError("several --suffix are a sweep", next_step="--matrix RECIPE, which crosses them")
-    source, settings = split_words(words)
+    source, settings = opt.split_words(words)
     flags |= {"model": model, "reasoner": reasoner, "step": step or None, "suffix": suffix and suffix[0]}
     wanted = recipe.load("eval", source, settings, flags)
     assert isinstance(wanted, recipe.Eval)
@@ -132,20 +119,20 @@ def _matrix(
         raise typer.Exit(RunFailed.exit_code if "failed" in states else UserError.exit_code)
 
 
-@app.command(epilog=example('ask runs/RUN chart.png "Which year was highest?"'))
+@app.command(epilog=opt.example('ask runs/RUN chart.png "Which year was highest?"'))
 def ask(
     model: Annotated[str, typer.Argument(help="Run or model to ask.")],
     image: Annotated[Path, typer.Argument(help="Image file.")],
     question: Annotated[str, typer.Argument(help="Question about it.")],
-    words: Words = None,
-    step: Step = False,
-    suffix: Suffix = None,
-    runs_dir: RunsDir = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    words: opt.Words = None,
+    step: opt.Step = False,
+    suffix: opt.Suffix = None,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """One question about one image."""
-    _, settings = split_words(words)
+    _, settings = opt.split_words(words)
     wanted = recipe.load("ask", None, settings, {"model": model, "step": step or None, "suffix": suffix})
     prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir))
     from toasterft.jobs import execute
@@ -159,7 +146,7 @@ def ask(
     terminal.line(answer["answer"], "bold")
 
 
-@app.command(epilog=example("compare runs/EVAL_A runs/EVAL_B"))
+@app.command(epilog=opt.example("compare runs/EVAL_A runs/EVAL_B"))
 def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Two or more runs with stored answers, as `eval` leaves them.")
@@ -169,9 +156,9 @@ def compare(
         int, typer.Option("--differ", min=0, help="List so many of the items on which the runs disagree.")
     ] = 5,
     seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
-    runs_dir: RunsDir = None,
+    runs_dir: opt.RunsDir = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="The tables in Markdown.")] = False,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Is B better than A? Paired tests on the same questions, from stored answers."""
     from toasterft.evaluation.compare import compare as paired

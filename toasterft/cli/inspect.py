@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from toasterft import catalog, paths, recipe, terminal
-from toasterft.cli.options import Json, RunsDir, example
+from toasterft.cli import options as opt
 from toasterft.engine import feature_cache
 from toasterft.errors import UserError
 from toasterft.runs import run_folder
@@ -18,11 +18,11 @@ recipes_app = typer.Typer(help="The recipes that come with toasterft.", no_args_
 app.add_typer(recipes_app, name="recipes")
 
 
-@app.command(epilog=example("runs --accuracy"))
+@app.command(epilog=opt.example("runs --accuracy"))
 def runs(
-    runs_dir: RunsDir = None,
+    runs_dir: opt.RunsDir = None,
     accuracy: Annotated[bool, typer.Option("--accuracy", help="Predicted beside measured.")] = False,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """All runs, oldest first."""
     found = run_folder.runs(paths.runs_dir(runs_dir))
@@ -38,11 +38,11 @@ def runs(
         terminal.print_runs(found)
 
 
-@app.command("show", epilog=example("show runs/RUN"))
+@app.command("show", epilog=opt.example("show runs/RUN"))
 def show_run(
     name: Annotated[str, typer.Argument(help="Run name or folder.")],
-    runs_dir: RunsDir = None,
-    json: Json = False,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
 ) -> None:
     """One run: its settings, what it took, what came out."""
     found = run_folder.open_run(name, paths.runs_dir(runs_dir))
@@ -52,8 +52,8 @@ def show_run(
         terminal.print_run(found)
 
 
-@app.command(epilog=example("models"))
-def models(json: Json = False) -> None:
+@app.command(epilog=opt.example("models"))
+def models(json: opt.Json = False) -> None:
     """The models that have a catalog name."""
     from toasterft.models.architectures import shape_from_config
 
@@ -80,8 +80,8 @@ def models(json: Json = False) -> None:
     )
 
 
-@app.command(epilog=example("gpus --json"))
-def gpus(json: Json = False) -> None:
+@app.command(epilog=opt.example("gpus --json"))
+def gpus(json: opt.Json = False) -> None:
     """The GPUs a plan can be made for, with dated prices."""
     import datetime
 
@@ -112,8 +112,8 @@ def gpus(json: Json = False) -> None:
     terminal.table(["GPU", ">memory", "bf16", ">TFLOP/s", ">bandwidth", ">$/h", "price from"], table)
 
 
-@app.command(epilog=example("doctor"))
-def doctor(runs_dir: RunsDir = None, json: Json = False) -> None:
+@app.command(epilog=opt.example("doctor"))
+def doctor(runs_dir: opt.RunsDir = None, json: opt.Json = False) -> None:
     """What is installed here, what is missing, and what to do about it."""
     from toasterft.cli import doctor as health
 
@@ -129,9 +129,9 @@ def doctor(runs_dir: RunsDir = None, json: Json = False) -> None:
         )
 
 
-@app.command("cache", epilog=example("cache clear"))
+@app.command("cache", epilog=opt.example("cache clear"))
 def cache_command(
-    action: Annotated[str, typer.Argument(help="`show` or `clear`.")] = "show", json: Json = False
+    action: Annotated[str, typer.Argument(help="`show` or `clear`.")] = "show", json: opt.Json = False
 ) -> None:
     """The image-feature cache: what it holds, and a way to empty it."""
     if action not in ("show", "clear"):
@@ -170,8 +170,8 @@ def cache_command(
         )
 
 
-@recipes_app.command("list", epilog=example("recipes list"))
-def recipes_list(json: Json = False) -> None:
+@recipes_app.command("list", epilog=opt.example("recipes list"))
+def recipes_list(json: opt.Json = False) -> None:
     """Names and purposes."""
     found = {name: _purpose(path) for name, path in recipe.shipped().items()}
     if json:
@@ -180,7 +180,7 @@ def recipes_list(json: Json = False) -> None:
         terminal.table(["recipe", "purpose"], [[name, purpose] for name, purpose in found.items()])
 
 
-@recipes_app.command("copy", epilog=example("recipes copy dyme my-dyme.yaml"))
+@recipes_app.command("copy", epilog=opt.example("recipes copy dyme my-dyme.yaml"))
 def recipes_copy(
     name: Annotated[str, typer.Argument(help="Shipped recipe.")],
     to: Annotated[
@@ -199,9 +199,9 @@ def recipes_copy(
     terminal.line(f"wrote {target}")
 
 
-@recipes_app.command("fields", epilog=example("recipes fields sft"))
+@recipes_app.command("fields", epilog=opt.example("recipes fields sft"))
 def recipes_fields(
-    method: Annotated[str, typer.Argument(help="A command such as sft.")], json: Json = False
+    method: Annotated[str, typer.Argument(help="A command such as sft.")], json: opt.Json = False
 ) -> None:
     """Every key of a command's recipe, with its default."""
     if method not in recipe.RECIPES:

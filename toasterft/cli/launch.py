@@ -16,19 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from toasterft import catalog, paths, recipe, terminal
-from toasterft.cli.options import (
-    Budget,
-    Data,
-    DryRun,
-    Json,
-    MaxHours,
-    Model,
-    Price,
-    RunsDir,
-    Seed,
-    Yes,
-    example,
-)
+from toasterft.cli import options as opt
 from toasterft.cli.train import plan_json
 from toasterft.data import sources
 from toasterft.errors import (
@@ -53,29 +41,29 @@ app = typer.Typer()
 STDERR = 2
 
 
-@app.command(epilog=example("launch recipe.yaml --cloud aws --gpu A10G --budget 5 --dry-run"))
+@app.command(epilog=opt.example("launch recipe.yaml --cloud aws --gpu A10G --budget 5 --dry-run"))
 def launch(
     source: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or shipped name.")],
     words: Annotated[list[str] | None, typer.Argument(help="key=value settings.", show_default=False)] = None,
-    model: Model = None,
-    data: Data = None,
+    model: opt.Model = None,
+    data: opt.Data = None,
     infra: Annotated[
         str | None, typer.Option("--cloud", help="SkyPilot's cloud or cloud/region; the cheapest by default.")
     ] = None,
     gpu: Annotated[str, typer.Option("--gpu", help="GPU to rent.")] = catalog.DEFAULT_GPU,
-    price: Price = None,
-    budget: Budget = None,
-    max_hours: MaxHours = None,
+    price: opt.Price = None,
+    budget: opt.Budget = None,
+    max_hours: opt.MaxHours = None,
     bucket: Annotated[
         str | None,
         typer.Option("--bucket", help="Keeps the runs: s3://NAME or gs://NAME; one of its own by default."),
     ] = None,
     on_demand: Annotated[bool, typer.Option("--on-demand", help="No spot machine.")] = False,
-    seed: Seed = None,
-    runs_dir: RunsDir = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    json: Json = False,
+    seed: opt.Seed = None,
+    runs_dir: opt.RunsDir = None,
+    dry_run: opt.DryRun = False,
+    yes: opt.Yes = False,
+    json: opt.Json = False,
 ) -> None:
     """Train on a rented machine through SkyPilot, within a cap; the run folder comes back."""
     runs = paths.runs_dir(runs_dir)

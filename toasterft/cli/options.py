@@ -1,54 +1,48 @@
-"""Arguments that several commands share."""
+"""Arguments and options that several commands share, and what their results have in common."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
-from toasterft.errors import UserError
+from toasterft.errors import UserError, did_you_mean
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(help="A recipe (file or shipped name) and key=value settings.", show_default=False),
+    Argument(help="A recipe (file or shipped name) and key=value settings.", show_default=False),
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Folder, earlier run, catalog name, or hub id.")]
-Data = Annotated[str | None, typer.Option("--data", help="Folder, .jsonl/.json, catalog name, or hub id.")]
-GpuName = Annotated[str | None, typer.Option("--gpu", help="GPU to plan for.")]
-Price = Annotated[float | None, typer.Option("--price", help="Dollars per hour, instead of the catalog's.")]
-Limit = Annotated[int | None, typer.Option("--limit", help="Use only the first N examples.")]
-Seed = Annotated[int | None, typer.Option("--seed")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder to use; must be new or empty.")]
-RunsDir = Annotated[Path | None, typer.Option("--runs-dir", help="Where runs are kept (TOASTERFT_RUNS).")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the plan and stop; needs no torch, data or weights.")
-]
+Model = Annotated[str | None, Option(help="Folder, earlier run, catalog name, or hub id.")]
+Data = Annotated[str | None, Option(help="Folder, .jsonl/.json, catalog name, or hub id.")]
+NewName = Annotated[str, Argument(help="Name of the new data set; `--data NAME` finds it.")]
+NewFolder = Annotated[Path | None, Option(help="Folder to write, instead of NAME's own.")]
+Split = Annotated[str | None, Option(help="Rows to use; train by default.")]
+GpuName = Annotated[str | None, Option("--gpu", help="GPU to plan for.")]
+Price = Annotated[float | None, Option(help="Dollars per hour, instead of the catalog's.")]
+Limit = Annotated[int | None, Option(help="Use only the first N examples.")]
+Seed = Annotated[int | None, Option()]
+Out = Annotated[Path | None, Option(help="Run folder to use; must be new or empty.")]
+RunsDir = Annotated[Path | None, Option(help="Where runs are kept (TOASTERFT_RUNS).")]
+DryRun = Annotated[bool, Option("--dry-run", help="Show the plan and stop; needs no torch, data or weights.")]
 Budget = Annotated[
-    float | None,
-    typer.Option("--budget", help="Dollars: refused if more is likely, stopped before more is spent."),
+    float | None, Option(help="Dollars: refused if more is likely, stopped before more is spent.")
 ]
-MaxHours = Annotated[float | None, typer.Option("--max-hours", help="Hours: as --budget.")]
-Yes = Annotated[
-    bool, typer.Option("--yes", help="Start although the estimate exceeds the cap; the cap holds.")
-]
-Resume = Annotated[
-    str | None, typer.Option("--resume", help="A run to go on with, from its last checkpoint.")
-]
+MaxHours = Annotated[float | None, Option(help="Hours: as --budget.")]
+Yes = Annotated[bool, Option("--yes", help="Start although the estimate exceeds the cap; the cap holds.")]
+Resume = Annotated[str | None, Option(help="A run to go on with, from its last checkpoint.")]
 Fit = Annotated[
     Literal["off", "exact", "lossy"],
-    typer.Option(
-        "--fit", help="Change what must be smaller to fit: `exact` keeps the mathematics, `lossy` may not."
-    ),
+    Option(help="Change what must be smaller to fit: `exact` keeps the mathematics, `lossy` may not."),
 ]
 After = Annotated[
-    str | None,
-    typer.Option("--after", help="Shell command for the end, however it ends (stop the rented machine)."),
+    str | None, Option(help="Shell command for the end, however it ends (stop the rented machine).")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Step = Annotated[bool, typer.Option("--step", help='Append "Let\'s think step by step." to the question.')]
-Suffix = Annotated[str | None, typer.Option("--suffix", help="Append this text to the question.")]
+Json = Annotated[bool, Option("--json", help="One JSON object on stdout.")]
+Quiet = Annotated[bool, Option("--quiet", help="No progress.")]
+Step = Annotated[bool, Option("--step", help='Append "Let\'s think step by step." to the question.')]
+Suffix = Annotated[str | None, Option(help="Append this text to the question.")]
 
 
 def example(*lines: str) -> str:
@@ -65,3 +59,22 @@ def split_words(words: list[str] | None) -> tuple[str | None, list[str]]:
             next_step="one recipe file, then key=value settings",
         )
     return (sources[0] if sources else None), [word for word in words or [] if "=" in word]
+
+
+def require_known(kind: str, name: str, known: list[str]) -> None:
+    """
+    Raises:
+        UserError: `name` is none of them; with the nearest one.
+    """
+    if name not in known:
+        raise UserError(f"no {kind} {name!r}{did_you_mean(name, known)}", next_step=" | ".join(known))
+
+
+def show(json: bool, result: Any, printer: Callable[..., None], *more: Any, **how: Any) -> None:
+    """Print a result as one JSON object, or with the printer that takes it first."""
+    from toasterft import terminal
+
+    if json:
+        terminal.as_json(result)
+    else:
+        printer(result, *more, **how)

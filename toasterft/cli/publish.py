@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from toasterft import paths, recipe, terminal
-from toasterft.cli.options import Json, Limit, Quiet, RunsDir, example
+from toasterft.cli import options as opt
 from toasterft.errors import UserError
 from toasterft.jobs import prepare
 from toasterft.progress import Reporter
@@ -24,7 +24,7 @@ app = typer.Typer()
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
-@app.command(epilog=example("export runs/RUN", "export runs/RUN --to gguf --quantize Q4_K_M"))
+@app.command(epilog=opt.example("export runs/RUN", "export runs/RUN --to gguf --quantize Q4_K_M"))
 def export(
     name: Annotated[str, typer.Argument(metavar="RUN", help="Run name or folder.")],
     to: Annotated[
@@ -39,7 +39,7 @@ def export(
         str | None,
         typer.Option("--eval", help="Data to score the 16-bit and the 4-bit form on, for the card."),
     ] = None,
-    limit: Limit = None,
+    limit: opt.Limit = None,
     dtype: Annotated[
         Dtype | None, typer.Option("--dtype", help="The base's own 16-bit type by default.")
     ] = None,
@@ -51,9 +51,9 @@ def export(
     ] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="hub: owner/name, new or empty.")] = None,
     public: Annotated[bool, typer.Option("--public", help="hub: for everybody; private by default.")] = False,
-    runs_dir: RunsDir = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Merge a run into its 16-bit base: a folder for transformers, GGUF files, or the hub."""
     runs = paths.runs_dir(runs_dir)
@@ -207,7 +207,7 @@ def _tell(told: dict[str, Any]) -> None:
         terminal.line(f'next  toasterft ask {folder} IMAGE "QUESTION"', "dim")
 
 
-@app.command(epilog=example("report runs/A runs/B -o report.html"))
+@app.command(epilog=opt.example("report runs/A runs/B -o report.html"))
 def report(
     runs: Annotated[
         list[str],
@@ -220,8 +220,8 @@ def report(
     force: Annotated[
         bool, typer.Option("--force", help="Put it in the place of a file that is there.")
     ] = False,
-    runs_dir: RunsDir = None,
-    json: Json = False,
+    runs_dir: opt.RunsDir = None,
+    json: opt.Json = False,
 ) -> None:
     """One page of one run or several, to send or print: settings, cost, accuracy."""
     from toasterft.publish.report.page import write

@@ -10,28 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from toasterft import paths, recipe, terminal
-from toasterft.cli.options import (
-    After,
-    Budget,
-    Data,
-    DryRun,
-    Fit,
-    GpuName,
-    Json,
-    Limit,
-    MaxHours,
-    Model,
-    Out,
-    Price,
-    Quiet,
-    Resume,
-    RunsDir,
-    Seed,
-    Words,
-    Yes,
-    example,
-    split_words,
-)
+from toasterft.cli import options as opt
 from toasterft.errors import FitError, OutOfMemory, UserError
 from toasterft.estimation import fit as ladder
 from toasterft.jobs import pipeline as stages
@@ -52,29 +31,29 @@ CLIP_LOW = {"epsilon": 0.2, "epsilon_high": 0.1, "num_iterations": 2}
 def command(method: str, about: str, *examples: str) -> None:
     """Add one training command; they share every flag."""
 
-    @app.command(method, help=about, epilog=example(*examples))
+    @app.command(method, help=about, epilog=opt.example(*examples))
     def _(
-        words: Words = None,
-        model: Model = None,
-        data: Data = None,
+        words: opt.Words = None,
+        model: opt.Model = None,
+        data: opt.Data = None,
         clip_low: Annotated[
             bool, typer.Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")
         ] = False,
-        gpu: GpuName = None,
-        price: Price = None,
-        budget: Budget = None,
-        max_hours: MaxHours = None,
-        limit: Limit = None,
-        seed: Seed = None,
-        out: Out = None,
-        runs_dir: RunsDir = None,
-        resume: Resume = None,
-        fit: Fit = "off",
-        dry_run: DryRun = False,
-        yes: Yes = False,
-        after: After = None,
-        json: Json = False,
-        quiet: Quiet = False,
+        gpu: opt.GpuName = None,
+        price: opt.Price = None,
+        budget: opt.Budget = None,
+        max_hours: opt.MaxHours = None,
+        limit: opt.Limit = None,
+        seed: opt.Seed = None,
+        out: opt.Out = None,
+        runs_dir: opt.RunsDir = None,
+        resume: opt.Resume = None,
+        fit: opt.Fit = "off",
+        dry_run: opt.DryRun = False,
+        yes: opt.Yes = False,
+        after: opt.After = None,
+        json: opt.Json = False,
+        quiet: opt.Quiet = False,
     ) -> None:
         if clip_low and method != "grpo":
             raise UserError(f"--clip-low is a setting of grpo, not of {method}")
@@ -120,24 +99,24 @@ command(
 )
 
 
-@app.command("train", epilog=example("train clgrpo-4stage --data my_folder --price 0.44 --budget 5"))
+@app.command("train", epilog=opt.example("train clgrpo-4stage --data my_folder --price 0.44 --budget 5"))
 def pipeline(
-    words: Words = None,
-    model: Model = None,
-    data: Data = None,
-    price: Price = None,
-    budget: Budget = None,
-    seed: Seed = None,
-    out: Out = None,
-    runs_dir: RunsDir = None,
-    resume: Resume = None,
-    dry_run: DryRun = False,
-    after: After = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    words: opt.Words = None,
+    model: opt.Model = None,
+    data: opt.Data = None,
+    price: opt.Price = None,
+    budget: opt.Budget = None,
+    seed: opt.Seed = None,
+    out: opt.Out = None,
+    runs_dir: opt.RunsDir = None,
+    resume: opt.Resume = None,
+    dry_run: opt.DryRun = False,
+    after: opt.After = None,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Stages from a recipe, each starting from the one before (recipes/clgrpo-4stage.yaml)."""
-    source, settings = split_words(words)
+    source, settings = opt.split_words(words)
     if resume is not None:
         if settings or source or model or data or seed is not None:
             raise UserError(
@@ -200,7 +179,7 @@ def _prepare(
     resume: str | None,
     fit: ladder.Fit,
 ) -> prepare.Job:
-    source, settings = split_words(words)
+    source, settings = opt.split_words(words)
     if resume is None:
         wanted = recipe.load(method, source, settings, flags)
         assert isinstance(wanted, Trained)
