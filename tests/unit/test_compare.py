@@ -14,7 +14,8 @@ import numpy
 import pytest
 
 from toasterft.errors import UserError
-from toasterft.evaluation.compare import ALPHA, compare, difference, holm, items_needed, mcnemar
+from toasterft.evaluation.compare import compare
+from toasterft.scoring.statistics import ALPHA, difference, holm, items_needed, mcnemar
 
 # -------------------------------------------------------------------------------------- statistics
 
