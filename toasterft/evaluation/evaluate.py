@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 from typing import Any
 
 import torch
 
-from toasterft import paths
 from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.data.sources import Dataset
@@ -25,6 +23,7 @@ from toasterft.jobs.prepare import Job, prepare_use
 from toasterft.progress import Reporter
 from toasterft.recipe import Eval, Prompt
 from toasterft.runs import run_folder
+from toasterft.runs.journal import Journal
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
 from toasterft.training.monitor import Phases
@@ -185,20 +184,10 @@ def _encode(session: ModelSession, data: Dataset, report: Reporter, phases: Phas
 
 
 def _answered_before(record: Run, examples: list[Example], batch_size: int, prompt: Prompt) -> list[Answer]:
-    """What an interrupted run answered, cut to whole batches: the rest is then asked as it would have been."""
-    file = record.path / run_folder.SAMPLES_FILE
-    if not file.exists():
-        return []
-    rows = record.samples()
-    same = next(
-        (place for place, (row, example) in enumerate(zip(rows, examples)) if row["item"] != example.key),
-        min(len(rows), len(examples)),
-    )
-    whole = same if same == len(examples) else same - same % batch_size
-    # Written again even if all of it is kept: a kill may have left half a line behind it.
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows[:whole]]
-    paths.write_atomic(file, "".join(lines))
-    return [Answer.of_json(row, example, prompt) for row, example in zip(rows[:whole], examples)]
+    """Answers of an interrupted run, cut back to whole batches."""
+    with Journal(record.path / run_folder.SAMPLES_FILE) as samples:
+        rows = samples.whole_batches([one.key for one in examples], batch_size, lambda row: row["item"])
+    return [Answer.of_json(row, example, prompt) for row, example in zip(rows, examples)]
 
 
 def _per_1000(seconds: float, count: int, thought: Run | None) -> float | None:

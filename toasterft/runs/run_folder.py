@@ -16,14 +16,12 @@ step is removed again.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 import os
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +30,7 @@ from typing import IO, Any
 import toasterft
 from toasterft import paths
 from toasterft.errors import UserError, did_you_mean
+from toasterft.runs import journal
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -77,17 +76,17 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one object to metrics.jsonl."""
-        _append(self.path / METRICS_FILE, row)
+        journal.append(self.path / METRICS_FILE, row)
 
     def sample(self, row: dict[str, Any]) -> None:
         """Append one object to samples.jsonl."""
-        _append(self.path / SAMPLES_FILE, row)
+        journal.append(self.path / SAMPLES_FILE, row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        return list(_lines(self.path / METRICS_FILE))
+        return list(journal.read(self.path / METRICS_FILE))
 
     def samples(self) -> list[dict[str, Any]]:
-        return list(_lines(self.path / SAMPLES_FILE))
+        return list(journal.read(self.path / SAMPLES_FILE))
 
     @property
     def checkpoints(self) -> Path:
@@ -100,15 +99,12 @@ class Run:
             UserError: another process has it.
         """
         handle = open(self.path / LOCK_FILE, "w")  # noqa: SIM115 - stays open: closing it unlocks
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.close()
-            raise UserError(
-                "another process is working on this run",
-                where=str(self.path),
-                why=f"process {self.record.get('process_id')} holds its lock",
-            ) from None
+        journal.lock(
+            handle,
+            "another process is working on this run",
+            where=str(self.path),
+            why=f"process {self.record.get('process_id')} holds its lock",
+        )
         self._lock = handle
 
     def unlock(self) -> None:
@@ -132,8 +128,7 @@ class Run:
         """Drop metrics of steps that are about to be done again."""
         file = self.path / METRICS_FILE
         if file.exists():
-            kept = [row for row in _lines(file) if row.get("step", 0) <= step]
-            paths.write_atomic(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+            journal.rewrite(file, [row for row in journal.read(file) if row.get("step", 0) <= step])
 
     def discard(self) -> None:
         """Remove the folder of a run in which nothing happened."""
@@ -293,24 +288,6 @@ def _new_folder(parent: Path, name: str) -> Path:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", Path(name).name).strip("-.")[:40] or "unnamed"
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    try:
-        with open(path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-    except OSError as error:
-        raise paths.disk_error(error, path) from error
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line of a killed run may be cut off
 
 
 def _git_commit() -> str | None:

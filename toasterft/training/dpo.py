@@ -14,19 +14,16 @@ Under several processes the model is called directly, not through DDP, so gradie
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from accelerate.utils import gather_object
 
-from toasterft import paths
 from toasterft.engine import Engine
 from toasterft.engine.logprobs import Branches, open_log_probs, per_row
 from toasterft.errors import CapReached, Interrupted
@@ -34,6 +31,7 @@ from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
 from toasterft.recipe import Dpo
 from toasterft.runs import distributed
+from toasterft.runs.journal import Journal
 from toasterft.runs.run_folder import Run
 from toasterft.training import preference
 from toasterft.training import run as training
@@ -145,14 +143,17 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         mine = range(len(self.examples))[self.accelerator.process_index :: processes]
         own = f"{self.accelerator.process_index}-" if processes > 1 else ""
         file = self.context.record.path / f"{own}{REFERENCE_FILE}"
-        values = _kept(file, mine, self.recipe.per_device_train_batch_size)
-        self._score(mine, values, file)
+        with Journal(file) as journal:
+            # Cut back to whole batches: the rest is then scored as it would have been.
+            scored = journal.whole_batches(mine, self.recipe.per_device_train_batch_size, lambda row: row[0])
+            values = [pair for _, pair in scored]
+            self._score(mine, values, journal)
         found = torch.zeros(len(self.examples), 2)
         for process, theirs in enumerate(gather_object([values])):
             found[process::processes] = torch.tensor(theirs).view(-1, 2)
         return found
 
-    def _score(self, mine: Sequence[int], values: list[list[float]], file: Path) -> None:
+    def _score(self, mine: Sequence[int], values: list[list[float]], journal: Journal) -> None:
         """Add what is missing to `values`, as many pairs at a time as in training."""
         monitor, report, size = self.monitor, self.context.report, self.recipe.per_device_train_batch_size
         # Processes that have fewer to do come along: what stops one of them stops all.
@@ -162,15 +163,14 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         report.phase("reference", len(mine))
         monitor.phases.turn()
         monitor.phases.enter("train")
-        with open(file, "a", encoding="utf-8") as kept, self.session.loaded.evaluating():
+        with self.session.loaded.evaluating():
             for _ in range(rounds):
                 with distributed.as_one():
                     self._stop_if_told(f"after {len(values)} of {len(mine)} pairs of the reference")
                     rows = mine[len(values) : len(values) + size]
                     with self.compute_loss_context_manager():
                         found = self._log_probs(rows)[0].tolist() if rows else []
-                kept.writelines(json.dumps([row, pair]) + "\n" for row, pair in zip(rows, found))
-                kept.flush()
+                journal.append(zip(rows, found))
                 values += found
                 report.advance(
                     len(values), len(mine), memory_bytes=monitor.phases.peak_bytes, usd=monitor.meter.usd
@@ -230,19 +230,3 @@ def _rows_seen(rows: int, recipe: Dpo, processes: int) -> list[int]:
     if recipe.max_steps <= 0 or recipe.max_steps * size >= rows:
         return list(range(rows))
     return sorted(random.Random(recipe.seed).sample(range(rows), recipe.max_steps * size))
-
-
-def _kept(file: Path, mine: Sequence[int], size: int) -> list[list[float]]:
-    """What an earlier process has scored, cut to whole batches: the rest is then scored as it would have been."""
-    values: list[list[float]] = []
-    for line, row in zip(file.read_text(encoding="utf-8").splitlines() if file.exists() else (), mine):
-        try:
-            known, pair = json.loads(line)
-        except ValueError:
-            break  # a kill may have cut the last line off
-        assert known == row  # the same rows, chosen by the same recipe
-        values.append(pair)
-    whole = len(values) if len(values) == len(mine) else len(values) - len(values) % size
-    lines = [json.dumps([row, pair]) + "\n" for row, pair in zip(mine[:whole], values)]
-    paths.write_atomic(file, "".join(lines))
-    return values[:whole]

@@ -11,10 +11,7 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import hashlib
-import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -22,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -47,6 +44,7 @@ from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
 from toasterft.recipe import Pairs
 from toasterft.runs import run_folder
+from toasterft.runs.journal import Journal
 from toasterft.runs.meter import Meter
 from toasterft.teachers import batch as asking
 from toasterft.teachers.plan import held_out, shuffled
@@ -135,13 +133,13 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
     fresh = not folder.exists()
     card = asking.opened(folder, name, data.task, _identity(job, data))
     meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
-    with _opened_ledger(folder) as file:
+    with Journal(folder / SAMPLES) as journal:
         meter.attach(folder)
         try:
             session = opening.open_model(job, engine, report, _readable(build.rows), train=False)
-            _go_on(build, file, report)
+            _resume(build, journal, report)
             with asking.stopping(build):
-                _sample_all(session, build, file, meter, report)
+                _sample_all(session, build, journal, meter, report)
         except UserError:
             meter.close()
             if fresh and not build.sampled:
@@ -180,45 +178,18 @@ def _identity(job: Job, data: Dataset) -> dict[str, Any]:
 # --- sampling --------------------------------------------------------------------------------
 
 
-def _opened_ledger(folder: Path) -> IO[str]:
-    """The file of samples, at its start, locked until it is closed.
-
-    Raises:
-        UserError: another process builds the same set.
-    """
-    file = open(folder / SAMPLES, "a+", encoding="utf-8")  # noqa: SIM115 - the caller closes it
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise UserError("another process is building this data set", where=str(folder)) from None
-    file.seek(0)
-    return file
+def _resume(build: Build, journal: Journal, report: Reporter) -> None:
+    """Take over what was sampled before, cut back to whole batches: the rest is then sampled as it would have been."""
+    keys, size = [row.id for row in build.rows], build.recipe.per_device_eval_batch_size
+    for line in journal.whole_batches(keys, size, lambda line: line["id"]):
+        build.add([Sample(**one) for one in line["samples"]])
+    if build.sampled:
+        report.say(f"going on from {len(build.sampled):,} rows that are sampled already")
 
 
-def _go_on(build: Build, file: IO[str], report: Reporter) -> None:
-    """Take over what was sampled before, cut to whole batches: the rest is then sampled as it would have been."""
-    kept: list[tuple[str, list[Sample]]] = []
-    for line, row in zip(file, build.rows):
-        try:
-            found = json.loads(line)
-        except json.JSONDecodeError:
-            break  # a kill may have cut the last line off
-        assert found["id"] == row.id  # the same data in the same order, as the card says
-        kept.append((line, [Sample(**one) for one in found["samples"]]))
-    size = build.recipe.per_device_eval_batch_size
-    whole = len(kept) if len(kept) == len(build.rows) else len(kept) - len(kept) % size
-    file.seek(0)
-    file.truncate()
-    file.writelines(line.rstrip("\n") + "\n" for line, _ in kept[:whole])  # the last may have lost its end
-    _onto_disk(file)
-    for _, samples in kept[:whole]:
-        build.add(samples)
-    if whole:
-        report.say(f"going on from {whole:,} rows that are sampled already")
-
-
-def _sample_all(session: ModelSession, build: Build, file: IO[str], meter: Meter, report: Reporter) -> None:
+def _sample_all(
+    session: ModelSession, build: Build, journal: Journal, meter: Meter, report: Reporter
+) -> None:
     """Rows in batches until there are enough pairs, the rows end, or something stops it."""
     recipe, total = build.recipe, build.recipe.n or len(build.rows)
 
@@ -244,11 +215,11 @@ def _sample_all(session: ModelSession, build: Build, file: IO[str], meter: Meter
                 "the GPU's memory did not hold a batch of samples",
                 next_step=f"the same command with per_device_eval_batch_size={max(1, len(batch) // 2)}",
             ) from error
-        for row, samples in zip(batch, found):
-            line = {"id": row.id, "samples": [asdict(one) for one in samples]}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        journal.append(
+            {"id": row.id, "samples": [asdict(one) for one in samples]} for row, samples in zip(batch, found)
+        )
+        for samples in found:
             build.add(samples)
-        _onto_disk(file)
         longest = max(longest, time.monotonic() - now)
         each = (time.monotonic() - began) / (len(build.sampled) - before)
         left = None if recipe.n else each * (len(build.rows) - len(build.sampled))
@@ -274,11 +245,6 @@ def _read(session: ModelSession, ids: list[int], row: Example, recipe: Pairs) ->
         finished=found.finished,
         well_formed=found.parsed.well_formed,
     )
-
-
-def _onto_disk(file: IO[str]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _readable(examples: list[Example]) -> Example | None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toasterft import paths
-from toasterft.errors import UserError
+from toasterft.runs.journal import Journal
 from toasterft.teachers.api.types import Answer, SpendCapReached
 
 
@@ -49,9 +45,9 @@ class SpendLedger:
         self.by_service: dict[str, dict[str, float]] = {}
         self.answers: dict[str, dict[str, Any]] = {}
         self._room = asyncio.Condition()
-        self._file: int | None = None
-        if ledger is not None:
-            self._open(ledger)
+        self._journal = None if ledger is None else Journal(ledger)
+        if self._journal is not None:
+            self._resume(self._journal)
 
     @property
     def spent_usd(self) -> float:
@@ -104,35 +100,13 @@ class SpendLedger:
         return min(most_usd, known["usd"] / known["answers"]) if known else most_usd
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._journal is not None:
+            self._journal.close()
 
-    def _open(self, ledger: Path) -> None:
-        ledger.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._file = os.open(ledger, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise paths.disk_error(error, ledger) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.close()
-            raise UserError(
-                "another process is working with this ledger",
-                where=str(ledger),
-                next_step="wait for it, or end it: what it paid for is kept",
-            ) from None
-        lines = ledger.read_bytes().split(b"\n")
-        if lines[-1]:
-            # A power cut can leave half a line; closing it keeps it from swallowing the next one.
-            os.write(self._file, b"\n")
+    def _resume(self, journal: Journal) -> None:
+        """Book what earlier processes asked."""
         open_requests: dict[str, dict[str, Any]] = {}
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
+        for record in journal.rows():
             if record["event"] == "sent":
                 # The same request is sent again only after a failure, or by a process after a kill.
                 if record["key"] in open_requests:
@@ -165,11 +139,5 @@ class SpendLedger:
         self.uncertain_usd += self.likely_usd(record["service"], record["usd"])
 
     def _append(self, record: dict[str, Any], *, sync: bool) -> None:
-        if self._file is None:
-            return
-        try:
-            os.write(self._file, (json.dumps(record, ensure_ascii=False) + "\n").encode())
-            if sync:
-                os.fsync(self._file)
-        except OSError as error:
-            raise paths.disk_error(error, Path("ledger")) from error
+        if self._journal is not None:
+            self._journal.append([record], sync=sync)
