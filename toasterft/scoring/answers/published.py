@@ -1,7 +1,8 @@
-"""The scorers of published tables, to the letter and with their faults, for comparison with them."""
+"""Scorers of published tables, for comparison: ChartQA's to the letter, and our reading of the simplified-CoT one."""
 
 from __future__ import annotations
 
+import re
 import string
 
 from toasterft.scoring.numbers import TOLERANCE, digits_for_words
@@ -26,15 +27,26 @@ def relaxed(prediction: str, gold: str) -> bool:
     return prediction.lower() == gold.lower()
 
 
+_NUMBER = re.compile(
+    r"(?<![\w.])-?(?:\d+(?:\.\d+)?|\.\d+)(?![\w]|\.\d)", re.ASCII
+)  # `16.9`, `-5`; not the 5 of `5th`
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def contains(prediction: str, gold: str) -> bool:
-    """The simplified-CoT script: the gold occurs anywhere in the output, both made plain.
+    """Our reading of the simplified-CoT report's script: the gold occurs in the output, both made plain.
 
-    Lower-case, number words to digits, ASCII punctuation off. It inflates, and is kept so: `1` is found
-    in `16.9`, `Male` in `Female`, and a gold of punctuation alone in everything. Numbers have no
-    tolerance. Words are turned first, because the hyphen of "twenty-five" is punctuation too.
+    Lower-case, number words to digits; a gold that is a number must be one of the numbers of the output, sign and
+    point included and without tolerance, any other gold stands somewhere in it, ASCII punctuation off. It
+    inflates, and is kept so: `Male` is found in `Female`, `12` in "12 or 13", and a gold of punctuation alone in
+    everything. Words are turned first, because the hyphen of "twenty-five" is punctuation too.
     """
-    plain, wanted = (digits_for_words(t.lower()).translate(_NO_PUNCTUATION) for t in (prediction, gold))
-    return wanted.strip() in plain
+    output, wanted = (digits_for_words(text.translate(_SIGNS).lower()) for text in (prediction, gold))
+    output, wanted = (re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text) for text in (output, wanted))
+    if _NUMBER.fullmatch(number := wanted.strip(" .$%")):
+        return number in _NUMBER.findall(output.replace("$", " "))
+    output, wanted = (text.translate(_NO_PUNCTUATION) for text in (output, wanted))
+    return wanted.strip() in output
+
+
+_SIGNS = str.maketrans({"\u2212": "-"})

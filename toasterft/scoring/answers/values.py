@@ -6,7 +6,8 @@ import re
 import unicodedata
 from dataclasses import dataclass, replace
 
-from toasterft.scoring.lexicon import SCALES
+from toasterft.scoring.answers.unwrap import unwrapped
+from toasterft.scoring.lexicon import SCALES, UNITS
 from toasterft.scoring.numbers import TOLERANCE, digits_for_words
 
 
@@ -27,7 +28,14 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _NOT_UNITS = re.compile(r"st|nd|rd|th|[a-z]")  # 12th, 1990s, 5g: names and ranks, not amounts
-_YEAR = re.compile(r"(?:19|20)\d\d", re.ASCII)
+# A whole number from 1900 to 2099 without a thousands separator, a currency or a % sign: `2016`, `2010.0`, `2018 (Russia)`
+_YEAR = re.compile(
+    r"(?<![\w.,$€£-])(?:19|20)\d\d(?:\.0+)?(?![\d%]|[.,]\d|\s*(?:%|percent|[mb]illion|thousand))", re.ASCII
+)
+_IN_A_YEAR = re.compile(
+    r"\b(?:in|for|during)\s+(?:the\s+year\s+)?(?:19|20)\d\d\b,?", re.IGNORECASE
+)  # `12 in 2015`
+_SEASON = re.compile(r"(?:19|20)?(\d\d)[/-](?:19|20)?(\d\d)(?=$)", re.ASCII)  # `17/18`, `2016-17`
 LOOK_ALIKES = str.maketrans(
     {**dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\uff0d", "-"), **dict.fromkeys("‘’`", "'")}
     | dict.fromkeys("“”", '"')
@@ -37,20 +45,29 @@ _CLEANING = (
     (re.compile(r"[*\\]"), " "),  # markdown and TeX marks; a space, so that 2*3 stays two numbers
     (re.compile(r"(?:\b[a-z]{1,3})?[$€£¥₹₩₽₺₪฿₫₱¢]\s*"), ""),  # also US$; the space too, for -$ 5
     (re.compile(r"\b(?:minus|negative)\s+(?=\.?\d)"), "-"),
+    (re.compile(r"(?<=\d) point(\d+)"), r".\1"),
+    (re.compile(r"\b(\d+) (?:half|halves)\b"), r"\1/2"),
+    (re.compile(r"\b(\d+) thirds?\b"), r"\1/3"),  # "two thirds"
+    (re.compile(r"\b(\d+) (?:quarters?|fourths?)\b"), r"\1/4"),
     (re.compile(r"(?<=[\d.])\s*(?:%|percent\b|per\s+cent\b|pct\b)"), "%"),
+    (re.compile(r"\bup to\b"), "upto"),  # a bound, not "went up to"
     (re.compile(r"(?<=[\d.])\s+(hundred|thousand|lakh|crore|million|billion|trillion|mn|bn|tn)s?\b"), r"\1"),
 )
-# Beside one of these a number is not the answer itself: "not 12", "less than 12", "12 or 13", "one third".
+_POINT = re.compile(rf" point((?: (?:zero|{UNITS}|\d+))+)\b")  # "twelve point five", "one point two million"
+# Beside one of these a number is not the answer itself: "not 12", "less than 12", "12 or 13", "before 1987", "> 12".
 HEDGE = re.compile(
     r".*n't|not?|never|none|neither|nor|cannot|wrong|incorrect|than|less|more|fewer|greater|over|under|above|"
-    r"below|least|or|between|except|without|minus|negative|plus|half|point|dozen|"
-    r"(?:third|quarter|fourth|fifth|tenth)s?"
+    r"below|least|most|upto|or|between|except|without|minus|negative|plus|half|point|dozen|before|after|since|"
+    r"until|twice|thrice|doubled?|tripled?|[<>≤≥]=?|(?:third|quarter|fourth|fifth|tenth)s?"
 )
 
 
 def plain(text: str) -> str:
     """Lower-case, number words as digits, currency marks off, `5 million` and `5 %` drawn together."""
-    text = digits_for_words(text.translate(LOOK_ALIKES).lower())
+    text = _POINT.sub(
+        lambda at: " point" + digits_for_words(at[1]).replace(" ", ""), text.translate(LOOK_ALIKES).lower()
+    )
+    text = digits_for_words(text)
     for pattern, replacement in _CLEANING:
         text = pattern.sub(replacement, text)
     return text
@@ -95,6 +112,47 @@ def gold_number(gold: str) -> Number | None:
     return number if number and opens and len(number.words) <= 2 else None
 
 
+_SPAN = re.compile(r"(\d+)(?:-| - | to )(\d+)", re.ASCII)  # `18-29`, `18 to 29`
+_ONWARDS = re.compile(
+    r"(\d+)(?:\+| (?:and|or) (?:older|over|above|up|more))", re.ASCII
+)  # `65+`, `65 and older`
+
+
+def _age_band(text: str) -> tuple[int, int | None] | None:
+    """The first and last number of a span such as `18-29`; None for the last of an open one such as `65+`."""
+    text = " ".join(text.translate(LOOK_ALIKES).lower().strip(" .*\"'").split())
+    text = re.sub(r"^(?:ages?|aged)\s+|\s*years?(?: olds?)?(?=$| (?:and|or) )|-year-olds?$", "", text)
+    if found := _SPAN.fullmatch(text):
+        return int(found[1]), int(found[2])
+    found = _ONWARDS.fullmatch(text)
+    return (int(found[1]), None) if found else None
+
+
+_VALUE_BEHIND = re.compile(
+    r"\s*(?:\(\s*[$€£]?\d[\d.,]*\s*[%\w]*\s*\)|(?:[,:]|\swith|\sat)\s*[$€£]?\d[\d.,]*\s*%?(?:\s?[mb]illion)?)[.\s]*$"
+)  # `Italy (43%)`, `Italy, 43`, `Italy with 43 %`
+_IT_IS = re.compile(r"\s*(?:it|this|that)(?:\s+is|'s)\s+", re.IGNORECASE)  # `It is Italy.`
+# `Yes, because …`, `No. It is lower.`: the word, and what may follow it
+_YES_OR_NO = re.compile(
+    r"\W*(yes|no)\b(?:\s*[,.;:!—–-]|\s+(?:it|they|this|that|there|because|since|as)\b|\W*$)"
+)
+
+
+def _same_text(said: str, gold: str) -> bool:
+    """Equal once tidy; a yes or no may give its reason, and a label the value beside it or "it is" before it."""
+    wanted = tidy(gold)
+    if not wanted or tidy(said) == wanted:
+        return bool(wanted)
+    if wanted in ("yes", "no"):
+        found = _YES_OR_NO.match(said.translate(LOOK_ALIKES).lower())
+        other = {"yes": "no", "no": "yes"}[wanted]
+        return found is not None and found[1] == wanted and not re.search(rf"\b{other}\b", said.lower())
+    bare = _IT_IS.sub("", said.translate(LOOK_ALIKES), count=1)
+    if not any(character.isnumeric() for character in gold):
+        bare = _VALUE_BEHIND.sub("", bare)
+    return tidy(bare) == wanted or tidy(re.sub(r"\s+seasons?\W*$", "", bare, flags=re.IGNORECASE)) == wanted
+
+
 _ALIKE = {"true": "yes", "correct": "yes", "false": "no", "incorrect": "no"}
 
 
@@ -103,7 +161,8 @@ def tidy(text: str) -> str:
     text = unicodedata.normalize("NFC", text).translate(LOOK_ALIKES).lower()
     text = digits_for_words(text).replace("'", "").replace("&", " and ")
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"-(?!\d)|(?<=\w)-|[^\w\s.+<>≤≥=-]|_", " ", text)  # a sign stays, a hyphen goes
+    # A sign stays, a hyphen goes; so do `C#` and the mark `A-`.
+    text = re.sub(r"(?<!^[a-z])-(?!\d)|(?<=\w)-(?=\w)|(?<!\w)#|[^\w\s.+#<>≤≥=-]|_", " ", text)
     text = re.sub(r"\.(?!\d)", "", text)  # "U.S." is "US", 16.9 keeps its point
     # An article goes only before a word: the label "A" alone must not become nothing.
     text = " ".join(re.sub(r"\b(?:a|an|the)\s+(?=\w)", "", text).split())
@@ -141,12 +200,26 @@ def same_amount(said: str, gold: Number) -> bool:
 
 
 def _same_value(said: str, gold: str) -> bool:
-    """One value, number or text, against another; a bare 1900 … 2099 is a year and exact."""
-    wanted = gold_number(gold)
+    """One value, number or text, against another; 1900 … 2099 is a year and exact, whatever stands beside it."""
+    if band := _age_band(gold):
+        return _age_band(said) == band
+    wanted = None if _SEASON.fullmatch(gold.strip()) else gold_number(gold)
     if wanted is None:
-        return bool(tidy(gold)) and tidy(said) == tidy(gold)
-    number, is_year = only_number(said), _YEAR.fullmatch(gold.strip("\"' ")) is not None
+        return _same_text(said, gold)
+    is_year = _YEAR.search(gold) is not None
+    number = only_number(said if is_year else _IN_A_YEAR.sub(" ", said))
     return number is not None and same_number(number, wanted, exact=is_year)
+
+
+# `20 - 8 = 12`: a calculation in front of its result
+_CALCULATED = re.compile(r"[\s\d.,()$€£%]*\d[\s\d.,()$€£%]*[-+−–*/×x÷][-+−–*/×x÷\s\d.,()$€£%]*=([^=]+)")
+_LOSS = re.compile(r"[$€£]?\(\s*[$€£]?(\d[\d.,]*%?)\s*\)")  # accountants' (104.5)
+
+
+def _result(said: str) -> str:
+    """The right side of a calculation; the whole text where it is none."""
+    found = _CALCULATED.fullmatch(said.strip())
+    return found[1] if found else said
 
 
 _RATIO = re.compile(r"(?<![\w.,:-])(\d+(?:\.\d+)?)\s*(?::|\bto\b)\s*(\d+(?:\.\d+)?)(?![\w:%]|[.,]\d)")
@@ -216,8 +289,12 @@ def robust(prediction: str, gold: str) -> bool:
     """
     if prediction.strip() == gold.strip():
         return True
-    said, elements = stated(prediction), _gold_list(gold)
-    if elements:
+    said, gold = _result(stated(unwrapped(prediction))), unwrapped(gold)
+    if loss := _LOSS.fullmatch(gold.strip()):
+        gold = f"-{loss[1]}"
+    if (loss := _LOSS.fullmatch(said.strip(" ."))) and _same_value(f"-{loss[1]}", gold):
+        return True
+    if elements := _gold_list(gold):
         return any(_same_list(_parts(said, conjunctions), elements) for conjunctions in (False, True))
     ratio = _ratio(gold) if _RATIO.fullmatch(plain(gold).strip()) else None
-    return _ratio(said) == ratio if ratio else _same_value(said, gold)
+    return _ratio(said) == ratio if ratio and not _age_band(gold) else _same_value(said, gold)
