@@ -1,4 +1,5 @@
 import re
+import shlex
 
 import pytest
 import yaml
@@ -114,6 +115,50 @@ def test_fields_are_documented():
             assert about or key == "method", f"{method}: {key} says nothing about itself"
 
 
+def commands_of(path):
+    """Every training command in a recipe's comments, lines of settings below it joined: (line, words)."""
+    joined = re.sub(r"\n#     (?=[a-z_.]+=)", " ", path.read_text())
+    for line in re.findall(r"^# (?:.*?)(toasterft \S.*)$", joined, flags=re.MULTILINE):
+        line = re.split(r" {3,}| \(add ", line)[0].replace("<", "").replace(">", "")
+        words = shlex.split(re.sub(r"\{.*?\}", lambda braces: f"'{braces[0]}'", line))[1:]
+        if words[0] in recipe.RECIPES and words[0] not in ("eval", "ask", "pairs"):
+            yield line, words
+
+
+def resolved(words):
+    """The recipe a command line means, as the commands resolve it: a recipe's name, flags, settings."""
+    method, *rest = words
+    fields, source, settings = {}, None, []
+    while rest:
+        word = rest.pop(0)
+        if word in ("--model", "--data", "--out"):
+            fields[word[2:]] = rest.pop(0)
+        elif word.startswith("--"):
+            continue
+        elif "=" in word:
+            settings.append(word)
+        elif source is None and word in recipe.shipped():
+            source = word
+    fields.pop("out", None)
+    return recipe.load(method, source, settings, fields)
+
+
+@pytest.mark.parametrize("name", sorted(recipe.shipped()))
+def test_commands_in_a_recipe_train_its_model_on_its_data(name):
+    """A command in the comments means the recipe's own model and data, unless a placeholder says whose."""
+    path = recipe.shipped()[name]
+    own = recipe.read_yaml(path)
+    found = list(commands_of(path))
+    assert found or own["method"] == "eval"
+    for line, words in found:
+        meant = resolved(words)
+        given = " ".join(words)
+        if "runs/" not in given and own["method"] != "eval":
+            assert meant.model == own.get("model", meant.model), line
+        if "--data" not in given and "data=" not in given and own["method"] != "eval":
+            assert meant.data == own.get("data", meant.data), line
+
+
 def settings_of(text):
     """`key=value` words in a line of a recipe's header, braces kept together."""
     return [f"{key}={value}" for key, value in re.findall(r"([a-z_.]+)=(\{.*?\}|\S+)", text)]
@@ -135,16 +180,12 @@ def test_every_ablation_in_dyme_s_header_is_a_setting():
 
 
 def test_what_dyme_is_measured_against_sees_the_same_prompts():
-    text = recipe.find("dyme").read_text()
     dyme = recipe.load("dyme", "dyme")
-    found = {
-        method: recipe.load(method, None, settings_of(line))
-        for method, line in re.findall(r"^#   toasterft (sft|grpo) (.*)$", text, re.MULTILINE)
-    }
+    found = {words[0]: resolved(words) for _, words in commands_of(recipe.find("dyme"))}
     sft, grpo = found["sft"], found["grpo"]
     assert sft.per_device_train_batch_size * sft.gradient_accumulation_steps == dyme.prompts_per_step
     assert sft.learning_rate == dyme.learning_rate
-    shared = set(recipe.Grpo.model_fields) - {"method", "model"}
+    shared = set(recipe.Grpo.model_fields) - {"method"}
     assert {key for key in shared if getattr(grpo, key) != getattr(dyme, key)} == set()
 
 
