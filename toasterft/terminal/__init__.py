@@ -9,6 +9,7 @@ from toasterft.terminal.estimates import (
     print_caveat,
     print_estimate,
     print_gpu_table,
+    print_plan,
     print_teacher_costs,
     print_workload,
 )
@@ -19,7 +20,6 @@ from toasterft.terminal.plans import (
     print_budget,
     print_changes,
     print_other_sizes,
-    print_plan,
     print_simulation,
 )
 from toasterft.terminal.progress import reporter

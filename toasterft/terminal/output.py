@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from itertools import zip_longest
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -25,15 +26,37 @@ def as_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """A plain table; columns that start with `>` are right-aligned."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str | None = None,
+    styles: Iterable[str] = (),
+    total: bool = False,
+) -> None:
+    """A plain table; columns that start with `>` are right-aligned.
+
+    Args:
+        styles: one a row.
+        total: the last row sums up the others, below a line.
+    """
     grid = Table(box=box.SIMPLE, title=title, title_justify="left", pad_edge=False)
+    # Figures are broken only where no column of text can give way.
+    yields = any(not column.startswith(">") for column in columns[1:])
     for place, column in enumerate(columns):
+        right = column.startswith(">")
         # The first column is what people copy into the next command: it is never broken.
-        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        grid.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=place == 0)
-    for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
+        grid.add_column(
+            column.removeprefix(">"),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=place == 0 or (right and yields),
+        )
+    found = list(rows)
+    for place, (row, style) in enumerate(zip_longest(found, styles, fillvalue="")):
+        if total and place == len(found) - 1:
+            grid.add_section()
+        grid.add_row(*(escape(cell) for cell in row), style=style)
     out.print(grid)
 
 
@@ -55,13 +78,10 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
     out.print(grid)
 
 
-def empty_table(*columns: str) -> Table:
-    """A table whose first column is never broken; columns that start with `>` are right-aligned."""
-    grid = Table(box=box.SIMPLE, pad_edge=False)
-    for place, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        grid.add_column(column.removeprefix(">"), justify=justify, no_wrap=place == 0 or justify == "right")
-    return grid
+def heading(command: str, model: str, rest: str) -> None:
+    """What the following figures are about."""
+    out.print()
+    out.print(Text(f"{command}  ", style="bold cyan") + Text(model, style="bold") + Text(f" {rest}"))
 
 
 def line(text: str = "", style: str = "") -> None:

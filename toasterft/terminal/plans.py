@@ -1,81 +1,22 @@
-"""What a run will take, before it starts, and what would change that."""
+"""What would change an estimate: other image sizes, steps towards a fit or a budget, and a replay beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from rich.text import Text
 
 from toasterft.estimation import Estimate
 from toasterft.estimation.fit import Change
 from toasterft.estimation.suggest import Suggestion
-from toasterft.jobs.prepare import Job
-from toasterft.terminal.output import empty_table, line, out, pairs, table
+from toasterft.terminal.output import line, table
 from toasterft.units import dollars, duration, ranged_time, ranged_usd, size
 
 
-def print_plan(job: Job, edges: list[dict[str, Any]]) -> None:
-    """What a training run will take, before it starts."""
-    stats, planned = job.stats, job.estimate
-    assert stats is not None
-    assert planned is not None
-    out.print()
-    out.print(
-        Text(f"{job.recipe.method}  ", style="bold cyan")
-        + Text(f"{job.model.name}", style="bold")
-        + Text(f" on {job.data_name}, {job.target.gpu.name} ({job.target.reason})")
-    )
-    price = planned.price
-    pairs(
-        [
-            (
-                "data",
-                f"{stats.rows:,} rows, {stats.images:,} images of {stats.tiles:.1f} tiles; "
-                f"{stats.row_tokens:.0f} tokens a row, longest {stats.longest_tokens:,}",
-            ),
-            ("steps", f"{planned.optimizer_steps:,} optimizer steps"),
-            (
-                "memory",
-                f"{size(planned.vram_bytes['peak'])} of {job.target.gpu.vram_gb:.0f} GB, in phase {planned.phase}"
-                + ("" if planned.fits else "  — does not fit"),
-            ),
-            ("time", ranged_time(planned.seconds)),
-            (
-                "dollars",
-                "no price known: give --price"
-                if planned.usd is None or price is None
-                else f"{ranged_usd(planned.usd)} at ${price['usd_per_hour']:.2f}/h, {price['source']}"
-                + (f", {price['as_of']}" if price["as_of"] else ""),
-            ),
-            (
-                "disk",
-                ", ".join(
-                    f"{size(value)} {name.replace('_', ' ')}" for name, value in planned.disk_bytes.items()
-                ),
-            ),
-        ]
-    )
-    items = [
-        (name.replace("_", " "), value)
-        for name, value in planned.vram_bytes.items()
-        if name != "peak" and value
-    ]
-    out.print(Text("         " + " · ".join(f"{name} {size(value)}" for name, value in items), style="dim"))
-    for note in planned.notes:
-        out.print(Text(f"! {note}", style="yellow"))
-    if stats.over_max_length:
-        out.print(
-            Text(
-                f"! {stats.over_max_length} rows are longer than max_length and would be left out",
-                style="yellow",
-            )
-        )
-    print_other_sizes(edges)
-    out.print(
-        Text("rough closed-form plan; unverified on CUDA. Sizes: ", style="dim")
-        + Text(stats.provenance, style="dim")
-    )
+def largest_parts(items: Mapping[str, int], most: int | None = None) -> str:
+    """The largest items of a sum of bytes, without the sum itself and what no one item causes."""
+    named = [pair for pair in items.items() if pair[0] not in ("peak", "cuda_and_slack") and pair[1]]
+    largest = sorted(named, key=lambda item: -item[1])[:most]
+    return ", ".join(f"{name.replace('_', ' ')} {size(value)}" for name, value in largest)
 
 
 def print_other_sizes(rows: Sequence[dict[str, Any]]) -> None:
@@ -102,24 +43,19 @@ def print_changes(ways: Sequence[Change], gpu: str) -> None:
     """What to change when a run does not fit."""
     if not ways:
         return
-    out.print()
+    line()
     line(f"does not fit {gpu}; what would change that (exact keeps the mathematics):", "bold")
-    grid = empty_table("kind", "change", ">memory", "")
-    for way in ways:
-        grid.add_row(
-            way.kind,
-            way.words(),
-            size(way.peak_bytes),
-            "✓" if way.fits else "✗",
-            style="" if way.fits else "dim",
-        )
-    out.print(grid)
+    table(
+        ["kind", "change", ">memory", ""],
+        [[way.kind, way.words(), size(way.peak_bytes), "✓" if way.fits else "✗"] for way in ways],
+        styles=["" if way.fits else "dim" for way in ways],
+    )
 
 
 def print_budget(usd: float, planned: Estimate, offers: Sequence[Suggestion]) -> None:
     """Whether a run is within a sum of money, and what would be."""
     assert planned.usd is not None
-    out.print()
+    line()
     likely = ranged_usd(planned.usd)
     if planned.usd.likely <= usd:
         line(f"within the budget of {dollars(usd)} on {planned.gpu}: {likely}", "bold green")
@@ -131,19 +67,17 @@ def print_budget(usd: float, planned: Estimate, offers: Sequence[Suggestion]) ->
         line("no single change brings it down to that; --gpu all compares GPUs")
         return
     line("each of these alone is within it:")
-    grid = empty_table("less of", "change", ">dollars", ">time", ">memory")
-    for offer in offers:
-        found = offer.estimate
-        change = " ".join(f"{key}={value}" for key, value in offer.changes.items())
-        assert found.usd is not None
-        grid.add_row(
-            offer.what,
-            change,
-            ranged_usd(found.usd),
-            ranged_time(found.seconds),
-            size(found.peak_bytes) + ("" if found.fits else " ✗"),
-        )
-    out.print(grid)
+    table(
+        ["less of", "change", ">dollars", ">time", ">memory"],
+        [_offer(offer.what, offer.changes, offer.estimate) for offer in offers],
+    )
+
+
+def _offer(what: str, changes: Mapping[str, Any], found: Estimate) -> list[str]:
+    assert found.usd is not None
+    memory = size(found.peak_bytes) + ("" if found.fits else " ✗")
+    settings = " ".join(f"{key}={value}" for key, value in changes.items())
+    return [what, settings, ranged_usd(found.usd), ranged_time(found.seconds), memory]
 
 
 def print_simulation(phases: dict[str, dict[str, Any]]) -> None:
@@ -156,10 +90,7 @@ def print_simulation(phases: dict[str, dict[str, Any]]) -> None:
                 size(row["simulated_bytes"]),
                 size(row["closed_form_bytes"]),
                 f"{row['closed_form_bytes'] / row['simulated_bytes'] - 1:+.1%}",
-                ", ".join(
-                    f"{part.replace('_', ' ')} {size(value)}"
-                    for part, value in sorted(row["items_bytes"].items(), key=lambda pair: -pair[1])[:2]
-                ),
+                largest_parts(row["items_bytes"], most=2),
             ]
             for name, row in phases.items()
         ],
