@@ -1,4 +1,4 @@
-"""The closed form of `estimate/memory` beside the replay of `methods/simulate`: deviations over a grid.
+"""The closed form of `estimation/memory` beside the replay of `estimation/simulate`: deviations over a grid.
 
     OMP_NUM_THREADS=1 python benchmarks/memory_grid.py --rows memory_grid.jsonl --seconds 60
 
@@ -26,6 +26,7 @@ import common
 from toasterft import catalog
 from toasterft.estimation import memory, simulate
 from toasterft.estimation.memory import Sequences
+from toasterft.estimation.passes import Pass
 from toasterft.models.architectures import ModelShape, shape_from_config
 from toasterft.recipe import Lora, Sft
 
@@ -153,23 +154,17 @@ def step(
     )
     sequences = Sequences(batch, tokens, batch * completion_tokens, batch * features)
     items = memory.of_step(shape_of(name), recipe, sequences, 2, tower=False, flash=flash)
-    found = simulate.peak(
-        catalog.models()[name].config, batch=batch, tokens=tokens, image_tokens=features, rank=rank, flash=flash,
-        completion_tokens=completion_tokens, checkpointing=checkpointing, **settings,
-    )  # fmt: skip
+    found = simulate.peak(catalog.models()[name].config, recipe, sequences, flash=flash)
     return compared(items, found)
 
 
 def policy(name: str, *, groups: int, completion_tokens: int, checkpointing: bool) -> Row:
     features, tags = (5 * each for each in TILE_TOKENS[name])
-    sizes = {
-        "groups": groups, "branches": 8, "prompt_tokens": features + tags + QUESTION_TOKENS,
-        "completion_tokens": completion_tokens, "image_tokens": features,
-    }  # fmt: skip
+    one = Pass(groups, 8, features + tags + QUESTION_TOKENS, completion_tokens)
+    sequences = Sequences.of(one, groups * features, packed=True)
     recipe = Sft(gradient_checkpointing=checkpointing)
-    items = memory.of_policy_update(shape_of(name), recipe, width_bytes=2, **sizes)
-    found = simulate.policy_peak(catalog.models()[name].config, checkpointing=checkpointing, **sizes)
-    return compared(items, found)
+    items = memory.of_step(shape_of(name), recipe, sequences, 2, tower=False)
+    return compared(items, simulate.peak(catalog.models()[name].config, recipe, sequences))
 
 
 def generation(name: str, *, prompts: int, generations: int, top_p: float) -> Row:
@@ -182,7 +177,7 @@ def generation(name: str, *, prompts: int, generations: int, top_p: float) -> Ro
     stays = memory.resident(shape, Sft(), 2, tower=False)
     items = {part: stays[part] for part in ("weights", "adapter")}
     items |= memory.of_generation(shape, rows=prompts * generations, width_bytes=2, **sizes)
-    found = simulate.generate_peak(catalog.models()[name].config, generations=generations, **sizes)
+    found = simulate.generate_peak(catalog.models()[name].config, Sft(), generations=generations, **sizes)
     return compared(items, found)
 
 

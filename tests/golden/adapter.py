@@ -103,9 +103,8 @@ def closed_form(kind: str, name: str, **sizes: Any) -> dict[str, int]:
     """Bytes of one phase by the closed form, without a GPU's context: step, update, generation or encoding."""
     from toasterft import catalog
     from toasterft.estimation import memory
-    from toasterft.estimation.memory import Sequences
     from toasterft.models.architectures import shape_from_config
-    from toasterft.recipe import Lora, Sft
+    from toasterft.recipe import Sft
 
     row = catalog.models()[name]
     shape = shape_from_config(row.config, row.preprocessor)
@@ -113,18 +112,31 @@ def closed_form(kind: str, name: str, **sizes: Any) -> dict[str, int]:
         return memory.of_encoding(shape, Sft(encode_batch_size=sizes["tiles"]), 2)
     if kind == "generation":
         return memory.of_generation(shape, width_bytes=2, **sizes)
-    checkpointing = {"gradient_checkpointing": sizes.pop("checkpointing")}
-    if kind == "update":
-        return memory.of_policy_update(shape, Sft(**checkpointing), width_bytes=2, **sizes)
-    rank, given = sizes.pop("rank"), sizes.pop("settings", {})
-    recipe = Sft(lora=None if rank is None else Lora(r=rank), **checkpointing, **given)
-    sequences = Sequences(*(sizes[key] for key in ("batch", "tokens", "trained", "image_tokens")))
-    return memory.of_step(shape, recipe, sequences, 2, tower=False, flash=sizes.get("flash", True))
+    recipe, sequences = _step(kind, **sizes)
+    return memory.of_step(shape, recipe, sequences, 2, tower=False)
+
+
+def _step(kind: str, *, checkpointing: bool, rank: int | None = 16, **sizes: Any) -> tuple[Any, Any]:
+    """Recipe and sequences of a step on plain rows, or of an update on completions packed behind their prompts."""
+    from toasterft.estimation.memory import Sequences
+    from toasterft.recipe import Lora, Sft
+
+    lora = None if rank is None else Lora(r=rank)
+    recipe = Sft(lora=lora, gradient_checkpointing=checkpointing, **sizes.get("settings", {}))
+    if kind == "step":
+        return recipe, Sequences(*(sizes[name] for name in ("batch", "tokens", "trained", "image_tokens")))
+    groups, branches, completion = (sizes[name] for name in ("groups", "branches", "completion_tokens"))
+    head, images = groups * branches * completion, groups * sizes["image_tokens"]
+    return recipe, Sequences(groups, sizes["prompt_tokens"], head, images, branches, completion)
 
 
 def replayed(name: str, **sizes: Any) -> dict[str, Any]:
-    """A training step replayed on torch's meta device."""
+    """A training step replayed on torch's meta device; sizes are those of one row."""
     from toasterft import catalog
     from toasterft.estimation import simulate
 
-    return dict(simulate.peak(catalog.models()[name].config, **sizes))
+    rows = sizes["batch"]
+    sizes |= {"trained": rows * sizes["completion_tokens"], "image_tokens": rows * sizes["image_tokens"]}
+    sizes["settings"] = {setting: sizes[setting] for setting in ("load_in_4bit", "optim")}
+    recipe, sequences = _step("step", **sizes)
+    return dict(simulate.peak(catalog.models()[name].config, recipe, sequences))

@@ -19,9 +19,9 @@ from toasterft.engine import Request, adapters, logprobs
 from toasterft.engine.loaded import LoadedModel
 from toasterft.estimation import memory, simulate
 from toasterft.estimation.memory import Sequences
+from toasterft.estimation.passes import Pass
 from toasterft.models.architectures import architecture, shape_from_config
 from toasterft.recipe import Lora, Sft
-from toasterft.training.run import NoInputGradients
 
 # Ten per cent are promised; measured deviations are below one (benchmarks/results/memory_grid.json).
 PROMISE = 0.05
@@ -172,7 +172,7 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     sft_trainer._patch_chunked_ce_lm_head(loaded.inner, 256, is_vlm=True)
     if checkpointing:
         loaded.inner.gradient_checkpointing_enable({"use_reentrant": False})
-    NoInputGradients().on_train_begin(None, None, None, model=loaded.model)
+    adapters.remove_input_gradients(loaded.model)
     optimizer = adam(loaded.model)
     ids = torch.full((rows, tokens), 20)
     ids[:, :64] = 0
@@ -192,10 +192,10 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
         loss.backward()
         del loss
         optimizer.step()
-    found = simulate.peak(
-        SMALL, batch=rows, tokens=tokens, image_tokens=64, completion_tokens=completion, rank=rank,
-        checkpointing=checkpointing, load_in_4bit=load_in_4bit, optim="adamw_torch", tower=True,
-    )  # fmt: skip
+    recipe = Sft(
+        lora=lora, gradient_checkpointing=checkpointing, load_in_4bit=load_in_4bit, optim="adamw_torch"
+    )
+    found = simulate.peak(SMALL, recipe, Sequences(rows, tokens, rows * completion, rows * 64), tower=True)
     assert found["peak"] == pytest.approx(tracker.peak_bytes, rel=0.05)
 
 
@@ -233,10 +233,6 @@ def test_the_closed_form_agrees_with_the_replay(
     shape = shape_from_config(row.config, row.preprocessor)
     rank, tiles = settings.get("rank", 16), settings.get("tiles", 0)
     features = batch * (tokens - completion - 40)
-    found = simulate.peak(
-        row.config, batch=batch, tokens=tokens, image_tokens=features // batch, completion_tokens=completion,
-        **settings,
-    )  # fmt: skip
     recipe = Sft(
         lora=None if rank is None else Lora(r=rank, lora_dropout=settings.get("lora_dropout", 0.0)),
         load_in_4bit=rank is not None and settings.get("load_in_4bit", True),
@@ -245,10 +241,9 @@ def test_the_closed_form_agrees_with_the_replay(
         train_vision=settings.get("train_vision", False),
     )
     sequences = Sequences(batch, tokens, batch * completion, 0 if tiles else features)
-    patches = tiles * 1024
-    items = memory.of_step(
-        shape, recipe, sequences, 2, tower=bool(tiles), patches=patches, flash=settings.get("flash", True)
-    )
+    flash, patches = settings.get("flash", True), tiles * 1024
+    found = simulate.peak(row.config, recipe, sequences, flash=flash, tiles=tiles)
+    items = memory.of_step(shape, recipe, sequences, 2, tower=bool(tiles), patches=patches, flash=flash)
     agrees(items, found)
     if not settings.get("train_vision"):  # whose norms and positions keep float32 states
         assert items["optimizer"] + items["optimizer_paged"] == pytest.approx(found["optimizer"], rel=1e-3)
@@ -260,12 +255,10 @@ def test_the_closed_form_agrees_with_the_replay(
 def test_a_policy_update(groups: int, completion: int, checkpointing: bool) -> None:
     row = MODELS["SmolVLM-256M"]
     shape = shape_from_config(row.config, row.preprocessor)
-    sizes = {
-        "groups": groups, "branches": 8, "prompt_tokens": 900, "completion_tokens": completion, "image_tokens": 832,
-    }  # fmt: skip
     recipe = Sft(gradient_checkpointing=checkpointing)
-    items = memory.of_policy_update(shape, recipe, width_bytes=2, **sizes)
-    agrees(items, simulate.policy_peak(row.config, checkpointing=checkpointing, **sizes))
+    sequences = Sequences.of(Pass(groups, 8, 900, completion), groups * 832, packed=True)
+    items = memory.of_step(shape, recipe, sequences, 2, tower=False)
+    agrees(items, simulate.peak(row.config, recipe, sequences))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +279,7 @@ def test_generation(prompts: int, generations: int, top_p: float, flash: bool) -
     stays = memory.resident(shape, Sft(), 2, tower=False)
     items = memory.of_generation(shape, rows=prompts * generations, width_bytes=2, **sizes)
     items |= {name: stays[name] for name in ("weights", "adapter")}
-    agrees(items, simulate.generate_peak(row.config, generations=generations, **sizes))
+    agrees(items, simulate.generate_peak(row.config, Sft(), generations=generations, **sizes))
 
 
 @pytest.mark.parametrize("name", ["SmolVLM-256M", "SmolVLM2-2.2B", "InternVL3-1B", "LLaVA-OneVision-0.5B"])
@@ -308,7 +301,7 @@ def test_constants_are_those_of_the_code() -> None:
 
 
 def test_a_result_can_be_written_down() -> None:
-    found = simulate.peak(SMALL, batch=1, tokens=40, image_tokens=4, completion_tokens=8, rank=2)
+    found = simulate.peak(SMALL, Sft(lora=Lora(r=2)), Sequences(1, 40, 8, image_tokens=4))
     assert json.loads(json.dumps(found)) == found
     parts = ("weights", "adapter", "gradients", "optimizer", "given", "activations")
     assert sum(found[name] for name in parts) == found["peak"] == max(found["phases"].values())

@@ -91,7 +91,6 @@ TABLES = {"recipe/registry.py"}
 UPWARD = {
     ("audit/traces.py", "teachers"),
     ("engine/open_model.py", "jobs"),
-    ("estimation/simulate/steps.py", "training"),
     ("evaluation/evaluate.py", "training"),
 }
 

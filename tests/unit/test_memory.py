@@ -9,7 +9,7 @@ import pytest
 
 from toasterft import catalog
 from toasterft.data.token_stats import TokenStats
-from toasterft.estimation import memory
+from toasterft.estimation import memory, phases
 from toasterft.estimation.memory import Sequences
 from toasterft.models.architectures import (
     ModelShape,
@@ -286,19 +286,27 @@ SURVEY = TokenStats(
 )
 
 
+A100 = catalog.gpu("A100-40GB")
+
+
+def training(shape: ModelShape, recipe: Sft) -> dict[str, int]:
+    return phases.of_run(shape, SURVEY, None, recipe, A100)["train"]
+
+
 def test_training_takes_the_longest_row_up_to_the_limit() -> None:
     recipe = with_(RECIPE, per_device_train_batch_size=2, max_length=30)
-    found = memory.of_training(TINY, SURVEY, recipe, 2)
-    assert found == memory.of_step(TINY, recipe, Sequences(2, 30, 20, image_tokens=4), 2, tower=False)
+    found = training(TINY, recipe)
+    step = memory.of_step(TINY, recipe, Sequences(2, 30, 20, image_tokens=4), 2, tower=False)
+    assert {**found, **step} == found
     assert found["image_features"] == 4 * 8 * 2
 
 
 def test_the_tower_leaves_when_every_feature_is_cached() -> None:
-    without = memory.of_training(TINY, SURVEY, RECIPE, 2)
+    without = training(TINY, RECIPE)
     # 10 images x 2 positions x 8 x 2 bytes = 320 do not fit 300.
-    crowded = memory.of_training(TINY, SURVEY, with_(RECIPE, cache_limit_gb=3e-7), 2)
+    crowded = training(TINY, with_(RECIPE, cache_limit_gb=3e-7))
     assert crowded["weights"] - without["weights"] == 2 * 1_000
-    pixels = memory.of_training(replace(TINY, model_type="internvl"), SURVEY, RECIPE, 2)
+    pixels = training(replace(TINY, model_type="internvl"), RECIPE)
     assert pixels["weights"] == crowded["weights"]
     assert pixels["pixels"] == 8 * 3 * 64 * 4
 
@@ -308,7 +316,7 @@ def test_items_are_whole_and_not_negative(optim: str) -> None:
     for name, row in catalog.models().items():
         shape = shape_from_config(row.config, row.preprocessor)
         for recipe in (Sft(optim=optim), Sft(optim=optim, lora=None, load_in_4bit=False, train_vision=True)):
-            found = memory.of_training(shape, SURVEY, recipe, 2)
+            found = training(shape, recipe)
             assert all(isinstance(size, int) and size >= 0 for size in found.values()), (name, found)
 
 

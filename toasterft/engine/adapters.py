@@ -60,6 +60,19 @@ def prepare(loaded: LoadedModel, request: Request, wrap: Callable[..., Any] = pe
     loaded.model.train(request.train)
 
 
+def remove_input_gradients(model: torch.nn.Module) -> None:
+    """Remove the hooks that make embeddings require a gradient.
+
+    Non-reentrant checkpointing does not need them, and on the tower's embeddings they make a frozen
+    tower run backward. They are registered by PEFT, by TRL, and again when training starts, and
+    transformers can take off only the last set, so each is found by its function's name.
+    """
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if getattr(hook, "__name__", "") in ("make_inputs_require_grads", "make_inputs_require_grad"):
+                del module._forward_hooks[key]
+
+
 def wants_factor(request: Request) -> bool:
     """Whether the connector learns behind cached features."""
     possible = request.family.takes_features and request.family.connector_linear is not None

@@ -143,8 +143,13 @@ def hidden(
         tree=layout,
         **{name: tensor.to(device) for name, tensor in visual.items()},
     ).last_hidden_state
-    last = out[:, wide - 1 : wide].unsqueeze(1).expand(-1, count, -1, -1)
-    own = out[:, wide:].unflatten(1, (count, long))
+    return predicting(out, layout)
+
+
+def predicting(states: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """[B, G, L, hidden] from a packed pass' [B, P + G·L, hidden]: the state before each branch token."""
+    last = states[:, layout.prompt - 1 : layout.prompt].unsqueeze(1).expand(-1, layout.branches, -1, -1)
+    own = states[:, layout.prompt :].unflatten(1, (layout.branches, layout.length))
     return torch.cat([last, own[:, :, :-1]], dim=2)
 
 

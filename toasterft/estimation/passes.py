@@ -1,7 +1,7 @@
-"""What a recipe makes the model do, in passes and tokens: the same counts for bytes and for seconds.
+"""Count what a recipe makes the model do, in passes and tokens: the same counts for bytes and for seconds.
 
-`of` reads them off a training recipe and the survey of its data. A method that feeds the model in another
-way gets its branch there, and memory, time, dollars and the ladder follow.
+`of` derives them from a training recipe and its data's token statistics. A method that feeds the model in another
+way gets its branch there, and memory, time, dollars and the changes that `--fit` tries follow.
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ def caches(shape: ModelShape, recipe: Recipe) -> bool:
     return not learns and architecture(shape.model_type).takes_features
 
 
+def packed(shape: ModelShape, recipe: Trained) -> bool:
+    """Whether completions of one prompt share a forward pass and the prompt in it."""
+    return isinstance(recipe, Policy | Dpo) and caches(shape, recipe)
+
+
 def cached_share(shape: ModelShape, recipe: Recipe, feature_bytes: float) -> float:
     """Share of the images whose features the cache has room for; the others are encoded in every pass."""
     if not caches(shape, recipe):
@@ -125,7 +130,7 @@ def _of_pairs(shape: ModelShape, stats: TokenStats, recipe: Dpo, steps: int, pai
     """Both completions of a pair behind one prompt, each as long as the longer; and every pair that is seen goes
     once through the model as it was found."""
     size = recipe.per_device_train_batch_size
-    prompts, branches = (size, 2) if caches(shape, recipe) else (2 * size, 1)
+    prompts, branches = (size, 2) if packed(shape, recipe) else (2 * size, 1)
     completion = min(stats.longest_completion_tokens, recipe.max_length)
     prompt = min(stats.longest_prompt_tokens, recipe.max_length - completion)
     return Workload(
@@ -149,7 +154,7 @@ def _of_policy(shape: ModelShape, stats: TokenStats, recipe: Policy) -> Workload
     together = max(1, size // group)
     passes_per_step = math.ceil(per_step / together) * math.ceil(group / width)
     scored = (1 if recipe.updates_differ else 0) + (1 if recipe.beta > 0 else 0)
-    prompts, branches = (together, width) if caches(shape, recipe) else (together * width, 1)
+    prompts, branches = (together, width) if packed(shape, recipe) else (together * width, 1)
     limit = recipe.max_completion_length
     written = min(limit, max(SAMPLED_TOKENS, stats.completion_tokens))
     return Workload(

@@ -1,95 +1,100 @@
-"""Which phases a run has, and the bytes of each: `memory`'s sums for what a recipe makes the model do."""
+"""Phases of a run and the bytes of each: the sums of `memory` for what a recipe makes the model do."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
+from toasterft.catalog import Gpu
 from toasterft.data.token_stats import TokenStats
 from toasterft.estimation import memory, passes
+from toasterft.estimation.memory import Sequences
 from toasterft.estimation.passes import Sampling
 from toasterft.models.architectures import ModelShape
-from toasterft.recipe import Dpo, Eval, Policy, Recipe, Sft, Trained
+from toasterft.recipe import Eval, Policy, Recipe, Sft, Trained
 
-# What of a training stays on the GPU while the model writes; gradients are dropped after every step.
+# GPUs from this compute capability on have flash attention (torch's sdp_utils.cpp).
+FLASH_FROM = 8.0
+# What of a training stays on the GPU while the model generates; gradients are dropped after every step.
 RESIDENT = ("weights", "adapter", "optimizer", "optimizer_paged")
 
+Phases = dict[str, dict[str, int]]
 
-def of_training(
-    shape: ModelShape, stats: TokenStats, held_out: TokenStats | None, recipe: Trained, *, flash: bool
-) -> dict[str, dict[str, int]]:
-    """`encode` where features are cached, `rollout` where completions are sampled, `train`, and `evaluate`.
+
+def of_run(
+    shape: ModelShape, stats: TokenStats, held_out: TokenStats | None, recipe: Trained | Eval, gpu: Gpu
+) -> Phases:
+    """Bytes by phase and item, on a GPU with CUDA's context and its allocator's slack, on a CPU of the process.
+
+    The phases are `encode` where features are cached, `rollout` where completions are sampled, `train`, and
+    `evaluate`.
 
     Args:
-        held_out: rows that are answered at the end; None where there are none.
-        flash: the GPU has flash attention.
+        held_out: rows that are answered at the end of a training; None where there are none.
     """
-    width = _width_bytes(recipe)
-    phases = {"encode": memory.of_encoding(shape, recipe, width)} if passes.caches(shape, recipe) else {}
-    train = _update_bytes(shape, stats, recipe, width, flash=flash)
+    if gpu.is_cpu and recipe.dtype == "auto":  # float32 there
+        recipe = recipe.model_copy(update={"dtype": "float32"})
+    # The CPU's attention kernel works in blocks as flash attention does.
+    flash = gpu.is_cpu or gpu.compute_capability >= FLASH_FROM
+    if isinstance(recipe, Eval):
+        found = _of_evaluation(shape, stats, recipe)
+    else:
+        found = _of_training(shape, stats, held_out, recipe, flash=flash)
+    for name, items in found.items():
+        if gpu.is_cpu and name != "encode" and passes.caches(shape, recipe):
+            # Nothing leaves a process: the tower stays.
+            items["tower"] = (shape.vision_params + shape.connector_params) * _width_bytes(recipe)
+        fixed = memory.PROCESS_BYTES if gpu.is_cpu else memory.CUDA_CONTEXT_BYTES
+        items["cuda_and_slack"] = int(sum(items.values()) * memory.ALLOCATOR_SLACK) + fixed
+    return found
+
+
+def _of_training(
+    shape: ModelShape, stats: TokenStats, held_out: TokenStats | None, recipe: Trained, *, flash: bool
+) -> Phases:
+    width, work = _width_bytes(recipe), passes.of(shape, stats, recipe)
+    cached = passes.caches(shape, recipe)
+    images = work.longest.prompts * stats.images_per_row
+    features = stats.images * stats.feature_tokens * shape.text.hidden * width
+    train = memory.of_step(
+        shape,
+        recipe,
+        Sequences.of(work.longest, round(images * stats.feature_tokens), packed=passes.packed(shape, recipe)),
+        width,
+        # Without room for all features the tower stays, to encode some images in every pass.
+        tower=passes.cached_share(shape, recipe, features) < 1,
+        patches=0 if cached else round(images * stats.tower_patches),
+        flash=flash,
+    )
     stays = {name: train[name] for name in RESIDENT}
-    rollouts = passes.of(shape, stats, recipe).rollouts
-    if rollouts is not None:
-        phases["rollout"] = stays | _writing_bytes(shape, stats, recipe, rollouts, width)
-    phases["train"] = train
+    found = {"encode": memory.of_encoding(shape, recipe, width)} if cached else {}
+    if work.rollouts is not None:
+        found["rollout"] = stays | _generation(shape, stats, recipe, work.rollouts)
+    found["train"] = train
     if held_out is not None:
         rows = min(held_out.rows, recipe.per_device_eval_batch_size)
-        phases["evaluate"] = stays | _writing_bytes(shape, held_out, recipe, Sampling(rows, rows), width)
-    return phases
+        found["evaluate"] = stays | _generation(shape, held_out, recipe, Sampling(rows, rows))
+    return found
 
 
-def _update_bytes(
-    shape: ModelShape, stats: TokenStats, recipe: Trained, width: int, *, flash: bool
-) -> dict[str, int]:
-    """One forward and backward pass, as large as they get."""
-    if not isinstance(recipe, Policy | Dpo):
-        return memory.of_training(shape, stats, recipe, width, flash=flash)
-    largest = passes.of(shape, stats, recipe).longest
-    prompt, completion = round(largest.prompt_tokens), round(largest.completion_tokens)
-    if passes.caches(shape, recipe):
-        return memory.of_policy_update(
-            shape,
-            recipe,
-            groups=largest.prompts,
-            branches=largest.branches,
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            image_tokens=round(stats.images_per_row * stats.feature_tokens),
-            width_bytes=width,
-            flash=flash,
-        )
-    # Every completion runs with its own prompt, as rows of a supervised training do.
-    rows = recipe.model_copy(
-        update={"per_device_train_batch_size": largest.prompts, "max_length": prompt + completion}
-    )
-    longest = replace(stats, longest_tokens=prompt + completion, completion_tokens=completion)
-    return memory.of_training(shape, longest, rows, width, flash=flash)
-
-
-def of_evaluation(shape: ModelShape, stats: TokenStats, recipe: Eval) -> dict[str, dict[str, int]]:
-    """`encode` where features are cached, and `evaluate`."""
-    width = _width_bytes(recipe)
+def _of_evaluation(shape: ModelShape, stats: TokenStats, recipe: Eval) -> Phases:
     # `memory` knows weights by how a training holds them.
     held = Sft(load_in_4bit=bool(recipe.load_in_4bit), encode_batch_size=recipe.encode_batch_size)
-    encode = memory.of_encoding(shape, held, width)
-    weights = {"weights": encode["weights"]}
+    encode = memory.of_encoding(shape, held, _width_bytes(recipe))
+    del encode["adapter"]
+    found = {"encode": encode} if passes.caches(shape, recipe) else {}
     rows = min(stats.rows, recipe.per_device_eval_batch_size)
-    phases = {}
-    if passes.caches(shape, recipe):
-        phases["encode"] = {name: encode[name] for name in ("weights", "pixels", "activations")}
-    phases["evaluate"] = weights | _writing_bytes(shape, stats, recipe, Sampling(rows, rows), width)
-    return phases
+    answers = _generation(shape, stats, recipe, Sampling(rows, rows))
+    return {**found, "evaluate": {"weights": encode["weights"], **answers}}
 
 
-def _writing_bytes(
-    shape: ModelShape, stats: TokenStats, recipe: Trained | Eval, asked: Sampling, width: int
+def _generation(
+    shape: ModelShape, stats: TokenStats, recipe: Trained | Eval, sampling: Sampling
 ) -> dict[str, int]:
-    """Beside what stays: the largest batch that is decoded, or the tower where pictures come as pixels."""
-    prompts = asked.at_once // asked.group
-    images = prompts * stats.images_per_row
-    writing = memory.of_generation(
+    """Beside what stays: the largest batch that is decoded, or the tower where images come as pixels."""
+    width, prompts = _width_bytes(recipe), sampling.at_once // sampling.group
+    decoding = memory.of_generation(
         shape,
-        rows=asked.at_once,
+        rows=sampling.at_once,
         prompt_tokens=stats.longest_prompt_tokens,
         completion_tokens=recipe.max_completion_length,
         prompts=prompts,
@@ -98,42 +103,14 @@ def _writing_bytes(
         width_bytes=4 if isinstance(recipe, Trained) and recipe.lora is None else width,
     )
     if passes.caches(shape, recipe):
-        return writing
-    tiles = math.ceil(images * stats.tower_patches / memory.tile_patches(shape))
-    encode = memory.of_encoding(shape, Sft(encode_batch_size=max(1, tiles)), width)
+        return decoding
+    patches = prompts * stats.images_per_row * stats.tower_patches
+    tiles = max(1, math.ceil(patches / memory.tile_patches(shape)))
+    encode = memory.of_encoding(shape, Sft(encode_batch_size=tiles), width)
     reading = {name: encode[name] for name in ("pixels", "activations")}
-    return max(writing, reading, key=lambda items: sum(items.values()))
+    return max(decoding, reading, key=lambda items: sum(items.values()))
 
 
 def _width_bytes(recipe: Recipe) -> int:
+    """Of a number in the compute dtype."""
     return 4 if recipe.dtype == "float32" else 2
-
-
-def on_cpu(recipe: Trained | Eval) -> Trained | Eval:
-    """`dtype: auto` is float32 on a CPU."""
-    return recipe.model_copy(update={"dtype": "float32"}) if recipe.dtype == "auto" else recipe
-
-
-def in_process(
-    phases: dict[str, dict[str, int]], shape: ModelShape, recipe: Trained | Eval
-) -> dict[str, dict[str, int]]:
-    """Each phase as resident memory of a process without a GPU: the tower stays, libraries count."""
-    width = _width_bytes(on_cpu(recipe))
-    tower = (shape.vision_params + shape.connector_params) * width
-    found = {}
-    for name, items in phases.items():
-        stays = {} if name == "encode" or not passes.caches(shape, recipe) else {"tower": tower}
-        held = sum(items.values()) + sum(stays.values())
-        extra = int(held * memory.ALLOCATOR_SLACK) + memory.PROCESS_BYTES
-        found[name] = {**items, **stays, "cuda_and_slack": extra}
-    return found
-
-
-def with_slack(phases: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """Each phase with what CUDA and its allocator take on top of the tensors."""
-    found = {}
-    for name, items in phases.items():
-        held = sum(items.values())
-        extra = int(held * memory.ALLOCATOR_SLACK) + memory.CUDA_CONTEXT_BYTES
-        found[name] = {**items, "cuda_and_slack": extra}
-    return found

@@ -23,9 +23,6 @@ from toasterft.models.geometry import Geometry
 from toasterft.recipe import Dpo, Dyme, Eval, Policy, Recipe, Trained
 from toasterft.units import Range
 
-# GPUs from this compute capability on have flash attention (torch's sdp_utils.cpp).
-FLASH_FROM = 8.0
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -135,8 +132,7 @@ class Plan:
 
     def phase_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
         """Itemised memory of the GPU in every phase, context and allocator slack included; of the process on a CPU."""
-        found = self._tensor_bytes(gpu)
-        found = phases.in_process(found, self.shape, self.recipe) if gpu.is_cpu else phases.with_slack(found)
+        found = phases.of_run(self.shape, self.stats, self.held_out_stats, self.recipe, gpu)
         known = self.calibrated_for(gpu)
         for phase, ratio in (known.bytes if known else {}).items():
             if phase in found:
@@ -148,14 +144,6 @@ class Plan:
     def calibrated_for(self, gpu: Gpu) -> Calibration | None:
         known = self.calibration
         return known if known is not None and known.machine == gpu.name else None
-
-    def _tensor_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
-        recipe = phases.on_cpu(self.recipe) if gpu.is_cpu else self.recipe
-        if isinstance(recipe, Eval):
-            return phases.of_evaluation(self.shape, self.stats, recipe)
-        # The CPU's kernel works in blocks as flash attention does.
-        flash = gpu.is_cpu or gpu.compute_capability >= FLASH_FROM
-        return phases.of_training(self.shape, self.stats, self.held_out_stats, recipe, flash=flash)
 
     def on(self, gpu: Gpu, *, price: float | None, today: datetime.date) -> Estimate:
         """What the run takes on one GPU, or on one for each process: memory is that of each.

@@ -293,20 +293,10 @@ def keep_float32(model: torch.nn.Module) -> None:
 
 
 class NoInputGradients(transformers.TrainerCallback):
-    """Removes the hooks that make embeddings require a gradient.
-
-    Non-reentrant checkpointing does not need them, and on the tower's embeddings they make a frozen
-    tower run backward. They are registered by PEFT, by TRL, and again when training starts, and
-    transformers can take off only the last set, so each is looked for by name.
-    """
-
-    NAMES = ("make_inputs_require_grads", "make_inputs_require_grad")
+    """Remove the hooks that make embeddings require a gradient, at the start of training."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        for module in model.modules():
-            for key, hook in list(module._forward_hooks.items()):
-                if getattr(hook, "__name__", "") in self.NAMES:
-                    del module._forward_hooks[key]
+        adapters.remove_input_gradients(model)
 
 
 def require_finite(record: Run, monitor: RunMonitor) -> None:

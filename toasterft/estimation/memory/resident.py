@@ -1,4 +1,4 @@
-"""What is on the GPU for as long as a training runs, and what its checkpoints take on disk."""
+"""Bytes that stay on the GPU for a whole training (weights, gradients, optimizer), and of its checkpoints on disk."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ STATE_TABLES_BYTES = 2 * 4 * 256
 MIN_8BIT_ENTRIES = 4096
 MIN_PAGED_ENTRIES = 100_000
 
+# Linears of a decoder layer, in the order of `TextShape.layer_linears`.
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Bytes of a tokenizer's files per entry of its vocabulary. Measured on SmolVLM's (4.8 MB for 49,280), 2026-11-21.
 TOKENIZER_BYTES = 98
 
 
 def resident(shape: ModelShape, recipe: Trained, width_bytes: int, *, tower: bool) -> dict[str, int]:
-    """What is on the GPU for as long as a training runs.
+    """Bytes that stay on the GPU for a whole training.
 
     Args:
         tower: with the vision tower, which leaves once every image is encoded.
@@ -60,7 +62,7 @@ def resident(shape: ModelShape, recipe: Trained, width_bytes: int, *, tower: boo
 
 
 def trainable_params(shape: ModelShape, recipe: Trained) -> int:
-    """Parameters that learn."""
+    """Number of trainable parameters."""
     return sum(count * entries for count, entries, _ in _learned(shape, recipe))
 
 
@@ -72,10 +74,10 @@ def checkpoint_bytes(shape: ModelShape, recipe: Trained) -> int:
 
 
 def _learned(shape: ModelShape, recipe: Trained) -> Iterator[tuple[int, int, bool]]:
-    """(tensors alike, entries of one, is it an embedding) of everything that learns."""
+    """(n_tensors, numel, is_embedding) of each group of equal trainable tensors."""
     text, lora = shape.text, recipe.lora
     if lora is not None:
-        for inputs, outputs in adapted(text, recipe):
+        for inputs, outputs in adapted_linears(text, recipe):
             yield text.layers, lora.r * inputs, False
             yield text.layers, lora.r * outputs, False
         if recipe.train_connector:
@@ -95,15 +97,11 @@ def _learned(shape: ModelShape, recipe: Trained) -> Iterator[tuple[int, int, boo
         yield shape.vision.layers, shape.vision_params // shape.vision.layers, False
 
 
-def adapted(text: TextShape, recipe: Trained) -> tuple[tuple[int, int], ...]:
+def adapted_linears(text: TextShape, recipe: Trained) -> tuple[tuple[int, int], ...]:
     """(in, out) features of the linears of a layer that get a LoRA."""
-    names = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    wanted = (
-        names
-        if recipe.lora is None or recipe.lora.target_modules == "all-linear"
-        else recipe.lora.target_modules
-    )
-    return tuple(pair for name, pair in zip(names, text.layer_linears) if name in wanted)
+    targets = "all-linear" if recipe.lora is None else recipe.lora.target_modules
+    pairs = zip(LINEARS, text.layer_linears)
+    return tuple(pair for name, pair in pairs if targets == "all-linear" or name in targets)
 
 
 def _optimizer_bytes(shape: ModelShape, recipe: Trained) -> tuple[int, int]:

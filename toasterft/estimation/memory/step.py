@@ -1,12 +1,13 @@
-"""What a training step needs beside what stays: each of its moments that can be the peak, summed up tensor by tensor."""
+"""Peak bytes of a training step: each moment that can be the peak, summed up tensor by tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from toasterft.estimation.memory.resident import adapted, resident, trainable_params
+from toasterft.estimation.memory.resident import adapted_linears, resident, trainable_params
 from toasterft.estimation.memory.vision import mlp_bytes, pixel_bytes, tower_pass
+from toasterft.estimation.passes import Pass
 from toasterft.models.architectures import ModelShape, TextShape
 from toasterft.recipe import Trained
 
@@ -25,7 +26,7 @@ BIAS_ALIGNMENT, LOGSUM_ALIGNMENT = 16, 32
 
 @dataclass(frozen=True)
 class Sequences:
-    """What one training pass feeds to the language model.
+    """The input of the language model in one training pass.
 
     Attributes:
         rows: sequences. More than one are taken to be padded, and then attention needs a mask.
@@ -41,6 +42,20 @@ class Sequences:
     image_tokens: int = 0
     branches: int = 0
     branch_tokens: int = 0
+
+    @classmethod
+    def of(cls, one: Pass, image_tokens: int, *, packed: bool) -> Sequences:
+        """Of a pass: completions behind their shared prompt where they are packed, else in rows of their own.
+
+        Args:
+            image_tokens: positions that hold image features, all prompts together.
+        """
+        head_tokens = round(one.head_tokens)
+        if not packed:
+            tokens = round(one.prompt_tokens + one.completion_tokens)
+            return cls(one.prompts, tokens, head_tokens, image_tokens)
+        prompt, completion = round(one.prompt_tokens), round(one.completion_tokens)
+        return cls(one.prompts, prompt, head_tokens, image_tokens, one.branches, completion)
 
     @property
     def positions(self) -> int:
@@ -60,15 +75,16 @@ def of_step(
     """Peak of one micro-step in the middle of a run: gradients of those before are there.
 
     Args:
+        width_bytes: of the dtype that is computed in: 2, or 4 for float32.
         tower: the vision tower is on the GPU.
         patches: that it runs on in this step; 0 where features come from the cache.
+        flash: the GPU has flash attention (compute capability 8.0 and above).
     """
     step = _Step(shape, recipe, sequences, width_bytes, patches, flash)
     activations, logits = max(step.moments(), key=sum)
-    given = {"pixels": pixel_bytes(shape, patches)} if patches else {}
     return {
         **resident(shape, recipe, width_bytes, tower=tower),
-        **given,
+        **({"pixels": pixel_bytes(shape, patches)} if patches else {}),
         "image_features": sequences.image_tokens * shape.text.hidden * width_bytes,
         "activations": activations,
         "logits": logits,
@@ -176,10 +192,10 @@ class _Step:
             dropout = self.recipe.lora.lora_dropout > 0
             if dropout or (self.mixed and not self.recipe.load_in_4bit):
                 # Every adapter has an input of its own: dropped out (and a mask), or cast to float32 and back.
-                per_token += (5 * h + queries(self.text) + i) * (w + dropout)
+                per_token += (5 * h + self.text.queries + i) * (w + dropout)
             else:
                 per_token += w * (2 * h + i)
-            per_token += w * self.recipe.lora.r * len(adapted(self.text, self.recipe))
+            per_token += w * self.recipe.lora.r * len(adapted_linears(self.text, self.recipe))
         return self.sequences.positions * per_token + self.attention()
 
     def layer_backward(self) -> int:
@@ -200,7 +216,7 @@ class _Step:
 
     def attention(self) -> int:
         """Query, key, value, output and log-sums; and where a mask is needed, a bias made of it in every layer."""
-        q, rows, tokens, w = queries(self.text), self.sequences.rows, self.sequences.tokens, self.width
+        q, rows, tokens, w = self.text.queries, self.sequences.rows, self.sequences.tokens, self.width
         heads, n = self.text.heads, self.sequences.positions
         if self.sequences.branches:
             return self.tree_attention()
@@ -208,14 +224,14 @@ class _Step:
             # Query, key, value of all heads in float32, and a float32 number per head and pair of positions.
             return n * (12 * q + w * q) + 4 * heads * tokens**2
         if rows == 1:
-            return n * (w * (2 * q + 2 * keys(self.text)) + 4 * heads)
+            return n * (w * (2 * q + 2 * self.text.keys) + 4 * heads)
         # The kernel that takes a mask wants keys and values of all heads.
         bias = w * rows * tokens * _up(tokens, BIAS_ALIGNMENT)
         return n * w * 4 * q + bias + 4 * heads * rows * _up(tokens, LOGSUM_ALIGNMENT)
 
     def tree_attention(self) -> int:
         """The same for packed trees (`engine/packed_attention.py`): the prompts' attention, then that of all branches."""
-        q, rows, prompt, w = queries(self.text), self.sequences.rows, self.sequences.tokens, self.width
+        q, rows, prompt, w = self.text.queries, self.sequences.rows, self.sequences.tokens, self.width
         branches, own = rows * self.sequences.branches, self.sequences.branch_tokens
         # Query, key, value of all heads and the joined output; then each part's own output and log-sums.
         total = w * q * (4 * self.sequences.positions + rows * prompt + branches * own)
@@ -233,7 +249,7 @@ class _Step:
 
     def unfused_backward(self) -> int:
         """Probabilities and two gradients of them, in float32."""
-        q, tokens = queries(self.text), self.sequences.tokens
+        q, tokens = self.text.queries, self.sequences.tokens
         total = 12 * self.text.heads * tokens**2 + tokens * (16 * q + 6 * self.text.hidden)
         return total - (0 if self.checkpoints else self.layer())
 
@@ -255,14 +271,6 @@ class _Step:
             return 0
         mlp = mlp_bytes(self.shape, w) + w * vision.intermediate
         return self.patches * (9 * w * vision.hidden + 4 * vision.hidden + mlp)
-
-
-def queries(text: TextShape) -> int:
-    return text.heads * text.head_dim
-
-
-def keys(text: TextShape) -> int:
-    return text.kv_heads * text.head_dim
 
 
 def _up(number: int, multiple: int) -> int:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from toasterft.estimation.memory.resident import resident
 from toasterft.models.architectures import ModelShape
+from toasterft.recipe import Trained
 
 # Edge of a tile where the tower has no size of its own.
 UNTILED_PX = 512
+
+
+def of_encoding(shape: ModelShape, recipe: Trained, width_bytes: int) -> dict[str, int]:
+    """Peak of the vision tower on `encode_batch_size` tiles, the whole model on the GPU."""
+    held = resident(shape, recipe, width_bytes, tower=True)
+    width = 4 if recipe.lora is None else width_bytes
+    patches = recipe.encode_batch_size * tile_patches(shape)
+    return {
+        "weights": held["weights"],
+        "adapter": held["adapter"],
+        "pixels": pixel_bytes(shape, patches),
+        "activations": tower_pass(shape, patches, width, norm_bytes=width),
+    }
 
 
 def tile_patches(shape: ModelShape) -> int:
@@ -14,7 +29,7 @@ def tile_patches(shape: ModelShape) -> int:
 
 
 def pixel_bytes(shape: ModelShape, patches: int) -> int:
-    """float32 pixels as the processor gives them; Qwen2.5-VL's hold every picture twice, as a film."""
+    """float32 pixels as the processor gives them."""
     return 4 * 3 * shape.vision.frames * patches * shape.vision.patch_px**2
 
 
@@ -25,9 +40,8 @@ def tower_pass(shape: ModelShape, patches: int, width: int, *, norm_bytes: int) 
         norm_bytes: of a normalised value: 4 under autocast.
     """
     vision = shape.vision
-    # The residual before and after attention, their sum so far, and the normalised input.
-    vectors = 3 * width + norm_bytes
-    vectors += width * vision.scaled_layers  # a scaled copy
+    # The residual before and after attention, their sum so far, and the normalised input; a scaled copy.
+    vectors = 3 * width + norm_bytes + width * vision.scaled_layers
     if vision.all_hidden_states:
         vectors += width * (vision.layers - 2)
     # Pixels in the dtype of the weights, and a mask made of them.

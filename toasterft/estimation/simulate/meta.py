@@ -17,8 +17,8 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from toasterft.engine import Request, adapters
 from toasterft.engine.loaded import LoadedModel
-from toasterft.models.architectures import architecture
-from toasterft.recipe import Lora
+from toasterft.models.architectures import Config, architecture
+from toasterft.recipe import Trained
 
 META = torch.device("meta")
 # transformers' SDPA, and no mask unless one is given in four dimensions: whether one is needed is read from its
@@ -26,44 +26,31 @@ META = torch.device("meta")
 NAME = "toasterft_simulated"
 AttentionInterface.register(NAME, sdpa_attention_forward)
 AttentionMaskInterface.register(NAME, lambda **_: None)
-Config = dict[str, Any]
+DTYPE = torch.bfloat16
 
 
-def build(
-    config: Config,
-    *,
-    rank: int | None = 16,
-    lora_dropout: float = 0.0,
-    load_in_4bit: bool = True,
-    dtype: torch.dtype = torch.bfloat16,
-    train: bool = True,
-    train_vision: bool = False,
-) -> LoadedModel:
-    """The architecture that `config` (of the catalog, or a config.json) describes, on `meta`.
-
-    Args:
-        rank: of a LoRA on all linears of the language model; None trains it whole, in float32 weights.
-    """
+def build(config: Config, recipe: Trained, *, train: bool = True) -> LoadedModel:
+    """The architecture that `config` (of the catalog, or a config.json) describes, on `meta`, computing in bfloat16."""
     config = copy.deepcopy(config)
     kind = architecture(config["model_type"])
-    full = rank is None
+    full = recipe.lora is None
     with META:
         model = transformers.AutoModelForImageTextToText.from_config(
             transformers.CONFIG_MAPPING[kind.model_type](**config),
-            dtype=torch.float32 if full else dtype,
+            dtype=torch.float32 if full else DTYPE,
             attn_implementation=NAME,
         )
-        loaded = LoadedModel(model, None, kind, dtype, META, "simulated", kind.model_type)
-        if load_in_4bit and not full:
-            pack(loaded.part(kind.text), dtype)
+        loaded = LoadedModel(model, None, kind, DTYPE, META, "simulated", kind.model_type)
+        if recipe.load_in_4bit and not full:
+            pack(loaded.part(kind.text), DTYPE)
             model.is_loaded_in_4bit = True
         request = Request(
             base=kind.model_type,
             family=kind,
-            lora=None if full else Lora(r=rank, lora_dropout=lora_dropout),
+            lora=recipe.lora,
             train=train,
             full=full,
-            train_vision=train_vision,
+            train_vision=recipe.train_vision,
         )
         adapters.prepare(loaded, request)
     return loaded

@@ -11,24 +11,22 @@ from torch.nn import functional
 from toasterft.estimation.simulate import meta
 from toasterft.estimation.simulate.counting import Tracker, report
 from toasterft.estimation.simulate.cuda import Cuda
-from toasterft.estimation.simulate.meta import META, Config
-from toasterft.models.architectures import shape_from_config
+from toasterft.estimation.simulate.meta import META
+from toasterft.models.architectures import Config, shape_from_config
+from toasterft.recipe import Sft, Trained
 
 
 def generate_peak(
     config: Config,
+    recipe: Trained,
     *,
     prompts: int,
     generations: int,
     prompt_tokens: int,
     image_tokens: int,
     completion_tokens: int,
-    rank: int | None = 16,
-    load_in_4bit: bool = True,
-    dtype: torch.dtype = torch.bfloat16,
     top_p: float = 1.0,
     flash: bool = True,
-    tower: bool = False,
 ) -> dict[str, Any]:
     """Peak bytes of sampling `generations` completions of each prompt: one prefill, then the last token.
 
@@ -38,7 +36,7 @@ def generate_peak(
         Bytes of `weights`, `adapter`, `image_features`, `kv_cache` (full) and `activations` (the rest) at the
         peak; their sum `peak`; its `phase` (`prefill`, `decode`), and the peak of every phase in `phases`.
     """
-    loaded = meta.build(config, rank=rank, load_in_4bit=load_in_4bit, dtype=dtype, train=False)
+    loaded = meta.build(config, recipe, train=False)
     text, head = loaded.part(loaded.family.text), loaded.inner.get_output_embeddings()
     rows, length = prompts * generations, prompt_tokens + completion_tokens
     ids = torch.zeros(prompts, prompt_tokens, dtype=torch.long, device=META)
@@ -47,7 +45,7 @@ def generate_peak(
     tracker = Tracker()
     adapter = [weight for name, weight in loaded.model.named_parameters() if "lora_" in name]
     items = {
-        "weights": tracker.add(meta.frozen(loaded, adapter, tower=tower)),
+        "weights": tracker.add(meta.frozen(loaded, adapter, tower=False)),
         "adapter": tracker.add(adapter),
         "image_features": tracker.add([features]),
     }
@@ -83,7 +81,7 @@ def _sample(logits: torch.Tensor, ids: torch.Tensor, top_p: float) -> torch.Tens
     return torch.multinomial(functional.softmax(scores, dim=-1), num_samples=1)
 
 
-def encode_peak(config: Config, *, tiles: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, Any]:
+def encode_peak(config: Config, *, tiles: int) -> dict[str, Any]:
     """Peak bytes of the vision tower on `tiles` tiles, and of the connector where its output is cached.
 
     Not for Qwen2.5-VL, whose tower reads the pictures' sizes from values.
@@ -91,7 +89,7 @@ def encode_peak(config: Config, *, tiles: int, dtype: torch.dtype = torch.bfloat
     Returns:
         Bytes of `weights` (tower and connector), `pixels` and `activations` at the peak, and their sum `peak`.
     """
-    loaded = meta.build(config, load_in_4bit=False, dtype=dtype, train=False)
+    loaded = meta.build(config, Sft(load_in_4bit=False), train=False)
     vision, connector = loaded.part(loaded.family.vision), loaded.part(loaded.family.connector)
     pixels = meta.pixels(loaded, tiles)
     tracker = Tracker()
@@ -106,5 +104,5 @@ def encode_peak(config: Config, *, tiles: int, dtype: torch.dtype = torch.bfloat
             every = (
                 {"output_hidden_states": True} if shape_from_config(config).vision.all_hidden_states else {}
             )
-            vision(pixel_values=pixels.to(dtype), **every)
+            vision(pixel_values=pixels.to(meta.DTYPE), **every)
     return report(tracker, items)

@@ -1,4 +1,4 @@
-"""Peaks of a training step: forward, backward and optimizer, for `sft` and for policy updates on trees."""
+"""Peak of a training step: forward, backward and optimizer, of plain rows and of packed completions."""
 
 from __future__ import annotations
 
@@ -10,72 +10,100 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from trl.trainer.sft_trainer import _CHUNKED_LM_HEAD_CHUNK_SIZE, _chunk
 
-from toasterft.engine import packed_attention
+from toasterft.engine import adapters, packed_attention
 from toasterft.engine.loaded import LoadedModel
 from toasterft.engine.logprobs import token_logps
+from toasterft.estimation.memory import Sequences
 from toasterft.estimation.simulate import meta
 from toasterft.estimation.simulate.counting import Tracker, report
 from toasterft.estimation.simulate.cuda import Cuda
-from toasterft.estimation.simulate.meta import META, Config
-from toasterft.training.run import NoInputGradients
+from toasterft.estimation.simulate.meta import META
+from toasterft.models.architectures import Config
+from toasterft.recipe import Trained
 
 
 def peak(
     config: Config,
+    recipe: Trained,
+    sequences: Sequences,
     *,
-    batch: int,
-    tokens: int,
-    image_tokens: int,
-    completion_tokens: int,
-    rank: int | None = 16,
-    lora_dropout: float = 0.0,
-    checkpointing: bool = True,
-    load_in_4bit: bool = True,
-    dtype: torch.dtype = torch.bfloat16,
-    optim: str = "paged_adamw_8bit",
     flash: bool = True,
     tower: bool = False,
     tiles: int = 0,
-    train_vision: bool = False,
 ) -> dict[str, Any]:
-    """Peak bytes of a micro-step of `sft` in the middle of a run, the optimizer's step included.
+    """Peak bytes of a micro-step in the middle of a run, the optimizer's step included.
 
     Args:
-        batch: sequences of `tokens` tokens; more than one need a mask, because some are padded.
-        image_tokens: positions per sequence that hold image features.
-        completion_tokens: positions per sequence that the loss is taken on.
-        rank: of the LoRA; None trains the language model itself.
+        sequences: of `sft`, or of a policy update with completions packed behind each prompt. More than one row are
+            taken to be padded, and need a mask.
         flash: the GPU has flash attention.
         tower: the vision tower stays on the GPU.
-        tiles: through pixels instead of features, so many tiles in all (families whose features are cached).
-        train_vision: the tower learns too.
+        tiles: through pixels instead of features, so many tiles in all (families that take features).
 
     Returns:
         Bytes of `weights`, `adapter`, `gradients`, `optimizer`, `given` (features or pixels) and `activations`
         at the peak; their sum `peak`; its `phase`, and the peak of every phase in `phases`.
     """
-    loaded = meta.build(
-        config,
-        rank=rank,
-        lora_dropout=lora_dropout,
-        load_in_4bit=load_in_4bit,
-        dtype=dtype,
-        train_vision=train_vision,
-    )
-    cuda = Cuda(dtype, flash=flash)
-    if checkpointing:
+    loaded = meta.build(config, recipe)
+    cuda = Cuda(meta.DTYPE, flash=flash)
+    if recipe.gradient_checkpointing:
         loaded.inner.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": cuda.again})
-    ids = torch.zeros(batch, tokens, dtype=torch.long, device=META)
-    mask = meta.mask(batch, tokens, tokens) if batch > 1 else torch.ones_like(ids)
-    visual = meta.pixels(loaded, tiles) if tiles else meta.features(loaded, batch * image_tokens)
-    chunks = -(-batch * completion_tokens // _CHUNKED_LM_HEAD_CHUNK_SIZE)
+    visual = meta.pixels(loaded, tiles) if tiles else meta.features(loaded, sequences.image_tokens)
+
+    def features() -> torch.Tensor:
+        return meta.encode(loaded, visual) if tiles else visual
+
+    forward = _packed if sequences.branches else _rows
+    loss, inputs = forward(loaded, sequences, features, cuda)
+    return _step(loaded, loss, cuda, recipe.optim, [visual, *inputs], tower=tower or bool(tiles))
+
+
+Forward = tuple[Callable[[], torch.Tensor], list[torch.Tensor]]
+
+
+def _rows(
+    loaded: LoadedModel, sequences: Sequences, features: Callable[[], torch.Tensor], cuda: Cuda
+) -> Forward:
+    """`sft`: the loss of plain rows, and their inputs."""
+    rows, tokens = sequences.rows, sequences.tokens
+    ids = torch.zeros(rows, tokens, dtype=torch.long, device=META)
+    mask = meta.mask(rows, tokens, tokens) if rows > 1 else torch.ones_like(ids)
+    chunks = -(-sequences.head_tokens // _CHUNKED_LM_HEAD_CHUNK_SIZE)
 
     def loss() -> torch.Tensor:
-        features = meta.encode(loaded, visual) if tiles else visual
-        states = meta.last_hidden(loaded, ids, features, attention_mask=mask)
+        states = meta.last_hidden(loaded, ids, features(), attention_mask=mask)
         return chunked_loss(states, loaded.inner.get_output_embeddings().weight, ids, chunks, cuda)
 
-    return _step(loaded, loss, cuda, optim, [visual, ids, mask], tower=tower or bool(tiles))
+    return loss, [ids, mask]
+
+
+def _packed(
+    loaded: LoadedModel, sequences: Sequences, features: Callable[[], torch.Tensor], _cuda: Cuda
+) -> Forward:
+    """A policy update: each prompt once, then its branches."""
+    packed_attention.install(loaded.inner)
+    rows, prompt, branches = sequences.rows, sequences.tokens, sequences.branches
+    length = sequences.branch_tokens
+    ids = torch.zeros(rows, prompt + branches * length, dtype=torch.long, device=META)
+    layout = packed_attention.Layout(
+        prompt,
+        branches,
+        length,
+        meta.mask(rows, prompt, prompt) if rows > 1 else None,
+        meta.mask(rows * branches, length, prompt + length),
+    )
+    targets = torch.zeros(sequences.head_tokens, dtype=torch.long, device=META)
+
+    def loss() -> torch.Tensor:
+        states = meta.last_hidden(
+            loaded, ids, features(), attention_mask=meta.mask(1, 1, 1), position_ids=ids, tree=layout
+        )
+        predicting = packed_attention.predicting(states, layout).flatten(0, 2)
+        logps = token_logps(loaded.inner.get_output_embeddings(), predicting, targets, 1.0)[0]
+        return -(logps.exp() / logps.detach().exp()).mean()
+
+    masks = [mask for mask in (layout.branch_mask, layout.prompt_mask) if mask is not None]
+    return loss, [ids, targets, *masks]
 
 
 def chunked_loss(
@@ -92,59 +120,6 @@ def chunked_loss(
         values = (hidden[place], head, None, labels[place], 1.0, None)
         total = total + checkpoint(_chunk, *values, use_reentrant=False, context_fn=cuda.again)[0]
     return total / len(labels)
-
-
-def policy_peak(
-    config: Config,
-    *,
-    groups: int,
-    branches: int,
-    prompt_tokens: int,
-    image_tokens: int,
-    completion_tokens: int,
-    rank: int = 16,
-    checkpointing: bool = True,
-    load_in_4bit: bool = True,
-    dtype: torch.dtype = torch.bfloat16,
-    optim: str = "paged_adamw_8bit",
-    flash: bool = True,
-    tower: bool = False,
-) -> dict[str, Any]:
-    """Peak bytes of a policy update on trees: each of `groups` prompts once, then its `branches` completions.
-
-    Arguments and result otherwise as those of `peak`; more than one group is taken to be padded.
-    """
-    loaded, cuda = (
-        meta.build(config, rank=rank, load_in_4bit=load_in_4bit, dtype=dtype),
-        Cuda(dtype, flash=flash),
-    )
-    packed_attention.install(loaded.inner)
-    if checkpointing:
-        loaded.inner.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": cuda.again})
-    width = prompt_tokens + branches * completion_tokens
-    ids = torch.zeros(groups, width, dtype=torch.long, device=META)
-    features = meta.features(loaded, groups * image_tokens)
-    layout = packed_attention.Layout(
-        prompt_tokens,
-        branches,
-        completion_tokens,
-        meta.mask(groups, prompt_tokens, prompt_tokens) if groups > 1 else None,
-        meta.mask(groups * branches, completion_tokens, prompt_tokens + completion_tokens),
-    )
-    targets = torch.zeros(groups * branches * completion_tokens, dtype=torch.long, device=META)
-    masks = [layout.branch_mask, *([layout.prompt_mask] if layout.prompt_mask is not None else [])]
-
-    def loss() -> torch.Tensor:
-        states = meta.last_hidden(
-            loaded, ids, features, attention_mask=meta.mask(1, 1, 1), position_ids=ids, tree=layout
-        )
-        last = states[:, prompt_tokens - 1 : prompt_tokens].unsqueeze(1).expand(-1, branches, -1, -1)
-        own = states[:, prompt_tokens:].unflatten(1, (branches, completion_tokens))
-        predicting = torch.cat([last, own[:, :, :-1]], dim=2).flatten(0, 2)
-        logps = token_logps(loaded.inner.get_output_embeddings(), predicting, targets, 1.0)[0]
-        return -(logps.exp() / logps.detach().exp()).mean()
-
-    return _step(loaded, loss, cuda, optim, [features, ids, targets, *masks], tower=tower)
 
 
 def _step(
@@ -167,7 +142,7 @@ def _step(
         parameter.grad = torch.zeros_like(parameter)
     for optimizer in optimizers:
         optimizer.step()  # makes the states
-    NoInputGradients().on_train_begin(None, None, None, model=loaded.model)
+    adapters.remove_input_gradients(loaded.model)
     tracker = Tracker()
     items = {
         "weights": tracker.add(meta.frozen(loaded, learned, tower=tower)),
