@@ -430,7 +430,7 @@ def total(asked, changes=None):
 
 def test_a_run_that_fits_needs_no_ladder():
     asked = planned()
-    assert fit.rungs(asked, catalog.gpu("A40")) == []
+    assert fit.ways(asked, catalog.gpu("A40")) == []
     assert fit.apply(asked, catalog.gpu("A40"), "lossy") == (asked.recipe, {})
 
 
@@ -439,30 +439,30 @@ def test_a_run_that_fits_needs_no_ladder():
 def test_exact_rungs_keep_batch_times_accumulation(words, share):
     asked = planned(*words, "gradient_checkpointing=false")
     gpu = small(asked, share)
-    found = fit.rungs(asked, gpu)
-    exact = [rung for rung in found if rung.kind == "exact"]
+    found = fit.ways(asked, gpu)
+    exact = [way for way in found if way.kind == "exact"]
     assert exact
-    assert [rung.kind for rung in found] == sorted(rung.kind for rung in found)
-    for rung in exact:
-        assert total(asked, rung.changes) == 48
-        assert set(rung.changes) <= {
+    assert [way.kind for way in found] == sorted(way.kind for way in found)
+    for way in exact:
+        assert total(asked, way.changes) == 48
+        assert set(way.changes) <= {
             "per_device_train_batch_size",
             "gradient_accumulation_steps",
             "gradient_checkpointing",
             "encode_batch_size",
             "per_device_eval_batch_size",
         }
-    for rung in found:
-        assert rung.peak_bytes == asked.changed(rung.changes).peak_bytes(gpu)
-        assert rung.fits == (rung.peak_bytes <= gpu.vram_bytes)
-        assert rung.peak_bytes < asked.peak_bytes(gpu)
+    for way in found:
+        assert way.peak_bytes == asked.changed(way.changes).peak_bytes(gpu)
+        assert way.fits == (way.peak_bytes <= gpu.vram_bytes)
+        assert way.peak_bytes < asked.peak_bytes(gpu)
 
 
 def test_the_largest_batch_that_fits_is_offered():
     asked = planned("per_device_train_batch_size=24", "gradient_checkpointing=false", held_out=1)
     twelve = asked.changed({"per_device_train_batch_size": 12, "gradient_accumulation_steps": 64})
     gpu = replace(catalog.gpu("A40"), vram_gb=twelve.peak_bytes(catalog.gpu("A40")) * 1.001 / 1e9)
-    (first, second, *_) = fit.rungs(asked, gpu)
+    (first, second, *_) = fit.ways(asked, gpu)
     assert first.changes == {"per_device_train_batch_size": 12, "gradient_accumulation_steps": 64}
     assert first.words() == "per_device_train_batch_size=12 gradient_accumulation_steps=64"
     assert second.changes == {"gradient_checkpointing": True}
@@ -477,30 +477,30 @@ def test_each_phase_has_its_own_rung():
         asked = planned(f"{word}=512", method="grpo" if phase == "rollout" else "sft", held_out=512)
         assert on(asked).phase == phase
         gpu = small(asked)
-        (first, *_) = fit.rungs(asked, gpu)
+        (first, *_) = fit.ways(asked, gpu)
         assert (first.kind, first.changes, first.fits) == ("exact", {word: 256}, True)
 
 
 def test_groups_stay_whole_on_the_ladder():
     asked = planned("per_device_train_batch_size=16", "gradient_accumulation_steps=3", method="grpo")
-    for rung in fit.rungs(asked, small(asked, 0.1)):
-        changed = {**asked.recipe.model_dump(), **rung.changes}
+    for way in fit.ways(asked, small(asked, 0.1)):
+        changed = {**asked.recipe.model_dump(), **way.changes}
         recipe.validate(recipe.Grpo, changed, "the ladder")
-        assert rung.changes.get("rollout_batch_size", 8) >= 8
+        assert way.changes.get("rollout_batch_size", 8) >= 8
 
 
 def test_lossy_rungs_are_images_length_bits_and_model():
     asked = planned("load_in_4bit=false", model="SmolVLM2-2.2B")
     gpu = small(asked, 0.2)
-    lossy = [rung for rung in fit.rungs(asked, gpu) if rung.kind == "lossy"]
-    keys = [next(iter(rung.changes)) for rung in lossy]
+    lossy = [way for way in fit.ways(asked, gpu) if way.kind == "lossy"]
+    keys = [next(iter(way.changes)) for way in lossy]
     assert keys == sorted(keys, key=["image_longest_edge", "max_length", "load_in_4bit", "model"].index)
-    models = [rung for rung in lossy if "model" in rung.changes]
+    models = [way for way in lossy if "model" in way.changes]
     assert models[-1].fits
     # The largest first, and nothing after the first that fits.
-    assert not any(rung.fits for rung in models[:-1])
+    assert not any(way.fits for way in models[:-1])
     assert replace(asked, swappable=False).changed({}).swappable is False
-    assert not any("model" in rung.changes for rung in fit.rungs(replace(asked, swappable=False), gpu))
+    assert not any("model" in way.changes for way in fit.ways(replace(asked, swappable=False), gpu))
     # 1536 px are four tiles of 384: halves of that, down to one tile.
     assert fit.smaller_edges(asked) == [768, 384]
     assert fit.smaller_edges(planned()) == [1024, 512]
@@ -528,9 +528,9 @@ def test_a_lower_max_length_leaves_out_at_most_a_twentieth():
     sizes = token_stats.RawSizes({one: 97, long: 3}, {(100, 100): 100}, 0, "made up")
     asked = replace(planned("image_longest_edge=512"), sizes=sizes)
     gpu = small(asked, 0.9)
-    (rung,) = [rung for rung in fit.rungs(asked, gpu) if "max_length" in rung.changes]
-    assert rung.changes["max_length"] == 67 + 50 + 10
-    assert asked.changed(rung.changes).stats.over_max_length == 3
+    (way,) = [way for way in fit.ways(asked, gpu) if "max_length" in way.changes]
+    assert way.changes["max_length"] == 67 + 50 + 10
+    assert asked.changed(way.changes).stats.over_max_length == 3
 
 
 def test_apply_takes_what_is_allowed():

@@ -246,7 +246,7 @@ def _estimate(
     # What is said about one GPU is said about this one.
     chosen = (cheapest if everywhere else None) or next(row for row in rows if row.gpu == target.name)
     gpu = gpus[chosen.gpu]
-    ways = fit.rungs(planned, gpu)
+    ways = fit.ways(planned, gpu)
     edges = [] if everywhere else job.edges(prepared)
     simulated = replay(prepared) if replay is not None else None
     offers = None
@@ -271,7 +271,7 @@ def _estimate(
                 "rows": [row.as_json() for row in rows],
                 "cheapest_fit": cheapest.gpu if cheapest else None,
                 "image_longest_edges": edges,
-                "ladder": [vars(rung) for rung in ways],
+                "ladder": [vars(way) for way in ways],
                 "simulated": simulated,
                 "budget": None
                 if offers is None

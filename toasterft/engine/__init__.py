@@ -1,9 +1,9 @@
-"""Opening a model: two engines behind one small protocol.
+"""Load a model: two engines behind one small protocol.
 
 `unsloth` where CUDA is present and the package is installed, `plain` (transformers + peft +
-bitsandbytes) elsewhere. *Choosing* one is light (`job.choose_engine`); *opening* one is heavy and
-happens in `run.launch` alone, before any method is imported: Unsloth patches transformers, trl and
-peft, and must therefore be imported before them. Nothing here imports torch.
+bitsandbytes) elsewhere. *Choosing* one is light; *opening* one is heavy and happens when a run is executed,
+before any method is imported: Unsloth patches transformers, trl and peft, and must therefore be imported
+before them. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What to load, and what of it is to learn.
+    """What to load, and which of its parts train.
 
     Attributes:
         base: folder or hub id of the full weights.
@@ -51,7 +51,7 @@ class Request:
     seed: int = 42
 
 
-# The word of a recipe, and the module that answers to it.
+# The recipe's `engine`, and the module that implements it.
 ENGINES = {"plain": "toasterft.engine.transformers_engine", "unsloth": "toasterft.engine.unsloth_engine"}
 
 

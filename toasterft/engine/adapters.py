@@ -1,4 +1,4 @@
-"""What of a loaded model learns: a new or earlier LoRA, the connector, the tower, or everything.
+"""Make parts of a loaded model trainable: a new or earlier LoRA, the connector, the tower, or all of it.
 
 The connector can learn although its output is cached. On Idefics3 and SmolVLM it is one bias-free
 linear W, so for cached features h = W x a low-rank factor behind them, h + B(A h), equals a LoRA on W
@@ -21,6 +21,7 @@ import torch
 from toasterft.engine import Request, processors
 from toasterft.engine.loaded import LoadedModel
 from toasterft.errors import ModelError
+from toasterft.models.architectures import Architecture
 from toasterft.recipe import Lora
 
 FACTOR = "feature_adapter"
@@ -29,7 +30,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def prepare(loaded: LoadedModel, request: Request, wrap: Callable[..., Any] = peft.get_peft_model) -> None:
-    """Freeze everything, then attach or load what is to learn.
+    """Freeze everything, then attach or load what trains.
 
     Args:
         wrap: attaches a new adapter to a model, given a LoraConfig.
@@ -121,20 +122,16 @@ def add_factor(loaded: LoadedModel) -> None:
 
 def lora_config(loaded: LoadedModel, lora: Lora, request: Request) -> peft.LoraConfig:
     """PEFT settings whose pattern names the language model's linear layers, and the connector's where asked."""
-    names = (
-        _linears(loaded, request.family.text)
-        if lora.target_modules == "all-linear"
-        else list(lora.target_modules)
-    )
-    pattern = rf"{re.escape(request.family.text)}\..*\.({'|'.join(map(re.escape, names))})"
-    if request.train_connector:
+    family, names = request.family, lora.target_modules
+    # Such as model\.text_model\..*\.(q_proj|v_proj): these linears at any depth of the language model.
+    targets = _linears(loaded, family.text) if names == "all-linear" else names
+    pattern = rf"{re.escape(family.text)}\..*\.({'|'.join(map(re.escape, targets))})"
+    if request.train_connector and wants_factor(request):
+        pattern = f"({pattern}|{re.escape(_factor_path(family))})"
+    elif request.train_connector:
         # A connector of several layers (no factor) is adapted where it stands, through pixels.
-        connector = (
-            rf"{re.escape(request.family.connector)}\.{FACTOR}"
-            if wants_factor(request)
-            else rf"{re.escape(request.family.connector)}\..*({'|'.join(_linears(loaded, request.family.connector))})"
-        )
-        pattern = f"({pattern}|{connector})"
+        linears = "|".join(_linears(loaded, family.connector))
+        pattern = rf"({pattern}|{re.escape(family.connector)}\..*({linears}))"
     return peft.LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
@@ -160,9 +157,9 @@ def load(model: Any, folder: Path, request: Request) -> Any:
     """
     config = peft.LoraConfig.from_pretrained(folder)
     if wants_factor(request):
-        config.target_modules = _swap(
-            str(config.target_modules), request.family.connector_linear or "", request
-        )
+        linear = re.escape(request.family.connector_linear or "")
+        factor = re.escape(_factor_path(request.family))
+        config.target_modules = str(config.target_modules).replace(linear, factor)
     config.inference_mode = not request.train
     try:
         wrapped = peft.get_peft_model(model, config)
@@ -200,10 +197,9 @@ def save(loaded: LoadedModel, folder: Path, base: str) -> None:
             **{**config.to_dict(), "inference_mode": True, "base_model_name_or_path": base}
         )
         if factor is not None:
-            saved.target_modules = str(saved.target_modules).replace(
-                rf"{re.escape(loaded.family.connector)}\.{FACTOR}",
-                re.escape(loaded.family.connector_linear or ""),
-            )
+            linear = re.escape(loaded.family.connector_linear or "")
+            pattern = re.escape(_factor_path(loaded.family))
+            saved.target_modules = str(saved.target_modules).replace(pattern, linear)
         safetensors.torch.save_file(
             {key: value.contiguous() for key, value in state.items()},
             folder / WEIGHTS_FILE,
@@ -213,8 +209,9 @@ def save(loaded: LoadedModel, folder: Path, base: str) -> None:
     processors.save(loaded.processor, folder)
 
 
-def _swap(pattern: str, linear: str, request: Request) -> str:
-    return pattern.replace(re.escape(linear), rf"{re.escape(request.family.connector)}\.{FACTOR}")
+def _factor_path(family: Architecture) -> str:
+    """Where the factor stands in memory."""
+    return f"{family.connector}.{FACTOR}"
 
 
 def _onto_disk(state: dict[str, Any], loaded: LoadedModel) -> tuple[dict[str, Any], torch.Tensor | None]:
@@ -226,7 +223,7 @@ def _onto_disk(state: dict[str, Any], loaded: LoadedModel) -> tuple[dict[str, An
         if f".{FACTOR}." not in key:
             found[key] = value
             continue
-        target = key.replace(f"{loaded.family.connector}.{FACTOR}", linear)
+        target = key.replace(_factor_path(loaded.family), linear)
         if ".lora_A." in key:
             factor = value.detach().float().cpu().contiguous()
             weight = loaded.part(linear).weight.detach().float().cpu()
@@ -241,7 +238,7 @@ def _into_memory(state: dict[str, Any], folder: Path, request: Request) -> dict[
     if not wants_factor(request):
         return state
     factor = safetensors.torch.load_file(folder / FACTOR_FILE)["A"]
-    linear, place = request.family.connector_linear or "", f"{request.family.connector}.{FACTOR}"
+    linear, place = request.family.connector_linear or "", _factor_path(request.family)
     return {
         key.replace(linear, place): (factor if ".lora_A." in key else value) if linear in key else value
         for key, value in state.items()

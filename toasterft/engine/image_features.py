@@ -1,4 +1,4 @@
-"""Encode each image once.
+"""Encode each image once: a cache of vision features on disk.
 
 The vision tower and connector are frozen by default, so their output for an image never changes. It is
 computed once per image, kept on disk in the compute dtype, and every later pass (training, rollouts,
@@ -58,7 +58,7 @@ class Pixels:
 
 
 class ImageEncoder:
-    """Features of images, from the cache where they are, from the tower where not.
+    """Features of images, from the cache or, where they are missing there, from the vision tower.
 
     Args:
         loaded: a model whose family takes features.
@@ -70,13 +70,13 @@ class ImageEncoder:
         self.loaded = loaded
         self.batch_tiles = batch_tiles
         self.encoded = 0  # images that went through the tower
-        value = self._value()
+        value = self._settings()
         key = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
         limit = feature_cache.default_limit_bytes() if limit_bytes is None else limit_bytes
         self.store = feature_cache.Store(key, {"model": loaded.base, **value}, limit)
 
     def encode_all(self, images: Iterable[ImageRef], progress: Progress | None = None) -> None:
-        """Bring every image into the cache, as far as its limit allows.
+        """Encode every image that the cache lacks, as far as its size limit allows.
 
         Raises:
             DataError: an image is damaged.
@@ -86,10 +86,8 @@ class ImageEncoder:
         done = len(unique) - len(missing)
         if progress:
             progress(done, len(unique))
-        for batch in self._batches(missing):
-            for image, features in self._encode(batch):
-                self._keep(image, features)
-            done += len(batch)
+        for _ in self._encode_and_store(missing):
+            done += 1
             if progress:
                 progress(done, len(unique))
             if self.store.full:
@@ -106,11 +104,15 @@ class ImageEncoder:
                 missing.append(image)
             else:
                 found[image.sha256] = features
-        for batch in self._batches(missing):
-            for image, features in self._encode(batch):
-                self._keep(image, features)
-                found[image.sha256] = features
+        found |= {image.sha256: features for image, features in self._encode_and_store(missing)}
         return [found[image.sha256] for image in wanted]
+
+    def _encode_and_store(self, images: list[ImageRef]) -> Iterator[tuple[ImageRef, Features]]:
+        for batch in self._batches(images):
+            for image, features in self._encode(batch):
+                data = safetensors.torch.save({"hidden": features.hidden}, metadata={"text": features.text})
+                self.store.put(image.sha256, data)
+                yield image, features
 
     def _batches(self, images: list[ImageRef]) -> Iterator[list[tuple[ImageRef, Pixels]]]:
         """Prepared images in groups of about `batch_tiles`; pictures are prepared while the tower works."""
@@ -131,15 +133,14 @@ class ImageEncoder:
         Tiles do not see each other, so a large image may be cut across passes.
         """
         values = torch.cat([pixels.values for _, pixels in batch], dim=1)
-        masks = [pixels.mask for _, pixels in batch]
-        whole = (
-            torch.cat([mask for mask in masks if mask is not None], dim=1) if masks[0] is not None else None
+        masks = [pixels.mask for _, pixels in batch if pixels.mask is not None]
+        mask = torch.cat(masks, dim=1) if masks else None
+        windows = [
+            slice(start, start + self.batch_tiles) for start in range(0, values.shape[1], self.batch_tiles)
+        ]
+        hidden = torch.cat(
+            [self._pass(values[:, at], None if mask is None else mask[:, at]) for at in windows]
         )
-        parts = []
-        for start in range(0, values.shape[1], self.batch_tiles):
-            window = slice(start, start + self.batch_tiles)
-            parts.append(self._pass(values[:, window], None if whole is None else whole[:, window]))
-        hidden = torch.cat(parts)
         sizes = [pixels.values.shape[1] for _, pixels in batch]
         # An all-zero tile is padding to the model, which drops it; a picture never normalises to that.
         assert hidden.shape[0] == sum(sizes), "the tower dropped a tile"
@@ -156,10 +157,6 @@ class ImageEncoder:
         features: torch.Tensor = out.pooler_output.to(self.loaded.dtype).cpu()
         return features
 
-    def _keep(self, image: ImageRef, features: Features) -> None:
-        data = safetensors.torch.save({"hidden": features.hidden}, metadata={"text": features.text})
-        self.store.put(image.sha256, data)
-
     def _read(self, image: ImageRef) -> Features | None:
         path = self.store.get(image.sha256)
         if path is None:
@@ -171,8 +168,8 @@ class ImageEncoder:
             self.store.drop(image.sha256)
             return None
 
-    def _value(self) -> dict[str, Any]:
-        """All that decides a feature besides the image."""
+    def _settings(self) -> dict[str, Any]:
+        """All that decides a feature besides the image: the cache's key."""
         processor = self.loaded.processor
         return {
             "format": FORMAT,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import safetensors
@@ -13,17 +15,16 @@ import transformers
 from toasterft.engine import Request, adapters, processors
 from toasterft.engine.loaded import LoadedModel
 from toasterft.errors import ModelError
+from toasterft.models.download import unfetchable
 
 NAME = "plain"
 
 
 def load(request: Request) -> LoadedModel:
     quiet()
-    device = (
-        torch.device("cuda", torch.cuda.current_device())
-        if torch.cuda.is_available()
-        else torch.device("cpu")
-    )
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", torch.cuda.current_device())
     dtype = compute_dtype(request.dtype, device)
     with explain_missing(request.base):
         model = transformers.AutoModelForImageTextToText.from_pretrained(
@@ -36,21 +37,21 @@ def load(request: Request) -> LoadedModel:
             attn_implementation="sdpa",
             device_map={"": device},
         )
-        processor = processors.load(request.base, request.family, request.image_longest_edge)
+        loaded = with_processor(model, request, dtype, device, NAME)
     if request.load_in_4bit and device.type == "cpu":
         _keep_weights_as_trained(model)
-    loaded = LoadedModel(
-        model=model,
-        processor=processor,
-        family=request.family,
-        dtype=dtype,
-        device=device,
-        engine=NAME,
-        base=request.base,
-        image_longest_edge=request.image_longest_edge,
-    )
     adapters.prepare(loaded, request)
     return loaded
+
+
+def with_processor(
+    model: Any, request: Request, dtype: torch.dtype, device: torch.device, engine: str
+) -> LoadedModel:
+    """A model that is in memory, and its processor."""
+    processor = processors.load(request.base, request.family, request.image_longest_edge)
+    return LoadedModel(
+        model, processor, request.family, dtype, device, engine, request.base, request.image_longest_edge
+    )
 
 
 def four_bit(request: Request, dtype: torch.dtype) -> Any:
@@ -76,10 +77,10 @@ def _keep_weights_as_trained(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def compute_dtype(asked: str, device: torch.device) -> torch.dtype:
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
     """bfloat16 where the GPU computes in it, float16 on older GPUs, float32 on a CPU."""
-    if asked != "auto":
-        found: torch.dtype = getattr(torch, asked)
+    if name != "auto":
+        found: torch.dtype = getattr(torch, name)
         return found
     if device.type != "cuda":
         return torch.float32
@@ -87,34 +88,25 @@ def compute_dtype(asked: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-class explain_missing:
+@contextmanager
+def explain_missing(source: str) -> Iterator[None]:
     """Turn transformers' dozen ways of saying "not there" into one message.
 
     Args:
         source: folder or hub id.
+
+    Raises:
+        ModelError: in their place.
     """
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        told = (OSError, ValueError, RuntimeError, safetensors.SafetensorError)
-        if not isinstance(error, told) or isinstance(error, torch.OutOfMemoryError):
-            return
-        reason = str(error).strip().split("\n")[0]
-        if os.path.isdir(self.source):
-            raise ModelError(
-                "the model in this folder cannot be loaded", where=self.source, why=reason
-            ) from error
-        raise ModelError(
-            "this model cannot be fetched from the hub",
-            where=self.source,
-            why=reason,
-            next_step="check the name, the network and `hf auth login`, or give a folder that holds the weights",
-        ) from error
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        if os.path.isdir(source):
+            reason = str(error).strip().split("\n")[0]
+            raise ModelError("the model in this folder cannot be loaded", where=source, why=reason) from error
+        raise unfetchable(source, str(error)) from error
 
 
 def quiet() -> None:

@@ -7,9 +7,15 @@ from typing import Any
 import torch
 import transformers
 
-from toasterft.engine import Request, adapters, processors
+from toasterft.engine import Request, adapters
 from toasterft.engine.loaded import LoadedModel
-from toasterft.engine.transformers_engine import compute_dtype, explain_missing, four_bit, quiet
+from toasterft.engine.transformers_engine import (
+    compute_dtype,
+    explain_missing,
+    four_bit,
+    quiet,
+    with_processor,
+)
 
 NAME = "unsloth"
 
@@ -36,17 +42,7 @@ def load(request: Request) -> LoadedModel:
             use_exact_model_name=True,
             attn_implementation="sdpa",
         )
-        processor = processors.load(request.base, request.family, request.image_longest_edge)
-    loaded = LoadedModel(
-        model=model,
-        processor=processor,
-        family=request.family,
-        dtype=dtype,
-        device=device,
-        engine=NAME,
-        base=request.base,
-        image_longest_edge=request.image_longest_edge,
-    )
+        loaded = with_processor(model, request, dtype, device, NAME)
     adapters.prepare(loaded, request, wrap=_wrap)
     if request.adapter is not None:
         loaded.model = unsloth.FastVisionModel.post_patch_model(

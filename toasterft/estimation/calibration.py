@@ -1,4 +1,4 @@
-"""What a machine was measured to do, beside what the formulas say of it: kept per machine, used by later estimates.
+"""Measured over predicted time and memory of a machine: one file per machine, used by later estimates.
 
 `toasterft estimate … --measure` writes one file per machine, under the cache folder, with one entry per method and
 model. An entry holds, for each phase, measured over predicted seconds and bytes of the same small run.

@@ -1,18 +1,20 @@
-"""What to change when a run does not fit a GPU: first what keeps the mathematics, then what does not.
+"""Changes that make a run fit a GPU: first those that keep the mathematics, then those that do not.
 
-Exact rungs give the same gradients up to the order of sums: smaller batches with more accumulation,
+Exact changes give the same gradients up to the order of sums: smaller batches with more accumulation,
 recomputed activations, fewer tiles, questions or completions at a time. Lossy ones change what is learned:
 smaller images, a lower `max_length` (drops samples), 4-bit weights, a smaller model.
 
-    rungs(plan, gpu)          every way down, in that order
-    apply(plan, gpu, fit)     the recipe that fits, and what was changed for it
-    refusal(plan, estimate)   the error of a launch that must not start
+    ways(plan, gpu)           every change or group of changes, in that order
+    apply(plan, gpu, fit)     the recipe that fits, and its changes
+    refusal(plan, gpu)        the error of a launch that must not start
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -37,7 +39,8 @@ AT_ONCE = {
 # Longest edges to try where the model does not cut images into tiles of its own: half and a quarter of the
 # usual 2048 px.
 SMALLER_EDGES_PX = (1024, 512)
-SHOWN_RUNGS = 6
+SHOWN_WAYS = 6
+PEAK = attrgetter("peak_bytes")
 
 
 @dataclass(frozen=True)
@@ -58,52 +61,49 @@ class Change:
 
     def words(self) -> str:
         """The changes as they are typed behind a command."""
-        return " ".join(f"{key}={_written(value)}" for key, value in self.changes.items())
+        typed = {key: json.dumps(value).strip('"') for key, value in self.changes.items()}
+        return " ".join(f"{key}={value}" for key, value in typed.items())
 
 
-def rungs(plan: Plan, gpu: Gpu) -> list[Change]:
-    """Every way down from a plan that does not fit, smallest change first within its kind.
+def ways(plan: Plan, gpu: Gpu) -> list[Change]:
+    """Every way to make a plan fit, smallest change first within its kind; [] where it fits already.
 
     A lossy change is tried alone, and where that is not enough, with the exact ones it still needs; each
     kind of it ends with the first that fits. Ways that do not reach the GPU's memory are listed too, with
-    their peaks. A plan that fits has no rungs.
+    their peaks.
     """
     if plan.peak_bytes(gpu) <= gpu.vram_bytes:
         return []
-    found = [_rung("exact", plan, changes, gpu) for changes in _exact(plan, gpu)]
-    for ways in _lossy(plan):
-        for changes in ways:
-            rung = _rung("lossy", plan, changes, gpu)
-            if not rung.fits:
-                also = [
-                    _rung("lossy", plan, {**changes, **more}, gpu)
-                    for more in _exact(plan.changed(changes), gpu)
-                ]
-                rung = next((each for each in also if each.fits), min([rung, *also], key=_peak))
-            found.append(rung)
-            if rung.fits:
+
+    def change(kind: Literal["exact", "lossy"], changes: Changes) -> Change:
+        peak = plan.changed(changes).peak_bytes(gpu)
+        return Change(kind, changes, peak, peak <= gpu.vram_bytes)
+
+    found = [change("exact", changes) for changes in _exact(plan, gpu)]
+    for group in _lossy(plan):
+        for changes in group:
+            way = change("lossy", changes)
+            if not way.fits:
+                also = [change("lossy", {**changes, **more}) for more in _exact(plan.changed(changes), gpu)]
+                way = next((each for each in also if each.fits), min([way, *also], key=PEAK))
+            found.append(way)
+            if way.fits:
                 break
     return found
 
 
-def _peak(rung: Change) -> int:
-    return rung.peak_bytes
-
-
 def apply(plan: Plan, gpu: Gpu, fit: Fit) -> tuple[Trained | Eval, Changes]:
-    """The recipe on the first rung that fits and is allowed, and what was changed.
+    """The recipe with the first way that fits and is allowed, and its changes.
 
     Args:
-        fit: `off` changes nothing, `exact` takes exact rungs alone, `lossy` either.
+        fit: `off` changes nothing, `exact` takes exact ways alone, `lossy` either.
 
     Returns:
-        The plan's own recipe and no changes where it fits as it is, or where no allowed rung does.
+        The plan's own recipe and no changes where it fits as it is, or where no allowed way does.
     """
-    if fit == "off":
-        return plan.recipe, {}
-    for rung in rungs(plan, gpu):
-        if rung.fits and (rung.kind == "exact" or fit == "lossy"):
-            return _valid(plan.recipe, rung.changes) or plan.recipe, rung.changes
+    for way in ways(plan, gpu) if fit != "off" else []:
+        if way.fits and way.kind in ("exact", fit):
+            return _valid(plan.recipe, way.changes) or plan.recipe, way.changes
     return plan.recipe, {}
 
 
@@ -115,7 +115,7 @@ def smaller(recipe: Trained) -> Changes:
     """
     if not recipe.gradient_checkpointing:
         return {"gradient_checkpointing": True}
-    changes: Changes = next(_splits(recipe), {})
+    changes = next(_splits(recipe), {})
     for key in AT_ONCE.values():
         changes |= next(iter(_halves(recipe, key)), {})
     return changes
@@ -125,17 +125,17 @@ def refusal(plan: Plan, gpu: Gpu) -> FitError:
     """Why a run does not start, and the smallest changes with which it would."""
     phases = {name: sum(items.values()) for name, items in plan.phase_bytes(gpu).items()}
     phase = max(phases, key=lambda name: phases[name])
-    ways = rungs(plan, gpu)
-    fitting = [rung for rung in ways if rung.fits]
+    every = ways(plan, gpu)
+    fitting = [way for way in every if way.fits]
     # Where nothing is enough, the nearest miss of each kind still says how far off the run is.
-    shown = fitting[:SHOWN_RUNGS] or sorted(ways, key=_peak)[:2]
-    width = max((len(rung.words()) for rung in shown), default=0)
+    shown = fitting[:SHOWN_WAYS] or sorted(every, key=PEAK)[:2]
+    width = max((len(way.words()) for way in shown), default=0)
     return FitError(
         f"needs about {phases[phase] / 1e9:.1f} GB ({phase}); {gpu.name} has {gpu.vram_gb:.0f} GB",
         details=[
-            f"{rung.kind}  {rung.words():<{width}}  {rung.peak_bytes / 1e9:.1f} GB"
-            + ("" if rung.fits else ", still too much")
-            for rung in shown
+            f"{way.kind}  {way.words():<{width}}  {way.peak_bytes / 1e9:.1f} GB"
+            + ("" if way.fits else ", still too much")
+            for way in shown
         ],
         why="exact changes keep the mathematics, lossy ones do not" if fitting else None,
         next_step=f"add {fitting[0].words()}" if fitting else "a larger GPU: toasterft estimate … --gpu all",
@@ -150,10 +150,10 @@ def _exact(plan: Plan, gpu: Gpu) -> list[Changes]:
     others: Changes = {}
     for phase, key in AT_ONCE.items():
         others |= _enough(plan, gpu, phase, _halves(plan.recipe, key))
-    ways = list(_training_ways(plan, gpu))
-    if not ways:
+    training = list(_training_ways(plan, gpu))
+    if not training:
         return [others] if others else []
-    return [{**way, **others} for way in ways]
+    return [{**way, **others} for way in training]
 
 
 def _training_ways(plan: Plan, gpu: Gpu) -> Iterator[Changes]:
@@ -161,24 +161,21 @@ def _training_ways(plan: Plan, gpu: Gpu) -> Iterator[Changes]:
     recipe = plan.recipe
     if isinstance(recipe, Eval) or _fits(plan, gpu, "train"):
         return
-    smaller = list(_splits(recipe))
-    by_batch = _enough(plan, gpu, "train", smaller)
-    if by_batch:
+    batches = list(_splits(recipe))
+    if by_batch := _enough(plan, gpu, "train", batches):
         yield by_batch
     if not recipe.gradient_checkpointing:
         again: Changes = {"gradient_checkpointing": True}
         yield again
-        if not _fits(plan.changed(again), gpu, "train"):
-            both = _enough(plan.changed(again), gpu, "train", smaller)
-            if both:
-                yield {**again, **both}
+        if both := _enough(plan.changed(again), gpu, "train", batches):
+            yield {**again, **both}
 
 
-def _enough(plan: Plan, gpu: Gpu, phase: str, ways: list[Changes]) -> Changes:
+def _enough(plan: Plan, gpu: Gpu, phase: str, falling: list[Changes]) -> Changes:
     """The first of some ever smaller settings with which a phase fits, else the smallest; {} if it fits."""
-    if _fits(plan, gpu, phase) or not ways:
+    if _fits(plan, gpu, phase) or not falling:
         return {}
-    return next((way for way in ways if _fits(plan.changed(way), gpu, phase)), ways[-1])
+    return next((way for way in falling if _fits(plan.changed(way), gpu, phase)), falling[-1])
 
 
 def _splits(recipe: Trained) -> Iterator[Changes]:
@@ -198,8 +195,7 @@ def _halves(recipe: Trained | Eval, key: str) -> list[Changes]:
     # A group of completions is never sampled in parts.
     least = recipe.num_generations if isinstance(recipe, Policy) and key == "rollout_batch_size" else 1
     found: list[Changes] = []
-    while value // 2 >= least:
-        value //= 2
+    while (value := value // 2) >= least:
         found.append({key: value})
     return found
 
@@ -257,11 +253,6 @@ def _shorter(plan: Plan, recipe: Trained) -> Iterator[Changes]:
 # --- inside ----------------------------------------------------------------------------------
 
 
-def _rung(kind: Literal["exact", "lossy"], plan: Plan, changes: Changes, gpu: Gpu) -> Change:
-    peak = plan.changed(changes).peak_bytes(gpu)
-    return Change(kind, changes, peak, peak <= gpu.vram_bytes)
-
-
 def _fits(plan: Plan, gpu: Gpu, phase: str) -> bool:
     return sum(plan.phase_bytes(gpu).get(phase, {}).values()) <= gpu.vram_bytes
 
@@ -272,7 +263,3 @@ def _valid(recipe: Trained | Eval, changes: Changes) -> Trained | Eval | None:
         return type(recipe).model_validate({**recipe.model_dump(), **changes})
     except ValidationError:
         return None
-
-
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,7 +1,7 @@
-"""One run under every condition worth asking about: other GPUs, other settings, other models.
+"""Estimate one run on any GPU, with any changes to its recipe or model.
 
 A `Plan` holds what was read once (the data's sizes, the model's shape) and the recipe. `changed` gives the
-same run with other settings, `on` what it takes on one GPU. Memory, time, dollars, the ladder and the
+same run with other settings, `on` what it takes on one GPU. Memory, time, dollars, the changes of `--fit` and the
 suggestions for a budget all go through these two.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from toasterft.estimation import memory, passes, phases, prices, seconds, teache
 from toasterft.estimation.calibration import RANGE, Calibration
 from toasterft.models.architectures import ModelShape, shape_from_config
 from toasterft.models.geometry import Geometry
-from toasterft.recipe import Dpo, Dyme, Eval, Policy, Recipe, Trained
+from toasterft.recipe import Dpo, Dyme, Eval, Policy, Trained
 from toasterft.units import Range
 
 
@@ -33,10 +33,10 @@ class Estimate:
         phase: the peak phase.
         phase_bytes: the same for every phase; `cuda_and_slack` is what no tensor asks for.
         phase_seconds: parts of `seconds`.
-        pace: what sets the pace of a phase: `gpu`, `cpu` or `launches`.
+        pace: the bottleneck of a phase: `gpu`, `cpu` or `launches`.
         compute_units: Colab's currency on its paid plans; None elsewhere.
         price_flag: `undated` or `N days old` where the price should be checked.
-        teachers_usd: what models behind an API cost that the run asks; part of `usd`.
+        teachers_usd: cost of the API models that the run calls; part of `usd`.
     """
 
     gpu: str
@@ -76,8 +76,8 @@ class Plan:
         sizes: of the rows to train on, or to answer.
         held_out: of the rows that are answered after a training; None where there are none.
         swappable: whether another catalog model could take the model's place (not under an adapter).
-        aides: prices of the models that the run asks while it trains, by role (DyME's judge and refiner).
-        calibration: what the machine at hand was measured to do; used for that machine alone.
+        live_teachers: prices of the API models that the run calls while it trains, by role (DyME's judge, refiner).
+        calibration: measurements on the machine at hand; used for that machine alone.
         processes: how many train together, each on a GPU of its own; batch sizes are per process.
     """
 
@@ -93,7 +93,7 @@ class Plan:
     def changed(self, changes: dict[str, Any]) -> Plan:
         """The same run with other values for some keys of the recipe; `model` takes a catalog name.
 
-        The values are not validated again: `ladder.apply` does that for what is really run.
+        The values are not validated again: `fit.apply` does that for what is really run.
         """
         shape = self.shape
         if "model" in changes:
@@ -103,7 +103,7 @@ class Plan:
 
     @property
     def stats(self) -> TokenStats:
-        """The rows as the model cuts them up."""
+        """Token statistics of the rows under the model's image geometry."""
         found = self._at(self.sizes)
         return found.first(self.recipe.limit or found.rows)
 
@@ -133,15 +133,24 @@ class Plan:
     def phase_bytes(self, gpu: Gpu) -> dict[str, dict[str, int]]:
         """Itemised memory of the GPU in every phase, context and allocator slack included; of the process on a CPU."""
         found = phases.of_run(self.shape, self.stats, self.held_out_stats, self.recipe, gpu)
-        known = self.calibrated_for(gpu)
+        known = self._calibration_of(gpu)
         for phase, ratio in (known.bytes if known else {}).items():
             if phase in found:
-                items = found[phase]
-                more = round(sum(items.values()) * (ratio - 1))
-                items["cuda_and_slack"] = max(0, items["cuda_and_slack"] + more)
+                more = round(sum(found[phase].values()) * (ratio - 1))
+                found[phase]["cuda_and_slack"] = max(0, found[phase]["cuda_and_slack"] + more)
         return found
 
-    def calibrated_for(self, gpu: Gpu) -> Calibration | None:
+    def _phase_seconds(self, gpu: Gpu) -> dict[str, Range]:
+        recipe, stats, held_out = self._of_each_process()
+        found = seconds.of_run(self.shape, stats, recipe, gpu, held_out=held_out)
+        known = self._calibration_of(gpu)
+        for phase, ratio in (known.seconds if known else {}).items():
+            if phase in found:
+                likely = found[phase].likely * ratio
+                found[phase] = Range(likely / RANGE, likely, likely * RANGE)
+        return found
+
+    def _calibration_of(self, gpu: Gpu) -> Calibration | None:
         known = self.calibration
         return known if known is not None and known.machine == gpu.name else None
 
@@ -152,44 +161,47 @@ class Plan:
             price: dollars per hour, of all of them together, instead of the catalog's.
             today: what the age of a price is counted from.
         """
-        shape, recipe, stats, held_out = self.shape, self.recipe, self.stats, self.held_out_stats
-        features = sum(seconds.feature_bytes(shape, each) for each in (stats, held_out) if each is not None)
-        disk = {"feature_cache": int(features * passes.cached_share(shape, recipe, features))}
+        shape = self.shape
+        both = [stats for stats in (self.stats, self.held_out_stats) if stats is not None]
+        features = sum(seconds.feature_bytes(shape, stats) for stats in both)
+        disk = {"feature_cache": int(features * passes.cached_share(shape, self.recipe, features))}
+        recipe, stats, _ = self._of_each_process()
         steps, teachers_usd = 0, None
-        recipe, stats, held_out = self._of_each_process()
-        if isinstance(recipe, Eval):
-            phase_seconds = seconds.of_evaluation(shape, stats, recipe, gpu)
-        else:
-            phase_seconds = seconds.of_training(shape, stats, recipe, gpu, held_out=held_out)
-            planned = passes.of(shape, stats, recipe)
-            steps = planned.optimizer_steps
+        if isinstance(recipe, Trained):
+            work = passes.of(shape, stats, recipe)
+            steps = work.optimizer_steps
             disk["checkpoints"] = memory.checkpoint_bytes(shape, recipe)
             if isinstance(recipe, Dyme) and self.live_teachers:
-                teachers_usd = teachers.of_aides(stats, recipe, planned, self.live_teachers)
-        known = self.calibrated_for(gpu)
-        for phase in known.seconds if known else ():
-            if known is not None and phase in phase_seconds:
-                likely = phase_seconds[phase].likely * known.seconds[phase]
-                phase_seconds[phase] = Range(likely / RANGE, likely, likely * RANGE)
-        return _estimate(
-            gpu,
-            self.phase_bytes(gpu),
-            phase_seconds,
-            prices.of_hour(gpu, price, today, gpus=self.processes),
+                teachers_usd = teachers.of_live_teachers(stats, recipe, work, self.live_teachers)
+        phase_bytes = {
+            name: {**items, "peak": sum(items.values())} for name, items in self.phase_bytes(gpu).items()
+        }
+        phase = max(phase_bytes, key=lambda name: phase_bytes[name]["peak"])
+        phase_seconds = self._phase_seconds(gpu)
+        taken = Range.sum(phase_seconds.values())
+        hour = prices.of_hour(gpu, price, today, gpus=self.processes)
+        units = hour.compute_units_per_hour if hour is not None else None
+        return Estimate(
+            gpu=gpu.name,
+            fits=phase_bytes[phase]["peak"] <= gpu.vram_bytes,
+            vram_bytes=phase_bytes[phase],
+            phase=phase,
+            phase_bytes=phase_bytes,
+            seconds=taken,
+            phase_seconds=phase_seconds,
             pace=seconds.pace(shape, stats, recipe, gpu),
             optimizer_steps=steps,
             disk_bytes=disk,
+            usd=prices.of_run(taken, hour, teachers_usd),
             teachers_usd=teachers_usd,
-            notes=[
-                *self._processes_notes(),
-                *_notes(gpu, recipe),
-                *self._aides_notes(teachers_usd),
-                *_calibration_notes(known),
-            ],
+            price=hour.as_json() if hour is not None else None,
+            price_flag=hour.flag if hour is not None else None,
+            compute_units=None if units is None else taken.times(units / 3600),
+            notes=tuple(self._notes(gpu, hour, teachers_usd)),
         )
 
     def _of_each_process(self) -> tuple[Trained | Eval, TokenStats, TokenStats | None]:
-        """What one process does: its part of pictures, rows and answers, in as many optimizer steps as all of them."""
+        """One rank's share of images, rows and answers, in as many optimizer steps as all of them."""
         n, recipe, stats, held_out = self.processes, self.recipe, self.stats, self.held_out_stats
         if n == 1:
             return recipe, stats, held_out
@@ -204,26 +216,44 @@ class Plan:
             recipe = recipe.model_copy(update={"cache_limit_gb": recipe.cache_limit_gb / n})
         return recipe, stats, held_out
 
-    def _processes_notes(self) -> list[str]:
+    def _notes(self, gpu: Gpu, hour: prices.HourPrice | None, teachers_usd: Range | None) -> Iterator[str]:
         n, recipe = self.processes, self.recipe
-        if n == 1 or isinstance(recipe, Eval):
-            return []
-        size, accumulated = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
-        what = "completions" if isinstance(recipe, Policy) else "pairs" if isinstance(recipe, Dpo) else "rows"
-        return [
-            f"planned for {n} processes: a step takes {n} × {size} × {accumulated} = {n * size * accumulated} {what}; "
-            "memory is that of each, and what exchanging gradients takes is not counted"
-        ]
-
-    def _aides_notes(self, usd: Range | None) -> list[str]:
-        if usd is None:
-            return []
-        who = " and ".join(f"{role} {price.name}" for role, price in self.live_teachers.items())
-        return [f"{who}: ${usd.likely:.2f} of it (${usd.low:.2f} to ${usd.high:.2f})"]
+        if n > 1 and isinstance(recipe, Trained):
+            size, accumulated = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
+            what = (
+                "completions"
+                if isinstance(recipe, Policy)
+                else "pairs"
+                if isinstance(recipe, Dpo)
+                else "rows"
+            )
+            yield (
+                f"planned for {n} processes: a step takes {n} × {size} × {accumulated} = {n * size * accumulated} "
+                f"{what}; memory is that of each, and what exchanging gradients takes is not counted"
+            )
+        if gpu.is_cpu:
+            yield "memory is the process's own; glibc's heap may hold up to as much again"
+        elif not gpu.bf16 and recipe.dtype == "bfloat16":
+            yield f"{gpu.name} has no bfloat16 and would emulate it, slowly: dtype=auto takes float16"
+        elif not gpu.bf16 and recipe.dtype == "auto":
+            scaler = " with a gradient scaler" if isinstance(recipe, Trained) else ""
+            yield f"{gpu.name} has no bfloat16: this runs in float16{scaler}"
+        if teachers_usd is not None:
+            who = " and ".join(f"{role} {price.name}" for role, price in self.live_teachers.items())
+            usd = teachers_usd
+            yield f"{who}: ${usd.likely:.2f} of it (${usd.low:.2f} to ${usd.high:.2f})"
+        known = self._calibration_of(gpu)
+        if known is not None:
+            ratios = ", ".join(f"{phase} ×{ratio:.2g}" for phase, ratio in known.seconds.items())
+            yield f"calibrated by {known.name}: {ratios} of the formulas' time"
+        if hour is not None and hour.flag is not None:
+            yield f"the price of {gpu.name} is {hour.flag}: check it, or give --price"
+        if hour is not None and hour.compute_units_per_hour is not None:
+            yield f"{gpu.name} costs nothing within the free limits, compute units on a paid plan"
 
 
 def staged(stages: Mapping[str, Estimate]) -> Estimate:
-    """A pipeline on one GPU as one estimate, its stages in the place of phases: the highest peak, everything else summed.
+    """One estimate of a pipeline on one GPU, its stages in the place of phases: the highest peak, all else summed.
 
     Stages of one model on one data set share their feature cache.
     """
@@ -267,67 +297,3 @@ def cheapest(estimates: Iterable[Estimate], *, rented: bool = False) -> Estimate
         if row.fits and row.usd is not None and (row.usd.likely > 0 or not rented):
             return row
     return None
-
-
-# --- one estimate ----------------------------------------------------------------------------
-
-
-def _estimate(
-    gpu: Gpu,
-    phase_bytes: dict[str, dict[str, int]],
-    phase_seconds: dict[str, Range],
-    price: prices.HourPrice | None,
-    *,
-    pace: dict[str, str],
-    optimizer_steps: int,
-    disk_bytes: dict[str, int],
-    teachers_usd: Range | None,
-    notes: Iterable[str],
-) -> Estimate:
-    by_phase = {name: {**items, "peak": sum(items.values())} for name, items in phase_bytes.items()}
-    phase = max(by_phase, key=lambda name: by_phase[name]["peak"])
-    taken = Range.sum(phase_seconds.values())
-    said = list(notes)
-    units = None
-    if price is not None and price.flag is not None:
-        said.append(f"the price of {gpu.name} is {price.flag}: check it, or give --price")
-    if price is not None and price.compute_units_per_hour is not None:
-        per_hour = price.compute_units_per_hour
-        units = taken.each(lambda value: value / 3600 * per_hour)
-        said.append(f"{gpu.name} costs nothing within the free limits, compute units on a paid plan")
-    return Estimate(
-        gpu=gpu.name,
-        fits=by_phase[phase]["peak"] <= gpu.vram_bytes,
-        vram_bytes=by_phase[phase],
-        phase=phase,
-        phase_bytes=by_phase,
-        seconds=taken,
-        phase_seconds=phase_seconds,
-        pace=pace,
-        optimizer_steps=optimizer_steps,
-        disk_bytes=disk_bytes,
-        usd=prices.of_run(taken, price, teachers_usd),
-        teachers_usd=teachers_usd,
-        price=price.as_json() if price is not None else None,
-        price_flag=price.flag if price is not None else None,
-        compute_units=units,
-        notes=tuple(said),
-    )
-
-
-def _calibration_notes(known: Calibration | None) -> list[str]:
-    if known is None:
-        return []
-    ratios = ", ".join(f"{phase} ×{ratio:.2g}" for phase, ratio in known.seconds.items())
-    return [f"calibrated by {known.name}: {ratios} of the formulas' time"]
-
-
-def _notes(gpu: Gpu, recipe: Recipe) -> list[str]:
-    if gpu.is_cpu:
-        return ["memory is the process's own; glibc's heap may hold up to as much again"]
-    if gpu.bf16 or recipe.dtype in ("float16", "float32"):
-        return []
-    if recipe.dtype == "bfloat16":
-        return [f"{gpu.name} has no bfloat16 and would emulate it, slowly: dtype=auto takes float16"]
-    scaler = " with a gradient scaler" if isinstance(recipe, Trained) else ""
-    return [f"{gpu.name} has no bfloat16: this runs in float16{scaler}"]

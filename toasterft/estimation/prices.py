@@ -1,4 +1,4 @@
-"""Dollars: what an hour of a GPU costs, and what a teacher's tokens cost. Every price has a source and a date."""
+"""Dollars of a GPU's hour and of a teacher's tokens. Every price has a source and a date."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def of_hour(gpu: Gpu, given: float | None, today: datetime.date, *, gpus: int = 
 
 
 def of_run(seconds: Range, price: HourPrice | None, more: Range | None = None) -> Range | None:
-    """The machine's hours, and what else the run pays for; None where an hour has no price."""
+    """Dollars of the machine's hours and of what else the run pays for; None where an hour has no price."""
     if price is None:
         return None
     hours = seconds.each(lambda value: value / 3600 * price.usd_per_hour)

@@ -1,8 +1,7 @@
-"""Seconds of a run by phase: FLOPs and bytes over a GPU's dense rate and bandwidth, and what launching costs.
+"""Seconds of a run by phase: FLOPs and bytes over a GPU's dense rate and bandwidth, and kernel-launch time.
 
-Every quantity is worked out three times, under slow, likely and fast assumptions, which are the named
-constants below. **None of them has been measured on CUDA**; each says what it rests on. They come as
-(slow, likely, fast).
+Every quantity is computed three times, under slow, likely and fast assumptions: the named constants below, as
+(slow, likely, fast). **None of them has been measured on CUDA**; each states its basis.
 
 Phases: `start` (imports, loading, warm-up), `encode` (every image once), `rollout` (sampling for policy
 methods), `train`, `evaluate` (answering the held-out questions).
@@ -10,13 +9,11 @@ methods), `train`, `evaluate` (answering the held-out questions).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from toasterft.catalog import Gpu
 from toasterft.data.token_stats import TokenStats
-from toasterft.estimation import memory
-from toasterft.estimation import passes as work
+from toasterft.estimation import memory, passes
 from toasterft.estimation.passes import Pass, Sampling
 from toasterft.models.architectures import ModelShape
 from toasterft.recipe import Eval, Recipe, Trained
@@ -75,79 +72,93 @@ class Machine:
         return layers * LAYER_SECONDS[self.place]
 
 
-def of_training(
-    shape: ModelShape, stats: TokenStats, recipe: Trained, gpu: Gpu, *, held_out: TokenStats | None
+def of_run(
+    shape: ModelShape,
+    stats: TokenStats,
+    recipe: Trained | Eval,
+    gpu: Gpu,
+    *,
+    held_out: TokenStats | None = None,
 ) -> dict[str, Range]:
-    """Phases of a training run, in order; `evaluate` only where there are `held_out` rows."""
-    found = work.of(shape, stats, recipe)
-    features = work.caches(shape, recipe)
+    """Seconds by phase, in order: of a training on `stats`, or of an evaluation that answers them.
+
+    Args:
+        held_out: rows that are answered after a training; None where there are none.
+    """
+    answered = stats if isinstance(recipe, Eval) else held_out
+    cached = passes.caches(shape, recipe)
     images = stats.images + (held_out.images if held_out else 0)
-    again = 1 - work.cached_share(shape, recipe, feature_bytes(shape, stats))
 
     def phases(machine: Machine) -> dict[str, float]:
-        each = encode_image(shape, stats, machine)
-        # Pictures that are prepared on the way into a pass keep the GPU waiting.
-        inline = again * stats.images_per_row * (each.gpu * (3 if recipe.train_vision else 1) + each.cpu)
-        taken = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
-        if features:
-            taken["encode"] = images * each.ahead(machine)
-        if found.rollouts is not None:
-            prompts = found.rollouts.completions / found.rollouts.group
-            taken["rollout"] = prompts * inline + sampling(
-                shape, recipe, machine, found.rollouts, stats.prompt_tokens, found.mean.completion_tokens
-            )
-        prompts = found.mean.prompts * (found.passes + found.scoring)
-        taken["train"] = (
-            prompts * inline
-            + found.passes * training_pass(shape, recipe, machine, found.mean)
-            + found.scoring * forward_pass(shape, recipe, machine, found.mean)
+        image = encode_image(shape, stats, machine)
+        found = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
+        if cached:
+            found["encode"] = images * image.ahead(machine)
+        if isinstance(recipe, Trained):
+            found |= _training(shape, stats, recipe, machine, image)
+        if answered is not None:
+            # Images that are prepared on the way into a pass keep the GPU waiting.
+            inline = 0.0 if cached else answered.rows * answered.images_per_row * (image.gpu + image.cpu)
+            found["evaluate"] = inline + answering(shape, recipe, machine, answered)
+            if isinstance(recipe, Trained):
+                found["evaluate"] += _validation_losses(shape, stats, answered, recipe, machine)
+        return found
+
+    float32 = recipe.dtype == "float32"
+    slow, likely, fast = (phases(Machine(gpu, place, float32)) for place in (SLOW, LIKELY, FAST))
+    return {name: Range(fast[name], likely[name], slow[name]) for name in likely}
+
+
+def _training(
+    shape: ModelShape, stats: TokenStats, recipe: Trained, machine: Machine, image: ImageSeconds
+) -> dict[str, float]:
+    """`rollout` where completions are sampled, and `train`."""
+    work, found = passes.of(shape, stats, recipe), {}
+    encoded_again = 1 - passes.cached_share(shape, recipe, feature_bytes(shape, stats))
+    tower_passes = 3 if recipe.train_vision else 1
+    inline = encoded_again * stats.images_per_row * (image.gpu * tower_passes + image.cpu)
+    if work.rollouts is not None:
+        prompts = work.rollouts.completions / work.rollouts.group
+        found["rollout"] = prompts * inline + sampling(
+            shape, recipe, machine, work.rollouts, stats.prompt_tokens, work.mean.completion_tokens
         )
-        if held_out is not None:
-            taken["evaluate"] = held_out.rows * (0.0 if features else each.gpu + each.cpu) + answering(
-                shape, recipe, machine, held_out
-            )
-            if recipe.eval_steps and found.rollouts is None:
-                size = recipe.per_device_eval_batch_size
-                rows = Pass(size, found.mean.branches, held_out.prompt_tokens, held_out.completion_tokens)
-                times = found.optimizer_steps // recipe.eval_steps * held_out.rows / size
-                taken["evaluate"] += times * forward_pass(shape, recipe, machine, rows)
-        return taken
-
-    return _spreads(phases, gpu, recipe)
+    prompts = work.mean.prompts * (work.passes + work.scoring)
+    found["train"] = (
+        prompts * inline
+        + work.passes * training_pass(shape, recipe, machine, work.mean)
+        + work.scoring * forward_pass(shape, recipe, machine, work.mean)
+    )
+    return found
 
 
-def of_evaluation(shape: ModelShape, stats: TokenStats, recipe: Eval, gpu: Gpu) -> dict[str, Range]:
-    """Phases of `eval`: every image once, every question answered."""
-    features = work.caches(shape, recipe)
-
-    def phases(machine: Machine) -> dict[str, float]:
-        each = encode_image(shape, stats, machine)
-        inline = 0.0 if features else stats.rows * stats.images_per_row * (each.gpu + each.cpu)
-        taken = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
-        if features:
-            taken["encode"] = stats.images * each.ahead(machine)
-        taken["evaluate"] = inline + answering(shape, recipe, machine, stats)
-        return taken
-
-    return _spreads(phases, gpu, recipe)
+def _validation_losses(
+    shape: ModelShape, stats: TokenStats, held_out: TokenStats, recipe: Trained, machine: Machine
+) -> float:
+    """Forward passes over the held-out rows every `eval_steps`; policy methods have no such loss."""
+    work, size = passes.of(shape, stats, recipe), recipe.per_device_eval_batch_size
+    if not recipe.eval_steps or work.rollouts is not None:
+        return 0.0
+    rows = Pass(size, work.mean.branches, held_out.prompt_tokens, held_out.completion_tokens)
+    times = work.optimizer_steps // recipe.eval_steps * held_out.rows / size
+    return times * forward_pass(shape, recipe, machine, rows)
 
 
 def pace(shape: ModelShape, stats: TokenStats, recipe: Trained | Eval, gpu: Gpu) -> dict[str, str]:
-    """What sets the pace of a phase in the likely case: `gpu`, `cpu` (preparing pictures), or `launches`."""
+    """The bottleneck of a phase in the likely case: `gpu`, `cpu` (preparing images), or `launches`."""
     machine = Machine(gpu, LIKELY, recipe.dtype == "float32")
     found = {}
-    if work.caches(shape, recipe):
+    if passes.caches(shape, recipe):
         each = encode_image(shape, stats, machine)
         found["encode"] = "gpu" if each.ahead(machine) == each.gpu else "cpu"
     if isinstance(recipe, Trained):
-        one = work.of(shape, stats, recipe).mean
-        waiting = machine.launching(_passes(recipe) * shape.text.layers)
+        one = passes.of(shape, stats, recipe).mean
+        waiting = machine.launching(_times_through_layers(recipe) * shape.text.layers)
         found["train"] = "launches" if training_pass(shape, recipe, machine, one) == waiting else "gpu"
     return found
 
 
 def feature_bytes(shape: ModelShape, stats: TokenStats) -> float:
-    """What the cached features of all images weigh, in 16 bit."""
+    """Bytes of the cached features of all images, in 16 bit."""
     return stats.images * stats.feature_tokens * shape.text.hidden * 2
 
 
@@ -185,7 +196,7 @@ def encode_flops(shape: ModelShape, patches: float, tiles: float) -> float:
 def layer_flops(shape: ModelShape, recipe: Recipe, tokens: float, pairs: float) -> float:
     """Forward pass through all decoder layers, adapters included."""
     text = shape.text
-    attention = 4 * text.layers * text.heads * text.head_dim * pairs
+    attention = 4 * text.layers * text.queries * pairs
     return 2 * (shape.linear_params_text + _adapter(shape, recipe)) * tokens + attention
 
 
@@ -196,13 +207,13 @@ def head_flops(shape: ModelShape, tokens: float) -> float:
 def training_pass(shape: ModelShape, recipe: Trained, machine: Machine, one: Pass) -> float:
     """Forward, recomputation, and backward, which is as long again, or twice where the weights learn."""
     layers = layer_flops(shape, recipe, one.tokens, one.pairs)
-    passes = _passes(recipe)
+    times = _times_through_layers(recipe)
     # Backward of the head: its input's gradient, and its weight's where it learns. The chunked loss
     # computes its logits twice.
-    flops = layers * passes + head_flops(shape, one.head_tokens) * (3 + (recipe.lora is None))
+    flops = layers * times + head_flops(shape, one.head_tokens) * (3 + (recipe.lora is None))
     # Both factors of an adapter learn.
     flops += 2 * _adapter(shape, recipe) * one.tokens
-    return _bound(shape, recipe, machine, flops, TRAIN_EFFICIENCY, passes)
+    return _bound(shape, recipe, machine, flops, TRAIN_EFFICIENCY, times)
 
 
 def forward_pass(shape: ModelShape, recipe: Recipe, machine: Machine, one: Pass) -> float:
@@ -211,16 +222,16 @@ def forward_pass(shape: ModelShape, recipe: Recipe, machine: Machine, one: Pass)
 
 
 def answering(shape: ModelShape, recipe: Trained | Eval, machine: Machine, stats: TokenStats) -> float:
-    """Greedy answers to every row of a survey."""
-    asked = Sampling(stats.rows, min(stats.rows, recipe.per_device_eval_batch_size))
-    return sampling(shape, recipe, machine, asked, stats.prompt_tokens, stats.completion_tokens)
+    """Greedy answers to every row."""
+    rows = Sampling(stats.rows, min(stats.rows, recipe.per_device_eval_batch_size))
+    return sampling(shape, recipe, machine, rows, stats.prompt_tokens, stats.completion_tokens)
 
 
 def sampling(
     shape: ModelShape,
     recipe: Trained | Eval,
     machine: Machine,
-    asked: Sampling,
+    work: Sampling,
     prompt_tokens: float,
     completion_tokens: float,
 ) -> float:
@@ -232,15 +243,15 @@ def sampling(
     limit = recipe.max_completion_length
     mean = min(completion_tokens, limit)
     steps = (limit, min(limit, LONGEST_OVER_MEAN * mean), mean)[machine.place]
-    batches = asked.completions / asked.at_once
-    prompts = asked.at_once / asked.group
+    batches = work.completions / work.at_once
+    prompts = work.at_once / work.group
     reading = Pass(1, 1, prompt_tokens, 0)
     flops = prompts * layer_flops(shape, recipe, reading.tokens, reading.pairs)
     prefill = _bound(shape, recipe, machine, flops, FORWARD_EFFICIENCY, 1)
     # Half of a completion is there on the average.
-    cache = asked.at_once * (prompt_tokens + steps / 2) * cache_bytes(shape)
-    bytes_read = cache + weight_bytes(shape, recipe, one_row=asked.at_once == 1) + 2 * shape.embedding_params
-    flops = asked.at_once * (layer_flops(shape, recipe, 1, prompt_tokens) + head_flops(shape, 1))
+    cache = work.at_once * (prompt_tokens + steps / 2) * cache_bytes(shape)
+    bytes_read = cache + weight_bytes(shape, recipe, one_row=work.at_once == 1) + 2 * shape.embedding_params
+    flops = work.at_once * (layer_flops(shape, recipe, 1, prompt_tokens) + head_flops(shape, 1))
     step = max(
         machine.reading(bytes_read) + machine.computing(flops, FORWARD_EFFICIENCY),
         machine.launching(shape.text.layers),
@@ -250,11 +261,11 @@ def sampling(
 
 def cache_bytes(shape: ModelShape) -> int:
     """Keys and values of one token, in 16 bit."""
-    return 2 * shape.text.layers * shape.text.kv_heads * shape.text.head_dim * 2
+    return 2 * shape.text.layers * shape.text.keys * 2
 
 
 def weight_bytes(shape: ModelShape, recipe: Recipe, *, one_row: bool = False) -> float:
-    """What using the decoder layers' weights once moves."""
+    """Bytes that move when the decoder layers' weights are used once."""
     if getattr(recipe, "load_in_4bit", False):
         return shape.linear_params_text * (NF4_BYTES if one_row else UNPACKED_BYTES)
     wide = recipe.dtype == "float32" or (isinstance(recipe, Trained) and recipe.lora is None)
@@ -264,7 +275,7 @@ def weight_bytes(shape: ModelShape, recipe: Recipe, *, one_row: bool = False) ->
 # --- inside ----------------------------------------------------------------------------------
 
 
-def _passes(recipe: Trained) -> int:
+def _times_through_layers(recipe: Trained) -> int:
     """Times through the layers: forward, recomputation, input gradients, and weight gradients."""
     return 2 + recipe.gradient_checkpointing + (recipe.lora is None)
 
@@ -282,14 +293,8 @@ def _bound(
     machine: Machine,
     flops: float,
     efficiency: tuple[float, float, float],
-    passes: int,
+    times: int,
 ) -> float:
-    """Seconds of some passes over the layers: work on the GPU, or launching it, whichever is longer."""
-    busy = machine.computing(flops, efficiency) + machine.reading(passes * weight_bytes(shape, recipe))
-    return max(busy, machine.launching(passes * shape.text.layers))
-
-
-def _spreads(phases: Callable[[Machine], dict[str, float]], gpu: Gpu, recipe: Recipe) -> dict[str, Range]:
-    float32 = recipe.dtype == "float32"
-    slow, likely, fast = (phases(Machine(gpu, place, float32)) for place in (SLOW, LIKELY, FAST))
-    return {name: Range(fast[name], likely[name], slow[name]) for name in likely}
+    """Seconds of going through all layers so often: the GPU's work, or launching it, whichever is longer."""
+    busy = machine.computing(flops, efficiency) + machine.reading(times * weight_bytes(shape, recipe))
+    return max(busy, machine.launching(times * shape.text.layers))

@@ -1,4 +1,4 @@
-"""What would fit a sum of money: the same run with less of one thing."""
+"""Changes that bring a run within a budget: the same run with less of one thing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models behind an API cost: tokens times a dated price. Teachers that write, and judges and refiners."""
+"""Cost of API models: tokens times a dated price, for teachers that write traces, judges and refiners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toasterft.units import Range
 TRACE_TOKENS = 45
 # Facts of one picture in a judge's or refiner's prompt: about a dozen rows of JSON. Assumed.
 FACTS_TOKENS = 150
-# Longest answers that DyME's aides are allowed, room for thinking included: one word, and a trace.
+# Longest answers that DyME's judge and refiner are allowed, room for thinking included: one word, and a trace.
 JUDGE_TOKENS, REFINER_TOKENS = 1024, 2048
 # Share of the rows that are memorised, and so refined, at least once. Nobody has published one. Assumed.
 MEMORISED = Range(0.1, 0.5, 1.0)
@@ -26,7 +26,7 @@ MEMORISED = Range(0.1, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class TeacherCost:
-    """What one teacher takes for a data set.
+    """Cost of one teacher for a data set.
 
     Attributes:
         prompt_tokens, image_tokens, completion_tokens: means per row, as the teacher counts them.
@@ -85,14 +85,16 @@ def of_cot(
     )
 
 
-def of_aides(stats: TokenStats, recipe: Dyme, work: Workload, live_teachers: Mapping[str, Teacher]) -> Range:
-    """Dollars of the models that a DyME run asks, never more than its `teachers_usd`.
+def of_live_teachers(
+    stats: TokenStats, recipe: Dyme, work: Workload, live_teachers: Mapping[str, Teacher]
+) -> Range:
+    """Dollars of the API models that a DyME run calls, never more than its `teachers_usd`.
 
     The judge reads every sampled trace; the refiner every memorised row once (again where the template
     changes, which is rare).
 
     Args:
-        aides: prices of `judge` and `refiner`, as far as the recipe names any.
+        live_teachers: prices of `judge` and `refiner`, as far as the recipe names any.
     """
     assert work.rollouts is not None
     asked = prices.INSTRUCTION_TOKENS + FACTS_TOKENS + stats.prompt_tokens - stats.image_tokens
