@@ -134,18 +134,16 @@ def policy_trainer(kind: Any, session: Any, examples: list[Any], **settings: Any
     import tempfile
 
     from toasterft import recipe
-    from toasterft.jobs.prepare import Job
     from toasterft.progress import Silent
     from toasterft.runs.meter import Meter
     from toasterft.runs.run_folder import Run
     from toasterft.training.monitor import RunMonitor
-    from toasterft.training.run import TrainingContext
+    from toasterft.training.trainer_base import TrainingContext
 
     method = kind.__name__.removesuffix("Trainer").lower().replace("policy", "grpo")
     words = {"max_steps": 1, "save_steps": 1000, "optim": "paged_adamw_8bit", "seed": 0, **settings}
     wanted = recipe.RECIPES[method].model_validate({"method": method, **words})
     record = Run(Path(tempfile.mkdtemp()), {})
     monitor = RunMonitor(record, Silent(), Meter())
-    # Only what a trainer reads of a course; there is no plan and no ledger here.
-    context = TrainingContext(Job.__new__(Job), wanted, session, record, examples, [], monitor, Silent())  # type: ignore[arg-type]
+    context = TrainingContext(wanted, session, record, examples, [], monitor, Silent())
     return kind(context)

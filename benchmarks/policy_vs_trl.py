@@ -22,8 +22,8 @@ from typing import Any
 import common
 
 from toasterft.engine import open_engine
-from toasterft.training.monitor import peak_memory_bytes
-from toasterft.training.run import NoInputGradients
+from toasterft.engine.phases import peak_memory_bytes
+from toasterft.training.trainer_base import NoInputGradients
 
 RETURNING = {
     "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144", "MALLOC_ARENA_MAX": "1",

@@ -22,8 +22,8 @@ from typing import Any
 import common
 
 from toasterft.engine import open_engine
-from toasterft.training.monitor import peak_memory_bytes
-from toasterft.training.run import NoInputGradients
+from toasterft.engine.phases import peak_memory_bytes
+from toasterft.training.trainer_base import NoInputGradients
 
 # glibc told to give freed blocks back: otherwise resident memory shows what it hoards, not what is used.
 RETURNING = {

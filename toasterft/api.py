@@ -28,7 +28,7 @@ from toasterft import paths, terminal
 from toasterft import recipe as recipes
 from toasterft.errors import RecipeError
 from toasterft.estimation import Estimate
-from toasterft.jobs import prepare
+from toasterft.jobs import guards, prepare
 from toasterft.recipe import Section, Trained
 from toasterft.runs.run_folder import Run
 
@@ -105,8 +105,8 @@ def train(
         budget_usd=budget,
         max_seconds=None if max_hours is None else 3600 * max_hours,
     )
-    prepare.require_ready(prepared)
-    prepare.require_within_caps(prepared, over=yes)
+    guards.require_ready(prepared)
+    guards.require_within_caps(prepared, over=yes)
     from toasterft.jobs import execute
 
     found: Run = execute.launch(prepared, terminal.reporter(quiet=quiet))

@@ -30,7 +30,7 @@ from gpu_checks.task import (
 )
 from toasterft import paths as places
 from toasterft.data import charts
-from toasterft.jobs import prepare
+from toasterft.jobs import guards, prepare
 from toasterft.jobs.prepare import Job
 from toasterft.models import lookup
 from toasterft.progress import Silent
@@ -127,7 +127,7 @@ def train(task: Task, keep: Keep) -> None:
     from toasterft.jobs import execute
 
     planned = prepared(task, task.kind)
-    prepare.require_ready(planned)
+    guards.require_ready(planned)
     open_engine(planned.engine)
     from gpu_checks import watching
 

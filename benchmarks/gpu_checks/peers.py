@@ -20,9 +20,9 @@ from gpu_checks.watching import StepClock, synchronize
 from toasterft.data.chat import Chat, target
 from toasterft.data.example import Example
 from toasterft.engine import processors
+from toasterft.engine.phases import peak_memory_bytes, restart_peak
 from toasterft.models.architectures import architecture
 from toasterft.recipe import Prompt
-from toasterft.training.monitor import peak_memory_bytes, restart_peak
 
 # How TRL's trainer and ours both call the mean number of tokens of a step's completions.
 LENGTH = "completions/mean_length"

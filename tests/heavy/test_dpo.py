@@ -20,9 +20,8 @@ from toasterft import recipe
 from toasterft.data import sources, write
 from toasterft.data.example import Example, ImageRef
 from toasterft.engine.batching import Batcher
-from toasterft.training import dpo, preference
-from toasterft.training.dpo import DpoTrainer
-from toasterft.training.preference import Pairs
+from toasterft.training import dpo
+from toasterft.training.dpo import DpoTrainer, Pairs, preference_loss
 
 QUICK = (
     "max_steps=4", "per_device_train_batch_size=2", "gradient_accumulation_steps=2", "max_completion_length=6",
@@ -32,19 +31,18 @@ QUICK = (
 
 def course_of(session, examples, out, **settings):
     """What a trainer is given, outside any run."""
-    from toasterft.jobs.prepare import Job
     from toasterft.progress import Silent
     from toasterft.runs.meter import Meter
     from toasterft.runs.run_folder import Run
     from toasterft.training.monitor import RunMonitor
-    from toasterft.training.run import TrainingContext
+    from toasterft.training.trainer_base import TrainingContext
 
     words = {"dtype": "float32", "optim": "adamw_torch", "gradient_checkpointing": False, **settings}
     wanted = recipe.RECIPES["dpo"].model_validate({"method": "dpo", **words})
     out.mkdir(parents=True, exist_ok=True)
     record = Run(out, {})
     monitor = RunMonitor(record, Silent(), Meter())
-    return TrainingContext(Job.__new__(Job), wanted, session, record, examples, [], monitor, Silent())
+    return TrainingContext(wanted, session, record, examples, [], monitor, Silent())
 
 
 def pairs_of(folder):
@@ -146,7 +144,7 @@ def test_referee_agrees(settings, tiny_model, tmp_path):
     expected.backward()
     assert_close(our_gradients, gradients(model), 1e-4)
     metrics = theirs._metrics["train"]
-    for name, values in ours._seen.items():
+    for name, values in ours.metrics[""].values.items():
         assert values[-1] == pytest.approx(metrics[name][-1], rel=1e-3, abs=1e-5), name
     assert abs(metrics["rewards/margins"][-1]) > 1e-3
 
@@ -173,11 +171,11 @@ def test_losses_by_hand():
     )
     # Ratios (1, -1) and (-1, 2): margins 2 and -3.
     up, down = math.log1p(math.exp(-1.0)), math.log1p(math.exp(1.5))
-    assert preference.loss("sigmoid", pairs, 0.5).item() == pytest.approx((up + down) / 2)
-    assert preference.loss("hinge", pairs, 0.5).item() == pytest.approx((0 + 2.5) / 2)
-    assert preference.loss("sft", pairs, 0.5).item() == pytest.approx(10 / 5)
+    assert preference_loss("sigmoid", pairs, 0.5).item() == pytest.approx((up + down) / 2)
+    assert preference_loss("hinge", pairs, 0.5).item() == pytest.approx((0 + 2.5) / 2)
+    assert preference_loss("sft", pairs, 0.5).item() == pytest.approx(10 / 5)
     by_token = ((0.5 + 0.25 - 1) ** 2 + (-1 / 3 - 1 - 1) ** 2) / 2
-    assert preference.loss("ipo", pairs, 0.5).item() == pytest.approx(by_token)
+    assert preference_loss("ipo", pairs, 0.5).item() == pytest.approx(by_token)
 
 
 # --- whole runs ------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from tests.heavy.test_policy import opened_with, ragged
 from toasterft import recipe
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
-from toasterft.jobs.prepare import Job
 from toasterft.progress import Silent
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
@@ -20,7 +19,7 @@ from toasterft.training.dyme import DymeTrainer
 from toasterft.training.monitor import RunMonitor
 from toasterft.training.policy.rollout import Group, Rollout, read
 from toasterft.training.policy.trainer import PolicyTrainer
-from toasterft.training.run import TrainingContext
+from toasterft.training.trainer_base import TrainingContext
 
 QUICK = (
     "max_steps=2", "num_generations=4", "per_device_train_batch_size=8", "gradient_accumulation_steps=1",
@@ -43,7 +42,6 @@ def trainer_of(kind, session, examples, tmp_path, **settings):
     record = Run(tmp_path, {})
     (tmp_path / "checkpoints").mkdir(exist_ok=True)
     context = TrainingContext(
-        Job.__new__(Job),
         wanted,
         session,
         record,
@@ -76,8 +74,8 @@ def examples():
 
 def step(trainer, groups):
     trainer.model.zero_grad()
-    trainer.advantage(groups)
-    loss = trainer._update(groups)
+    trainer.set_advantages(groups)
+    loss = trainer.update(groups)
     grads = {n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None}
     return float(loss), grads
 
@@ -132,12 +130,12 @@ def test_each_kind_of_group_stands_alone(tiny_model, examples, tmp_path):
     parts = []
     for keep in range(3):
         groups = groups_of(session, examples, [NONE, SOME, ALL])
-        trainer.advantage(groups)
+        trainer.set_advantages(groups)
         for place, group in enumerate(groups):
             if place != keep:
                 group.advantage = torch.zeros(4)
         trainer.model.zero_grad()
-        trainer._update(groups)
+        trainer.update(groups)
         parts.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
     for name, grad in whole.items():
         total = sum(part[name] for part in parts)
@@ -150,8 +148,8 @@ def test_a_swapped_row_gets_its_own_old_and_reference(tiny_model, examples, tmp_
     session = opened_with(tiny_model())
     trainer = trainer_of(DymeTrainer, session, examples, tmp_path, num_iterations=2, beta=0.04)
     groups = groups_of(session, examples, [NONE, SOME, ALL])
-    trainer.advantage(groups)
-    trainer._score(groups)
+    trainer.set_advantages(groups)
+    trainer.set_fixed_log_probs(groups)
     for group in groups:
         assert [len(each) for each in group.old] == [len(ids) for ids in group.ids]
         assert [len(each) for each in group.reference] == [len(ids) for ids in group.ids]
@@ -184,7 +182,7 @@ def test_examples_without_a_trace_memorise_the_answer(tiny_model, examples, tmp_
     bare = [replace(example, reasoning=None) for example in examples]
     trainer = trainer_of(DymeTrainer, session, bare, tmp_path)
     groups = groups_of(session, bare, [NONE] * 3)
-    trainer.advantage(groups)
+    trainer.set_advantages(groups)
     assert groups[0].ids[0] == session.chat.ids(session.chat.completion(bare[0]))
 
 
@@ -196,7 +194,7 @@ def advantages_of(trainer, session, examples, correct, rewards=None, step=0, ste
     for group, totals in zip(groups, rewards or []):
         group.total = torch.tensor(totals)
     trainer.state.global_step, trainer.state.max_steps = step, steps
-    trainer.advantage(groups)
+    trainer.set_advantages(groups)
     return groups
 
 
@@ -258,13 +256,13 @@ def test_what_became_of_references_is_counted(tiny_model, examples, tmp_path):
     groups = advantages_of(trainer, session, given, [NONE] * 3)
     assert "red = 7. red is 7." in groups[0].completions[0].text
     third = pytest.approx(1 / 3)
-    assert {name: trainer._seen[f"refiner/{name}"] for name in ("refined", "dropped", "kept", "failed")} == {
+    assert {name: trainer.metrics.values[f"refiner/{name}"] for name in ("refined", "dropped", "kept", "failed")} == {
         "refined": [third], "dropped": [third], "kept": [third], "failed": [0.0],
     }  # fmt: skip
     plain = trainer_of(DymeTrainer, session, given, tmp_path, refiner="none")
     groups = advantages_of(plain, session, given, [NONE] * 3)
     assert "red = 7. red is 7." not in groups[0].completions[0].text
-    assert "refiner/refined" not in plain._seen
+    assert "refiner/refined" not in plain.metrics.values
 
 
 def test_the_reasoning_is_shown_by_part(tiny_model, examples, tmp_path):
@@ -280,10 +278,10 @@ def test_the_reasoning_is_shown_by_part(tiny_model, examples, tmp_path):
         groups[0].completions, ["red = 7, blue = 3. 7 - 3 = 4.", "red = 8. So 5.", "", ""]
     ):
         object.__setattr__(completion, "parsed", Parsed(trace, "4", True))
-    trainer._tell(Rollout(groups, 1.0, 10))
+    trainer.log_rollout(Rollout(groups, 1.0, 10))
     shown = {
-        name: sum(trainer._seen[f"thinking/{name}"])
+        name: sum(trainer.metrics.values[f"thinking/{name}"])
         for name in ("coverage", "arithmetic", "conclusion", "faults")
     }
-    assert len(trainer._seen["thinking/coverage"]) == 4
+    assert len(trainer.metrics.values["thinking/coverage"]) == 4
     assert shown == {"coverage": 1.0, "arithmetic": 1.0, "conclusion": 1.0, "faults": 2}

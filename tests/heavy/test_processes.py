@@ -25,7 +25,6 @@ def one_process(model: str, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.heavy.test_policy import opened_with
     from toasterft import recipe
     from toasterft.data.example import Example
-    from toasterft.jobs.prepare import Job
     from toasterft.progress import Silent
     from toasterft.runs.meter import Meter
     from toasterft.runs.run_folder import Run
@@ -34,7 +33,7 @@ def one_process(model: str, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from toasterft.training.monitor import RunMonitor
     from toasterft.training.policy import rollout
     from toasterft.training.policy.trainer import PolicyTrainer
-    from toasterft.training.run import TrainingContext
+    from toasterft.training.trainer_base import TrainingContext
 
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     sampled: list[list[int]] = []
@@ -71,27 +70,25 @@ def one_process(model: str, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (shared / "checkpoints").mkdir(parents=True, exist_ok=True)
         own.mkdir()
         monitor = RunMonitor(Run(own, {}), Silent(), Meter())
-        context = TrainingContext(
-            Job.__new__(Job), wanted, session, Run(shared, {}), examples, [], monitor, Silent()
-        )
+        context = TrainingContext(wanted, session, Run(shared, {}), examples, [], monitor, Silent())
         trainer = (DymeTrainer if method == "dyme" else PolicyTrainer)(context)
         groups = kept_sizes(trainer)
         sampled.clear()
         trainer.train()
-        weights = {name: value.tolist() for name, value in trainer._trainable().items()}
+        weights = {name: value.tolist() for name, value in trainer.trainable().items()}
         found = {"sampled": sampled, "groups": groups, "weights": weights, "random": torch.rand(1).item()}
         (own / "found.json").write_text(json.dumps(found))
 
 
 def kept_sizes(trainer):
     """How many completions each group of each batch of samples has, filled in while it trains."""
-    groups, plain = [], trainer.advantage
+    groups, plain = [], trainer.set_advantages
 
-    def advantage(found):
+    def set_advantages(found):
         groups.append([len(one.ids) for one in found])
         plain(found)
 
-    trainer.advantage = advantage
+    trainer.set_advantages = set_advantages
     return groups
 
 

@@ -62,13 +62,18 @@ def test_a_run_keeps_its_prompt_settings(tiny_model, charts_folder, run_cli, qui
 
     from toasterft import recipe
     from toasterft.engine import open_engine
-    from toasterft.engine import open_model as opening
+    from toasterft.engine.open_model import open_model
     from toasterft.jobs import prepare
     from toasterft.progress import Silent
 
     wanted = recipe.load("ask", None, [], {"model": record["id"]})
-    session = opening.open_model(
-        prepare.prepare_use(wanted, homes / "runs"), open_engine("plain"), Silent(), None, train=False
+    session = open_model(
+        prepare.prepare_use(wanted, homes / "runs").settings,
+        wanted,
+        open_engine("plain"),
+        Silent(),
+        None,
+        train=False,
     )
     assert session.chat.prompt.answer_tag == "so"
     assert session.loaded.processor.image_processor.size["longest_edge"] == 32

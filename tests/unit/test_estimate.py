@@ -21,7 +21,7 @@ from toasterft.estimation import passes as work
 from toasterft.estimation import teachers as teaching
 from toasterft.estimation.passes import Pass, Sampling
 from toasterft.estimation.seconds import LIKELY, SLOW, Machine
-from toasterft.jobs import prepare
+from toasterft.jobs import guards, prepare
 from toasterft.models.architectures import shape_from_config
 from toasterft.recipe import Prompt
 
@@ -576,7 +576,7 @@ def present(monkeypatch, name):
 def test_a_run_that_does_not_fit_this_gpu_is_refused_with_ways_out(prepared, monkeypatch):
     present(monkeypatch, "RTX4060")
     with pytest.raises(FitError) as caught:
-        prepare.require_ready(prepared(*BIG))
+        guards.require_ready(prepared(*BIG))
     first, *rest = caught.value.lines()
     assert first.startswith("needs about ")
     assert first.endswith("RTX4060 has 8 GB")
@@ -589,21 +589,21 @@ def test_a_run_that_does_not_fit_this_gpu_is_refused_with_ways_out(prepared, mon
     assert size * accumulation == 64
     assert caught.value.next_step == f"add {' '.join(ways[0][1:3])}"
     assert caught.value.exit_code == 2
-    prepare.require_ready(prepared())
+    guards.require_ready(prepared())
 
 
 def test_a_named_gpu_is_refused_only_where_a_gpu_is(prepared, monkeypatch):
     monkeypatch.setattr(hardware, "gpu", lambda: None)
     # A machine without a GPU runs on its CPU, whatever the plan is for.
-    prepare.require_ready(prepared(*BIG, gpu="RTX4060"))
-    prepare.require_ready(prepared(*BIG))
+    guards.require_ready(prepared(*BIG, gpu="RTX4060"))
+    guards.require_ready(prepared(*BIG))
     present(monkeypatch, "H200")
-    prepare.require_ready(prepared(*BIG))
+    guards.require_ready(prepared(*BIG))
     with pytest.raises(FitError, match="RTX4060 has 8 GB"):
-        prepare.require_ready(prepared(*BIG, gpu="RTX4060"))
+        guards.require_ready(prepared(*BIG, gpu="RTX4060"))
     present(monkeypatch, "RTX4060")
     with pytest.raises(FitError, match="RTX4060 has 8 GB"):
-        prepare.require_ready(prepared(*BIG, gpu="H200"))
+        guards.require_ready(prepared(*BIG, gpu="H200"))
 
 
 def test_a_refusal_without_a_way_out_says_how_far_off_it_is():

@@ -10,8 +10,8 @@ from toasterft import recipe
 from toasterft.data import sources, token_stats, write
 from toasterft.data.chat import as_data, rejected, target
 from toasterft.data.example import Example
-from toasterft.data.pairs import paired
 from toasterft.data.parse_rows import from_row
+from toasterft.data.selection import preference_pairs
 from toasterft.errors import DataError, RecipeError
 from toasterft.recipe import Prompt
 
@@ -93,9 +93,9 @@ def test_written_and_read_again(tmp_path):
     assert "rejected" not in second
     data = sources.load(str(folder))
     assert [each.rejected for each in data.examples] == [WORSE, None]
-    assert [each.id for each in paired(data.examples, "set")] == ["1"]
+    assert [each.id for each in preference_pairs(data.examples, "set")] == ["1"]
     with pytest.raises(DataError, match="cot pairs NAME --from set"):
-        paired(data.examples[1:], "set")
+        preference_pairs(data.examples[1:], "set")
     # Another rejected text is other data: a run on it is not resumed on this.
     write.write_rows(folder / "train.jsonl", [{**first, "rejected": "blue"}, second])
     assert sources.load(str(folder)).sha256 != data.sha256

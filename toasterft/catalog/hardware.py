@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from toasterft.catalog import rows
 from toasterft.catalog.rows import Gpu, recognise_gpu
 
 CPU = "cpu"
@@ -26,6 +27,15 @@ class Present:
     free_bytes: int
     compute_capability: float
     row: Gpu | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """The GPU a plan is for, and why this one."""
+
+    gpu: Gpu
+    reason: str
+    present: bool
 
 
 @functools.cache
@@ -66,6 +76,34 @@ def cpu() -> Gpu:
         bandwidth_gb_s=CPU_BANDWIDTH_GB_S,
         source=f"{cores} cores, speed assumed; `toasterft estimate … --measure` measures it",
     )
+
+
+def choose_gpu(name: str | None) -> Target:
+    """The named GPU (or `cpu`), else the one in this machine, else an A40."""
+    present = gpu()
+    if name is not None and name.lower() == CPU:
+        return Target(cpu(), "this machine's processor", present is None)
+    if name is not None:
+        row = rows.gpu(name)
+        return Target(row, "as asked", present is not None and present.row is row)
+    if present is None:
+        return Target(rows.gpu(rows.DEFAULT_GPU), "no GPU here: planned for the default", False)
+    if present.row is not None:
+        return Target(present.row, "the GPU in this machine", True)
+    # Peak rates of a card that is not in the catalog are unknown; the slowest known card of its
+    # generation is a guess that errs on the slow side.
+    capable = [row for row in rows.gpus().values() if row.compute_capability <= present.compute_capability]
+    slowest = min(capable or rows.gpus().values(), key=lambda row: row.half_tflops)
+    row = Gpu(
+        name=present.name,
+        vram_gb=present.total_bytes / 1e9,
+        bf16=present.compute_capability >= 8.0,
+        compute_capability=present.compute_capability,
+        half_tflops=slowest.half_tflops,
+        bandwidth_gb_s=slowest.bandwidth_gb_s,
+        source=f"memory from nvidia-smi; speed assumed to be the {slowest.name}'s",
+    )
+    return Target(row, "the GPU in this machine; not in the catalog, speed assumed", True)
 
 
 def has_unsloth() -> bool:

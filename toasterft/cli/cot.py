@@ -182,7 +182,7 @@ def pairs(
 ) -> None:
     """Pairs for `dpo`: each row's trace and answer beside a wrong sample of the model's own (loads the model)."""
     from toasterft import paths, recipe
-    from toasterft.jobs import prepare
+    from toasterft.jobs import guards, prepare
 
     flags = {
         "data": source, "model": model, "n": n, "tries": tries, "temperature": temperature, "split": split,
@@ -195,7 +195,7 @@ def pairs(
         budget_usd=budget,
         max_seconds=None if max_hours is None else 3600 * max_hours,
     )
-    prepare.require_within_caps(prepared, over=True)
+    guards.require_within_caps(prepared, over=True)
     from toasterft.jobs import execute
     from toasterft.terminal import teachers as printing
 

@@ -13,8 +13,8 @@ from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.errors import FitError, OutOfMemory, UserError
 from toasterft.estimation import fit as ladder
+from toasterft.jobs import guards, prepare
 from toasterft.jobs import pipeline as stages
-from toasterft.jobs import prepare
 from toasterft.recipe import Trained
 from toasterft.runs import distributed, run_folder
 
@@ -232,8 +232,8 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
         if json:
             terminal.as_json(plan_json(prepared, edges))
         return
-    prepare.require_ready(prepared)
-    prepare.require_within_caps(prepared, over=yes)
+    guards.require_ready(prepared)
+    guards.require_within_caps(prepared, over=yes)
     from toasterft.jobs import execute
 
     record = execute.launch(prepared, terminal.reporter(quiet=quiet))

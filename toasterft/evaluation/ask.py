@@ -7,7 +7,7 @@ from typing import Any
 
 from toasterft.data.example import Example, ImageRef
 from toasterft.engine import Engine
-from toasterft.engine import open_model as opening
+from toasterft.engine.open_model import open_model
 from toasterft.evaluation import answer as answering
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
@@ -22,7 +22,7 @@ def run(job: Job, engine: Engine, report: Reporter, *, image: Path, question: st
     picture.open()  # a damaged image is better named before minutes of loading
     example = Example(id="asked", question=question, answer="", images=(picture,))
     try:
-        session = opening.open_model(job, engine, report, example, train=False)
+        session = open_model(job.settings, recipe, engine, report, example, train=False)
         report.phase("answering")
         (answer,) = answering.answers(
             session,

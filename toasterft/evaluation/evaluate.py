@@ -12,8 +12,8 @@ from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.data.sources import Dataset
 from toasterft.engine import Engine
-from toasterft.engine import open_model as opening
-from toasterft.engine.open_model import ModelSession
+from toasterft.engine.open_model import ModelSession, open_model
+from toasterft.engine.phases import Phases
 from toasterft.errors import OutOfMemory, UserError
 from toasterft.evaluation import answer as answering
 from toasterft.evaluation import dedupe
@@ -26,12 +26,9 @@ from toasterft.runs import run_folder
 from toasterft.runs.journal import Journal
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
-from toasterft.training.monitor import Phases
 
-# What of a recipe decides how a model is opened; evaluations that agree in these can share one.
-OPENING = {
-    "dtype", "image_longest_edge", "cache_limit_gb", "encode_batch_size", "prompt", "load_in_4bit",
-}  # fmt: skip
+# Beside the model's settings, what of a recipe decides how it is opened; evaluations that agree can share one.
+OPENING = {"dtype", "cache_limit_gb", "encode_batch_size"}
 
 Kept = list[tuple[Any, ModelSession]]
 """The model that was opened last, with what was asked of it; or nothing."""
@@ -157,14 +154,14 @@ def _of(thought: Run) -> dict[str, Any]:
 
 def _open(job: Job, engine: Engine, report: Reporter, data: Dataset, kept: Kept) -> ModelSession:
     """The model: the one that was left open where it is the same, else alone in memory."""
-    wanted = job.model, job.engine, job.recipe.model_dump(include=OPENING)
+    wanted = job.settings, job.engine, job.recipe.model_dump(include=OPENING)
     if not kept or kept[0][0] != wanted:
         kept.clear()
         gc.collect()  # a model and its adapter refer to each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         probe = next((example for example in data.examples if example.images), None)
-        kept.append((wanted, opening.open_model(job, engine, report, probe, train=False)))
+        kept.append((wanted, open_model(job.settings, job.recipe, engine, report, probe, train=False)))
     return kept[0][1]
 
 

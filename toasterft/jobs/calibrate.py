@@ -18,13 +18,13 @@ from typing import Any
 
 from toasterft import paths
 from toasterft.catalog import hardware
-from toasterft.data import sources, write
+from toasterft.data import write
 from toasterft.data.example import Example
-from toasterft.data.pairs import paired
+from toasterft.data.selection import select_rows
 from toasterft.errors import RunFailed, UserError
 from toasterft.estimation import memory
 from toasterft.estimation.calibration import Calibration
-from toasterft.jobs import prepare
+from toasterft.jobs import guards, prepare
 from toasterft.jobs.prepare import Job
 from toasterft.recipe import Dpo, Policy, Trained, dump
 from toasterft.runs import run_folder
@@ -56,7 +56,7 @@ def of(asked: Job) -> Calibration:
             why=here,
             next_step="--gpu cpu --measure" if hardware.gpu() is None else "leave --gpu out",
         )
-    prepare.require_ready(asked)
+    guards.require_ready(asked)
     with tempfile.TemporaryDirectory(prefix="toasterft-") as scratch:
         folder = Path(scratch)
         smaller = _smaller(asked, recipe, folder / "data")
@@ -107,7 +107,8 @@ def _iterations(recipe: Trained) -> int:
 
 def _smaller(asked: Job, recipe: Trained, folder: Path) -> Trained:
     """The recipe for a few steps on the worst rows of its data, written to `folder`."""
-    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    chosen = asked.rows if asked.rows and asked.rows.train else select_rows(recipe, fetch=True)
+    assert chosen.train is not None
     geometry = asked.plan.geometry if asked.plan is not None else asked.model.shape.geometry
     count = prepare.counter(asked.model) or len
 
@@ -121,8 +122,7 @@ def _smaller(asked: Job, recipe: Trained, folder: Path) -> Trained:
             + sum(geometry.image_tokens(*image.size_px) for image in example.images)
         )
 
-    every = paired(data.examples, recipe.data) if isinstance(recipe, Dpo) else data.examples
-    rows = [row for row in every if row.reasoning is not None] or every
+    rows = [row for row in chosen.train.examples if row.reasoning is not None] or chosen.train.examples
     within = [row for row in rows if length(row) <= recipe.max_length] or rows
     longest = max(within, key=length)
     batch = recipe.per_device_train_batch_size

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
+from dataclasses import replace
 from typing import Any
 
+from toasterft.data.selection import TrainingRows, select_rows
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter, Silent
 from toasterft.recipe import MODULES, Trained
@@ -18,9 +20,11 @@ def launch(job: Job, report: Reporter, **arguments: Any) -> Any:
     _prepare_torch()
     if distributed.count() > 1 and isinstance(job.recipe, Trained):
         distributed.join()
-        job = distributed.from_main(job)
-        report = report if distributed.is_main() else Silent()
-        _settle()
+        # Each reads its own rows: images may be readable through open files alone.
+        shared = distributed.from_main(replace(job, rows=None))
+        if not distributed.is_main():
+            job, report = shared, Silent()
+        _require_gpus()
     return _work(job, report, **arguments)
 
 
@@ -33,11 +37,11 @@ def follow() -> None:
     _prepare_torch()
     warnings.simplefilter("ignore")  # the main process shows its own
     distributed.join()
-    told: Job | int = distributed.from_main()
-    if isinstance(told, int):
-        raise SystemExit(told)
-    _settle()
-    _work(told, Silent())
+    job: Job | int = distributed.from_main()
+    if isinstance(job, int):
+        raise SystemExit(job)
+    _require_gpus()
+    _work(job, Silent())
 
 
 def _work(job: Job, report: Reporter, **arguments: Any) -> Any:
@@ -48,12 +52,22 @@ def _work(job: Job, report: Reporter, **arguments: Any) -> Any:
     """
     from toasterft.engine import open_engine
 
+    if isinstance(job.recipe, Trained):
+        with distributed.as_one():
+            job = replace(job, rows=_complete(job.rows, job.recipe))
     engine = open_engine(job.engine)
     method = importlib.import_module(MODULES[job.recipe.method])
     return method.run(job, engine, report, **arguments)
 
 
-def _settle() -> None:
+def _complete(rows: TrainingRows | None, recipe: Trained) -> TrainingRows:
+    """The planned rows; chosen again by the same recipe where some were not here to plan with."""
+    if rows is None or rows.train is None or rows.held_out is None:
+        return select_rows(recipe, fetch=True)
+    return rows
+
+
+def _require_gpus() -> None:
     with distributed.as_one():
         distributed.require_a_gpu_each()
 

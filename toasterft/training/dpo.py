@@ -4,25 +4,26 @@ TRL's DPOTrainer sends every picture of a batch through the tower four times (ch
 and under the reference) and refuses to compute the reference beforehand where there are pictures. Here:
 
     every image encoded once → every pair once through the model as it was found (`reference.jsonl`)
-                             → each step: prompt once, both completions as branches of it, the loss of `preference`
+                             → each step: prompt once, both completions as branches of it, a loss of `preference_loss`
 
 transformers' Trainer does the rest: batches, optimizer, schedule, checkpoints, resuming. TRL's trainer is the referee
 of loss and gradients (`tests/heavy/test_dpo.py`).
 
-Under several processes the model is called directly, not through DDP, so gradients are averaged here.
+The model is called directly, not through DDP, so gradients are averaged over processes here.
 """
 
 from __future__ import annotations
 
 import random
 import signal
-from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
 from accelerate.utils import gather_object
+from torch.nn.functional import logsigmoid
 
 from toasterft.engine import Engine
 from toasterft.engine.logprobs import Branches, open_log_probs, per_row
@@ -33,11 +34,10 @@ from toasterft.recipe import Dpo
 from toasterft.runs import distributed
 from toasterft.runs.journal import Journal
 from toasterft.runs.run_folder import Run
-from toasterft.training import preference
-from toasterft.training import run as training
-from toasterft.training.policy import collectives
-from toasterft.training.preference import Pairs
-from toasterft.training.run import GuardedTrainer, TrainingContext
+from toasterft.training import run as route
+from toasterft.training.arguments import arguments
+from toasterft.training.metrics import MetricLog
+from toasterft.training.trainer_base import GuardedTrainer, TrainingContext
 
 REFERENCE_FILE = "reference.jsonl"
 SHOWN_CHARACTERS = 200
@@ -45,7 +45,7 @@ SHOWN_CHARACTERS = 200
 
 def run(job: Job, engine: Engine, report: Reporter) -> Run:
     """Make the better completion of each pair likelier than the worse one, as far as `beta` lets it."""
-    return training.run(job, engine, report, DpoTrainer)
+    return route.run(job, engine, report, DpoTrainer)
 
 
 class DpoTrainer(GuardedTrainer, transformers.Trainer):
@@ -61,14 +61,14 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         self.session = context.session
         if self.recipe.disable_dropout:
             _without_dropout(self.session.loaded.model)
-        words, held_out = training.arguments(context), []
+        words, held_out = arguments(context), []
         if self.recipe.eval_steps:
-            held_out = [example for example in context.evaluation if example.rejected]
+            held_out = [example for example in context.held_out if example.rejected]
             if not held_out:
                 context.report.say("no held-out row carries `rejected`: eval_steps measures nothing")
                 words |= {"eval_strategy": "no", "load_best_model_at_end": False}
         args = transformers.TrainingArguments(**words)
-        seen = _rows_seen(len(context.train), self.recipe, args.world_size)
+        seen = _rows_needed(len(context.train), self.recipe, args.world_size)
         self.examples = [*(context.train[row] for row in seen), *held_out]
         chat = self.session.chat
         self.ids = [
@@ -76,7 +76,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
             for example in self.examples
         ]
         self.log_probs = open_log_probs(self.session, 1.0, context.train[0])
-        self._seen: dict[str, list[float]] = defaultdict(list)
+        self.metrics = {"": MetricLog(), "eval_": MetricLog()}  # by prefix of a name
         super().__init__(
             model=self.session.loaded.model,
             args=args,
@@ -96,8 +96,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         if self.accelerator.sync_gradients:
-            learned = [weight for weight in self.model.parameters() if weight.requires_grad]
-            collectives.share_gradients(self.accelerator, learned)
+            self.average_gradients()
         return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
@@ -107,7 +106,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         kinds = self.recipe.loss_type
         total = torch.zeros((), device=policy.device)
         for kind, weight in zip(kinds, self.recipe.loss_weights or (1.0,) * len(kinds)):
-            total = total + weight * preference.loss(
+            total = total + weight * preference_loss(
                 kind, pairs, self.recipe.beta, self.recipe.label_smoothing
             )
         self._note("" if self.model.training else "eval_", pairs, entropy.mean())
@@ -141,8 +140,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         """
         processes = self.accelerator.num_processes
         mine = range(len(self.examples))[self.accelerator.process_index :: processes]
-        own = f"{self.accelerator.process_index}-" if processes > 1 else ""
-        file = self.context.record.path / f"{own}{REFERENCE_FILE}"
+        file = self.context.record.path / f"{self.file_prefix}{REFERENCE_FILE}"
         with Journal(file) as journal:
             # Cut back to whole batches: the rest is then scored as it would have been.
             scored = journal.whole_batches(mine, self.recipe.per_device_train_batch_size, lambda row: row[0])
@@ -166,7 +164,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         with self.session.loaded.evaluating():
             for _ in range(rounds):
                 with distributed.as_one():
-                    self._stop_if_told(f"after {len(values)} of {len(mine)} pairs of the reference")
+                    self._raise_if_stopped(f"after {len(values)} of {len(mine)} pairs of the reference")
                     rows = mine[len(values) : len(values) + size]
                     with self.compute_loss_context_manager():
                         found = self._log_probs(rows)[0].tolist() if rows else []
@@ -176,7 +174,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
                     len(values), len(mine), memory_bytes=monitor.phases.peak_bytes, usd=monitor.meter.usd
                 )
 
-    def _stop_if_told(self, where: str) -> None:
+    def _raise_if_stopped(self, where: str) -> None:
         monitor = self.monitor
         if monitor.meter.reached():
             raise CapReached(where)
@@ -202,19 +200,12 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
             "logps/rejected": policy[1],
             "entropy": entropy,
         }
-        for name, value in zip(facts, torch.stack([*facts.values()]).tolist()):
-            self._seen[prefix + name].append(value)
+        values = torch.stack([*facts.values()]).tolist()
+        self.metrics[prefix].note(dict(zip(facts, values)))
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
-        taken = {name for name in self._seen if name.startswith("eval_") == bool(prefix)}
-        merged: dict[str, list[float]] = defaultdict(list)
-        for seen in gather_object([{name: self._seen.pop(name) for name in sorted(taken)}]):
-            for name, values in seen.items():
-                merged[name] += values
-        super().log(
-            {**logs, **{name: sum(each) / len(each) for name, each in merged.items()}}, *args, **kwargs
-        )
+        super().log({**logs, **self.metrics[prefix].drain(prefix)}, *args, **kwargs)
 
 
 def _without_dropout(model: torch.nn.Module) -> None:
@@ -223,10 +214,72 @@ def _without_dropout(model: torch.nn.Module) -> None:
             module.p = 0.0
 
 
-def _rows_seen(rows: int, recipe: Dpo, processes: int) -> list[int]:
-    """Rows that the run will come to: `max_steps` may end it before it has seen all, and a reference is needed
-    for no others."""
+def _rows_needed(rows: int, recipe: Dpo, processes: int) -> list[int]:
+    """Rows that the run reaches: `max_steps` may end it before it has seen all, and a reference is needed for no
+    others."""
     size = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * processes
     if recipe.max_steps <= 0 or recipe.max_steps * size >= rows:
         return list(range(rows))
     return sorted(random.Random(recipe.seed).sample(range(rows), recipe.max_steps * size))
+
+
+# --- losses, as functions of log-probabilities alone; definitions are TRL 1.14's DPOTrainer's, which tests compare
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Log-probabilities of B pairs; the last axis is (chosen, rejected).
+
+    Attributes:
+        policy: [B, 2], log-probability of each completion, its tokens summed, under the model as it is.
+        reference: [B, 2], the same under the model as it was found.
+        lengths: [B, 2], tokens of each completion.
+    """
+
+    policy: torch.Tensor
+    reference: torch.Tensor
+    lengths: torch.Tensor
+
+    @property
+    def ratios(self) -> torch.Tensor:
+        """[B, 2], log of policy over reference."""
+        return self.policy - self.reference
+
+    @property
+    def margins(self) -> torch.Tensor:
+        """[B], how much more the chosen completion has gained than the rejected one."""
+        chosen, rejected = self.ratios.unbind(-1)
+        return chosen - rejected
+
+
+def preference_loss(kind: str, pairs: Pairs, beta: float, label_smoothing: float = 0.0) -> torch.Tensor:
+    """The mean over pairs of one loss.
+
+    Args:
+        kind: a value of the recipe's `loss_type`.
+    """
+    if kind == "sft":
+        # The chosen completion's own likelihood, over all tokens of the batch (as in MPO, arXiv 2411.10442).
+        return -pairs.policy[:, 0].sum() / pairs.lengths[:, 0].sum()
+    return _loss_of_each(kind, pairs, beta, label_smoothing).mean()
+
+
+def _loss_of_each(kind: str, pairs: Pairs, beta: float, smoothing: float) -> torch.Tensor:
+    """[B]: one loss per pair."""
+    chosen, rejected = (beta * pairs.ratios).unbind(-1)
+    margin = beta * pairs.margins
+    if kind == "sigmoid":  # DPO, arXiv 2305.18290, equation 7
+        return -logsigmoid(margin)
+    if kind == "hinge":  # SLiC, arXiv 2305.10425
+        return torch.relu(1 - margin)
+    if kind == "ipo":  # arXiv 2310.12036, equation 17, per token: TRL asked its authors
+        per_token = pairs.ratios / pairs.lengths
+        return (per_token[:, 0] - per_token[:, 1] - 1 / (2 * beta)) ** 2
+    if kind == "robust":  # arXiv 2403.00409, equation 12: a share of the pairs is the wrong way round
+        clean, flipped = -logsigmoid(margin), -logsigmoid(-margin)
+        return ((1 - smoothing) * clean - smoothing * flipped) / (1 - 2 * smoothing)
+    if kind == "bco_pair":  # arXiv 2404.04656, without its moving threshold
+        return -logsigmoid(chosen) - logsigmoid(-rejected)
+    if kind == "apo_zero":  # APO, arXiv 2408.06266, equation 7: the chosen up, the rejected down
+        return 1 - torch.sigmoid(chosen) + torch.sigmoid(rejected)
+    raise ValueError(kind)

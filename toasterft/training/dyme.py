@@ -1,4 +1,4 @@
-"""DyME on the policy trainer: the switch decides what each group of samples is worth.
+"""DyME on the policy trainer: the switch decides whether a group memorises, explores or is left alone.
 
 A memorised group is one supervised row inside the same loss: its tokens are the reference's, its advantage
 is `sft_weight`, and with one update per sample the ratio is 1, so that its gradient is that of SFT on the
@@ -27,10 +27,10 @@ from toasterft.scoring.rewards import JUDGED, Rewards
 from toasterft.teachers.refine import OUTCOMES, Refiner, Template
 from toasterft.teachers.training_session import LiveTeachers
 from toasterft.training import dyme_switch
-from toasterft.training import run as training
+from toasterft.training import run as route
 from toasterft.training.policy.rollout import Group, Rollout, read
 from toasterft.training.policy.trainer import PolicyTrainer
-from toasterft.training.run import TrainingContext
+from toasterft.training.trainer_base import TrainingContext
 
 TEMPLATE_FILE = "template.json"
 # A trace this good may change the template that refined traces follow.
@@ -45,7 +45,7 @@ def run(job: Job, engine: Engine, report: Reporter) -> Run:
     with distributed.as_one():
         live_teachers = LiveTeachers(job.recipe, job.budget_usd)
     try:
-        return training.run(job, engine, report, lambda context: DymeTrainer(context, live_teachers))
+        return route.run(job, engine, report, lambda context: DymeTrainer(context, live_teachers))
     finally:
         live_teachers.close()
 
@@ -68,26 +68,28 @@ class DymeTrainer(PolicyTrainer):
     def _refiner(self, template: Template) -> Refiner | None:
         return None if self.dyme.refiner == "none" else Refiner(template, self.live_teachers.writer)
 
-    # --- what a user sees of the reasoning
-
-    def _tell(self, rollout: Rollout) -> None:
-        super()._tell(rollout)
-        said = [
+    def log_rollout(self, rollout: Rollout) -> None:
+        super().log_rollout(rollout)
+        checked = [
             traces.check(each.parsed.reasoning or "", one.facts, one.question, one.answer)
             for group in rollout.groups
             if (one := group.example).facts
             for each in group.completions
         ]
-        for found in said:
-            self.note("thinking/coverage", found.coverage or 0.0)
-            self.note("thinking/arithmetic", found.arithmetic)
-            self.note("thinking/conclusion", found.conclusion)
-            self.note("thinking/faults", len(found.faults))
+        for found in checked:
+            self.metrics.note(
+                {
+                    "thinking/coverage": found.coverage or 0.0,
+                    "thinking/arithmetic": found.arithmetic,
+                    "thinking/conclusion": found.conclusion,
+                    "thinking/faults": len(found.faults),
+                }
+            )
 
     # --- deciding
 
-    def advantage(self, groups: list[Group]) -> None:
-        super().advantage(groups)
+    def set_advantages(self, groups: list[Group]) -> None:
+        super().set_advantages(groups)
         decisions = [self._decide(group) for group in groups]
         swapped = [group for group, each in zip(groups, decisions) if each.target_row is not None]
         targets = dict(zip(map(id, swapped), self._targets([group.example for group in swapped])))
@@ -99,9 +101,9 @@ class DymeTrainer(PolicyTrainer):
                 self._memorise(group, decision.target_row, decision.target_weight, targets[id(group)])
         outcomes = [decision.outcome for decision in decisions]
         for outcome in ("memorise", "explore", "solved"):
-            self.note(f"switch/{outcome}", outcomes.count(outcome) / len(outcomes))
-        self._tell_aides()
-        self.alarms.check_switch(outcomes.count("memorise") / len(outcomes))
+            self.metrics.note({f"switch/{outcome}": outcomes.count(outcome) / len(outcomes)})
+        self._log_live_teachers()
+        self.warnings.check_switch(outcomes.count("memorise") / len(outcomes))
 
     def _decide(self, group: Group) -> dyme_switch.Decision:
         done = self.state.global_step / max(1, self.state.max_steps)
@@ -125,7 +127,7 @@ class DymeTrainer(PolicyTrainer):
     # --- memorising
 
     def _targets(self, examples: list[Example]) -> list[Example]:
-        """Each example with its trace refined, where that is possible."""
+        """Examples with their traces refined, where that is possible."""
         if self.refiner is None or not examples:
             return examples
         before = Counter(self.refiner.counts)
@@ -136,7 +138,8 @@ class DymeTrainer(PolicyTrainer):
             refined = self.refiner(example)
             found.append(example if refined is None else replace(example, reasoning=refined))
         for outcome in OUTCOMES:
-            self.note(f"refiner/{outcome}", (self.refiner.counts[outcome] - before[outcome]) / len(examples))
+            count = self.refiner.counts[outcome] - before[outcome]
+            self.metrics.note({f"refiner/{outcome}": count / len(examples)})
         return found
 
     def _memorise(self, group: Group, row: int, weight: float, target: Example) -> None:
@@ -146,7 +149,7 @@ class DymeTrainer(PolicyTrainer):
         group.completions[row] = read(self.session, ids, self.recipe.max_completion_length)
         group.counted[row] = True  # a reference longer than the sampling limit is no truncated sample
         group.advantage[row], group.target = weight, row
-        self.note("switch/target_length", len(ids))
+        self.metrics.note({"switch/target_length": len(ids)})
 
     def _learn_template(self, groups: list[Group]) -> None:
         """Let right answers with excellent reasoning shape what refined traces look like."""
@@ -161,16 +164,14 @@ class DymeTrainer(PolicyTrainer):
         ]
         self.refiner.learn(gather_object(good))
 
-    # --- models that are asked
-
-    def _tell_aides(self) -> None:
-        """How the judge did, and what all of it has cost."""
+    def _log_live_teachers(self) -> None:
+        """Note how often the judge failed and what API calls cost; stop at the cap."""
         if not self.live_teachers.services:
             return
         if (judge := self.live_teachers.judge) is not None:
-            self.note("judge/failed", judge.failed / max(1, judge.asked))
+            self.metrics.note({"judge/failed": judge.failed / max(1, judge.asked)})
             judge.asked = judge.failed = 0
-        self._seen["teachers/usd"] = [self.live_teachers.usd]  # so far, where other figures are means
+        self.metrics.replace("teachers/usd", self.live_teachers.usd)
         self.live_teachers.tell(self.context.report)
         self.live_teachers.hold(self.context.monitor.meter)
 

@@ -6,10 +6,10 @@ from toasterft.engine import Engine
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
 from toasterft.runs.run_folder import Run
-from toasterft.training import run as training
+from toasterft.training import run as route
 from toasterft.training.policy.trainer import PolicyTrainer
 
 
 def run(job: Job, engine: Engine, report: Reporter) -> Run:
     """Sample, reward, and move towards what was better than its group."""
-    return training.run(job, engine, report, PolicyTrainer)
+    return route.run(job, engine, report, PolicyTrainer)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
-import statistics
-import sys
 import time
 from collections import deque
-from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
+from toasterft.engine.phases import Phases
 from toasterft.progress import Reporter
 from toasterft.runs import distributed
 from toasterft.runs.meter import Meter
@@ -28,85 +23,6 @@ MAX_NON_FINITE = 3
 RECENT_STEPS = 10
 # Kept back for a checkpoint, the adapter and the plots after the last step.
 SAVING_SECONDS = 2.0
-
-
-def peak_memory_bytes() -> int:
-    """Peak since the last `restart_peak` of what the GPU's allocator holds, or of this process's resident memory."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_reserved())
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not getrusage: a child process inherits its parent's peak there.
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    # macOS counts in bytes, the other systems in KiB.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def restart_peak() -> None:
-    """Let `peak_memory_bytes` begin anew, where the system can (CUDA, Linux)."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
-
-
-class Phases:
-    """Seconds and peak memory of this process by phase, under the estimate's names: start, encode, rollout,
-    train, evaluate.
-
-    Work comes in turns (an image, an optimizer step). The median of a phase's turns leaves out the first ones, in
-    which kernels are built and memory is asked for.
-
-    Args:
-        began_seconds: what has passed before; it counts as `start`.
-    """
-
-    def __init__(self, began_seconds: float = 0.0) -> None:
-        self._began = time.monotonic() - began_seconds
-        self._name = "start"
-        self._turn: dict[str, float] = {}
-        self._turns: dict[str, list[float]] = {}
-        self._peaks: dict[str, int] = {}
-
-    def enter(self, name: str) -> None:
-        """The phase under way ends, or pauses; another begins, or goes on."""
-        if name != self._name:
-            self._note()
-            restart_peak()
-            self._name = name
-
-    def turn(self) -> None:
-        """One piece of work is done: what each phase took of it is its time of this turn."""
-        self._note()
-        for name, seconds in self._turn.items():
-            self._turns.setdefault(name, []).append(seconds)
-        self._turn = {}
-
-    @property
-    def peak_bytes(self) -> int:
-        """Over all phases so far."""
-        self._note()
-        return max(self._peaks.values())
-
-    def as_json(self) -> dict[str, dict[str, float]]:
-        self.turn()
-        return {
-            name: {
-                "seconds": round(sum(times), 3),
-                "turns": len(times),
-                "median_seconds": round(statistics.median(times), 4),
-                "peak_bytes": self._peaks[name],
-            }
-            for name, times in self._turns.items()
-        }
-
-    def _note(self) -> None:
-        now = time.monotonic()
-        self._turn[self._name] = self._turn.get(self._name, 0.0) + now - self._began
-        self._began = now
-        self._peaks[self._name] = max(self._peaks.get(self._name, 0), peak_memory_bytes())
 
 
 class RunMonitor(TrainerCallback):
@@ -174,12 +90,29 @@ class RunMonitor(TrainerCallback):
         if state.global_step < state.max_steps:
             self.stopping_for_the_cap()
         self.agree()
-        if self.signal_number is not None or self.failed is not None or self.capped:
+        if self.stopped or self.failed is not None:
             control.should_training_stop = True
             control.should_save = self.failed is None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal or a cap ends the run."""
+        return self.signal_number is not None or self.capped
+
+    def close(self, status: str, reason: str | None, **facts: Any) -> None:
+        """Write how the run ended and what it took, beside `facts`, to run.json, and release the run."""
+        self.meter.close()
+        measured = {
+            "seconds": round(self.meter.seconds, 2),
+            "usd": self.meter.usd,
+            "peak_memory_bytes": self.phases.peak_bytes,
+            "phases": self.phases.as_json(),
+        }
+        self.run.update(status=status, stop_reason=reason, measured=measured, **facts)
+        self.run.unlock()
+
     def agree(self) -> None:
-        """What one process was told, or reads off its clock, all go by: a step needs every one of them."""
+        """All-reduce signals and caps over processes: a step needs every one of them."""
         number, capped = distributed.largest([self.signal_number or 0, int(self.capped)])
         if number:
             self.signal_number = number

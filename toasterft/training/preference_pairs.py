@@ -29,8 +29,7 @@ from toasterft.data.chat import as_data
 from toasterft.data.example import Example
 from toasterft.data.sources import Dataset
 from toasterft.engine import Engine
-from toasterft.engine import open_model as opening
-from toasterft.engine.open_model import ModelSession
+from toasterft.engine.open_model import ModelSession, open_model
 from toasterft.errors import (
     CapReached,
     DataError,
@@ -136,7 +135,7 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
     with Journal(folder / SAMPLES) as journal:
         meter.attach(folder)
         try:
-            session = opening.open_model(job, engine, report, _readable(build.rows), train=False)
+            session = open_model(job.settings, recipe, engine, report, _readable(build.rows), train=False)
             _resume(build, journal, report)
             with asking.stopping(build):
                 _sample_all(session, build, journal, meter, report)
@@ -165,8 +164,8 @@ def _identity(job: Job, data: Dataset) -> dict[str, Any]:
         "split": data.split,
         "model": model.base_name,
         **model.fingerprints(),
-        "load_in_4bit": opening.quantised(job),
-        "image_longest_edge": opening.longest_edge(job),
+        "load_in_4bit": job.settings.load_in_4bit,
+        "image_longest_edge": job.settings.image_longest_edge,
         "prompt": recipe.prompt.model_dump() if recipe.prompt else (model.notes or {}).get("prompt"),
         **{
             name: getattr(recipe, name)

@@ -1,22 +1,21 @@
-"""What a training does before it has a trainer: its rows, its run's folder, lengths, and features of every picture."""
+"""Training setup: open the run folder, drop rows that are too long, encode every image once."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import torch
 
-from toasterft.data import sources
 from toasterft.data.example import Example
-from toasterft.data.pairs import paired
-from toasterft.engine import open_model
+from toasterft.data.selection import too_many_dropped
+from toasterft.data.sources import Dataset
+from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.engine.batching import IGNORE
 from toasterft.engine.open_model import ModelSession
 from toasterft.errors import CapReached, DataError
-from toasterft.jobs import begin as recording
-from toasterft.jobs import prepare as jobs
+from toasterft.jobs.begin import begin
 from toasterft.jobs.prepare import Job
+from toasterft.models.settings import ModelSettings
 from toasterft.progress import Reporter
 from toasterft.recipe import Dpo, Trained
 from toasterft.runs import distributed, run_folder
@@ -24,87 +23,52 @@ from toasterft.runs.run_folder import Run
 from toasterft.training.monitor import RunMonitor
 
 
-def read_data(recipe: Trained, report: Reporter) -> tuple[sources.Dataset, list[Example]]:
-    """Training rows, and the rows to evaluate on (none where the data has no such split)."""
-    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
-    if isinstance(recipe, Dpo):
-        pairs = paired(data.examples, recipe.data)
-        if len(pairs) < len(data):
-            report.say(f"{len(data) - len(pairs)} of {len(data)} rows carry no `rejected`: left out")
-        data = replace(data, examples=pairs)
-    without = [example for example in data.examples if example.reasoning is None]
-    if without and recipe.rows_without_reasoning == "drop":
-        data = replace(data, examples=[example for example in data.examples if example.reasoning is not None])
-        report.say(f"{len(without)} rows without reasoning left out")
-    elif without and len(without) < len(data):
-        report.say(
-            f"{len(without)} of {len(data)} rows carry no reasoning and train on the answer alone "
-            "(rows_without_reasoning=drop leaves them out)"
-        )
-    where = recipe.eval_data or recipe.data
-    if recipe.eval_data is None and recipe.eval_split is None and not sources.has_split(where, "validate"):
-        report.say(
-            f"{data.name} has no validation split: nothing is evaluated (eval_data=… names other data)"
-        )
-        return data, []
-    held_out = sources.load(
-        where, purpose="validate", split=recipe.eval_split, limit=recipe.eval_limit, seed=recipe.seed
-    )
-    return data, held_out.examples
-
-
-def open_run_folder(job: Job, data: sources.Dataset) -> Run:
-    """The run's folder, with everything that is known before the start; locked until the main process ends.
+def open_run_folder(job: Job, train: Dataset) -> Run:
+    """Create the run's folder, or go on in that of `job.resume`; locked until the main process ends.
 
     Raises:
         DataError: the data of a resumed run is not what it began with, or not the same in all processes.
         UserError: another process works on this run.
     """
-    read = set(distributed.gathered(data.sha256))
+    hashes = set(distributed.gathered(train.sha256))
     record: Run | None = None
     with distributed.as_one():
-        if len(read) > 1:
+        if len(hashes) > 1:
             raise DataError("the processes of this run read different data", where=job.data_name)
         if distributed.is_main():
-            record = _open_ledger(job, data)
-    told = distributed.from_main((record.path, record.record) if record is not None else None)
-    return record or run_folder.FollowerRun(*told)
+            record = _resumed(job, job.resume, train) if job.resume else _created(job, train)
+    found = distributed.from_main((record.path, record.record) if record is not None else None)
+    return record or run_folder.FollowerRun(*found)
 
 
-def _open_ledger(job: Job, data: sources.Dataset) -> Run:
-    if job.resume is not None:
-        record = job.resume
-        record.lock()
-        if record.record.get("data_sha256") != data.sha256:
-            raise DataError(
-                "the data changed since this run began",
-                where=job.recipe.data if isinstance(job.recipe, Trained) else None,
-                next_step=f"start anew from its adapter: --model {record.path}",
-            )
-        times = [*record.record.get("resumed_at", []), run_folder.now()]
-        record.update(status="running", stop_reason=None, process_id=os.getpid(), resumed_at=times)
-        return record
-    return recording.begin(
-        job,
-        data,
-        processes=distributed.count(),
-        estimate=job.estimate.as_json() if job.estimate else None,
-        fitted=job.fitted,
-    )
+def _created(job: Job, train: Dataset) -> Run:
+    estimate = job.estimate.as_json() if job.estimate else None
+    return begin(job, train, processes=distributed.count(), estimate=estimate, fitted=job.fitted)
+
+
+def _resumed(job: Job, record: Run, train: Dataset) -> Run:
+    record.lock()
+    if record.record.get("data_sha256") != train.sha256:
+        assert isinstance(job.recipe, Trained)
+        raise DataError(
+            "the data changed since this run began",
+            where=job.recipe.data,
+            next_step=f"start anew from its adapter: --model {record.path}",
+        )
+    times = [*record.record.get("resumed_at", []), run_folder.now()]
+    record.update(status="running", stop_reason=None, process_id=os.getpid(), resumed_at=times)
+    return record
 
 
 def drop_too_long(
-    examples: list[Example], session: ModelSession, job: Job, report: Reporter
+    examples: list[Example], session: ModelSession, settings: ModelSettings, recipe: Trained, report: Reporter
 ) -> list[Example]:
     """Samples that fit `max_length`; the others are dropped, counted and named, never cut.
 
     Raises:
         DataError: more than 5 % would be dropped.
     """
-    recipe = job.recipe
-    assert isinstance(recipe, Trained)
-    geometry = job.model.shape.geometry.with_longest_edge(open_model.longest_edge(job))
-    chat, longest = session.chat, 0
+    geometry, chat, longest = settings.geometry, session.chat, 0
     kept: list[Example] = []
     dropped: list[Example] = []
     for example in examples:
@@ -116,8 +80,8 @@ def drop_too_long(
         length = len(chat.ids(chat.question(example))) + images + written
         longest = max(longest, length)
         (kept if length <= recipe.max_length else dropped).append(example)
-    if len(dropped) > jobs.MAX_DROPPED * len(examples):
-        raise jobs.too_many_dropped(len(dropped), len(examples), longest, recipe)
+    if len(dropped) > MAX_DROPPED * len(examples):
+        raise too_many_dropped(len(dropped), len(examples), longest, recipe)
     if dropped:
         names = ", ".join(example.id for example in dropped[:5]) + (" …" if len(dropped) > 5 else "")
         report.say(

@@ -13,13 +13,14 @@ from toasterft.engine.loaded import LoadedModel
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
 from toasterft.runs.run_folder import Run
-from toasterft.training import run as training
-from toasterft.training.run import GuardedTrainer, TrainingContext
+from toasterft.training import run as route
+from toasterft.training.arguments import arguments
+from toasterft.training.trainer_base import GuardedTrainer, TrainingContext
 
 
 def run(job: Job, engine: Engine, report: Reporter) -> Run:
     """Next-token loss on reasoning and answer, nothing else."""
-    return training.run(job, engine, report, make_trainer)
+    return route.run(job, engine, report, make_trainer)
 
 
 class Trainer(GuardedTrainer, trl.SFTTrainer):
@@ -31,7 +32,7 @@ def make_trainer(context: TrainingContext) -> Trainer:
 
     TRL trains on whatever a custom collator returns, so batches start from cached features.
     """
-    rows = [*context.train, *context.evaluation]
+    rows = [*context.train, *context.held_out]
     inputs, loaded = context.session.inputs, context.session.loaded
 
     def collate(batch: list[dict[str, int]]) -> dict[str, torch.Tensor]:
@@ -45,7 +46,7 @@ def make_trainer(context: TrainingContext) -> Trainer:
     trainer = Trainer(
         model=loaded.model,
         args=trl.SFTConfig(
-            **training.arguments(context),
+            **arguments(context),
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
             # Logits of completion tokens alone, 256 at a time: the whole sequence times a vocabulary
@@ -54,7 +55,7 @@ def make_trainer(context: TrainingContext) -> Trainer:
         ),
         data_collator=collate,
         train_dataset=numbers(0, len(context.train)),
-        eval_dataset=numbers(len(context.train), len(rows)) if context.evaluation else None,
+        eval_dataset=numbers(len(context.train), len(rows)) if context.held_out else None,
         processing_class=loaded.tokenizer,
         callbacks=[context.monitor],
     )

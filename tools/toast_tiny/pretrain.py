@@ -37,9 +37,9 @@ from toasterft.recipe import Section, dump
 from toasterft.runs import plots, run_folder
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
-from toasterft.training import run as training
+from toasterft.training import run as route
 from toasterft.training.monitor import RunMonitor
-from toasterft.training.run import GuardedTrainer
+from toasterft.training.trainer_base import GuardedTrainer
 
 SEEN = ("transcribe", "count")
 # The learning rate ends at this share of its peak.
@@ -102,13 +102,13 @@ def run(settings: Pretrain, out: Path, report: Reporter, *, resume: bool = False
     trainer.monitor = monitor
     trainer.remove_callback(PrinterCallback)
     with monitor:
-        training.train_from(trainer, training.last_state(record))
+        route.train_from(trainer, route.last_state(record))
     report.done()
     finished = trainer.state.global_step >= settings.max_steps
     if finished:
         model.to(torch.bfloat16).save_pretrained(weights)
         plots.loss(record.metrics(), weights / "loss.png")
-    training.close(record, monitor, "done" if finished else "interrupted", None)
+    monitor.close("done" if finished else "interrupted", None)
     return record
 
 

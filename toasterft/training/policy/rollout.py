@@ -1,26 +1,20 @@
-"""Groups of completions: sampled, read back as text, rewarded, and kept beside a checkpoint that needs them."""
+"""Groups of completions: sampled, read back as text, and rewarded."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-import safetensors.torch
 import torch
 
-from toasterft import paths
 from toasterft.data.chat import parse
 from toasterft.data.example import Example
 from toasterft.engine.generate import generate, sample_groups
 from toasterft.engine.open_model import ModelSession
 from toasterft.recipe import Policy
 from toasterft.scoring.rewards import Completion, Rewards
-
-# Samples of a step that a checkpoint falls into, with what later iterations need of them.
-SAMPLES_FILE, TENSORS_FILE = "rollout.json", "rollout.safetensors"
 
 
 @dataclass
@@ -32,6 +26,7 @@ class Group:
         earned: each reward by name for each completion, unweighted.
         total: [G], weighted and summed.
         advantage: [G], set when all groups of a step are known.
+        weight: [G], what each token of a completion counts in the loss of the step.
         counted: which completions count in the loss; a masked one is truncated.
         target: the completion that a reference has taken the place of, where one has (DyME).
         old, reference: log-probabilities per completion as lists of [length] tensors, where needed.
@@ -44,6 +39,7 @@ class Group:
     earned: list[dict[str, float]] = field(default_factory=list)
     total: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     advantage: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    weight: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     counted: list[bool] = field(default_factory=list)
     target: int | None = None
     old: list[torch.Tensor] | None = None
@@ -120,54 +116,3 @@ def read(session: ModelSession, ids: list[int], limit: int) -> Completion:
     text = session.chat.decode(ids)
     finished = bool(ids) and ids[-1] in session.chat.end_token_ids
     return Completion(text, parse(text, session.chat.prompt), len(ids), finished, limit)
-
-
-def save(rollout: Rollout, folder: Path, own: str) -> None:
-    """The samples of an unfinished set of iterations, beside the weights they are used on.
-
-    Args:
-        own: put before the names, where several processes have samples each.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    kept = []
-    for place, group in enumerate(rollout.groups):
-        kept.append({"row": group.row, "ids": group.ids, "counted": group.counted, "target": group.target})
-        tensors[f"{place}.advantage"] = group.advantage.contiguous()
-        for name in ("old", "reference"):
-            values = getattr(group, name)
-            if values is not None:
-                tensors[f"{place}.{name}"] = torch.cat(values).cpu().contiguous()
-    safetensors.torch.save_file(tensors, folder / f"{own}{TENSORS_FILE}")
-    paths.write_json(folder / f"{own}{SAMPLES_FILE}", {"groups": kept})
-
-
-def load(
-    folder: Path, own: str, session: ModelSession, rows: Sequence[Example], limit: int
-) -> Rollout | None:
-    """What `save` has written; None where the checkpoint fell between two batches of samples.
-
-    Args:
-        rows: the data that is trained on.
-        limit: the recipe's `max_completion_length`.
-    """
-    stored = paths.read_json(folder / f"{own}{SAMPLES_FILE}")
-    if stored is None:
-        return None
-    tensors = safetensors.torch.load_file(folder / f"{own}{TENSORS_FILE}")
-    groups = []
-    for place, kept in enumerate(stored["groups"]):
-        group = Group(
-            kept["row"],
-            rows[kept["row"]],
-            kept["ids"],
-            [read(session, ids, limit) for ids in kept["ids"]],
-            counted=kept["counted"],
-            target=kept.get("target"),
-            advantage=tensors[f"{place}.advantage"],
-        )
-        sizes = [len(ids) for ids in group.ids]
-        for name in ("old", "reference"):
-            if f"{place}.{name}" in tensors:
-                setattr(group, name, list(tensors[f"{place}.{name}"].split(sizes)))
-        groups.append(group)
-    return Rollout(groups, 0.0, 0)
