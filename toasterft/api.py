@@ -45,10 +45,9 @@ def Recipe(method: str, source: str | os.PathLike[str] | None = None, /, **setti
     Raises:
         RecipeError: with every mistake in it.
     """
-    trained = {name: schema for name, schema in recipes.RECIPES.items() if issubclass(schema, Trained)}
-    if method not in trained:
-        raise RecipeError(f"no training method {method!r}", why=f"there are: {', '.join(trained)}")
-    words, fields = _as_typed(trained[method], settings)
+    if method not in recipes.TRAININGS:
+        raise RecipeError(f"no training method {method!r}", why=f"there are: {', '.join(recipes.TRAININGS)}")
+    words, fields = _as_typed(recipes.TRAININGS[method], settings)
     found: Trained = recipes.load(method, None if source is None else str(source), words, fields)
     return found
 

@@ -94,6 +94,6 @@ def test_train_and_evaluate(tiny_model, charts_folder, homes):
 
 def test_caps_are_the_commands(tiny_model, charts_folder, homes):
     wanted = Recipe("sft", model=tiny_model(), data=charts_folder, **QUICK)
-    with pytest.raises(BudgetError, match="a budget needs a price"):
+    with pytest.raises(BudgetError, match="--budget needs the machine's price"):
         train(wanted, budget=1.0)
     assert not (homes / "runs").exists()

@@ -198,7 +198,7 @@ def test_models_that_never_end_make_no_pair(tiny_model, charts_folder, run_cli, 
     ("words", "says"),
     [
         (("--model", "toast-tinny"), "did you mean toast-tiny"),
-        (("--model", "toast-tiny", "--budget", "1"), "a budget needs a price"),
+        (("--model", "toast-tiny", "--budget", "1"), "--budget needs the machine's price"),
         (("--model", "toast-tiny", "tris=3"), "did you mean tries"),
         (("--model", "toast-tiny", "top_p=2"), "top_p"),
     ],

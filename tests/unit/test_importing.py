@@ -400,7 +400,7 @@ def test_what_lies_beside_the_splits_is_not_read(taken, tmp_path):
         (["empty"], ["the layout is not known", "--question-column"]),
         (["rows.jsonl", "--format", "slaek"], ["no layout 'slaek'", "did you mean slake"]),
         (["rows.jsonl", "--format", "slake"], ["has the columns", "img_name"]),
-        (["rows.jsonl", "--task", "charts"], ["no task is called 'charts'", "did you mean chart"]),
+        (["rows.jsonl", "--task", "charts"], ["no task 'charts'", "did you mean chart"]),
         (["rows.jsonl", "--split", "dev"], ["no split 'dev'", "train"]),
     ],
 )

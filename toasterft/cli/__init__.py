@@ -1,7 +1,7 @@
 """The commands: parse, one call, show. Nothing here imports torch.
 
-`PANELS` is what `toasterft --help` prints. A command's module is imported when the command runs or its own help is
-asked for, so the list costs none of what the commands need.
+A command's module is imported when the command runs or its own help is shown: `toasterft --help` costs none of what
+the commands need.
 """
 
 from __future__ import annotations
@@ -9,58 +9,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 import toasterft
+from toasterft.cli.commands import PANELS, about, module_of
 from toasterft.errors import ToasterError, UserError
 from toasterft.runs import distributed
 
-if TYPE_CHECKING:
-    from toasterft.recipe import Section
-
 FITS = (["off"], ["exact"], ["lossy"])
-# Panels of the help, and under a command's name the module it is in and the first line of its own help.
-PANELS = {
-    "start here": {
-        "demo": ("demo", "The main job on charts drawn here, with the embedded model: no GPU, hub or data needed."),
-        "doctor": ("inspect", "What is installed here, what is missing, and what to do about it."),
-        "estimate": ("estimate", "Memory, hours and dollars of a run before it starts, on any GPU."),
-    },
-    "train": {
-        "sft": ("train", "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers."),
-        "grpo": ("train", "GRPO: sample answers, reward them, learn from what beat its group."),
-        "dyme": ("train", "DyME: per group, memorise the reference where all samples are wrong, else explore."),
-        "dpo": ("train", "DPO: prefer the teacher's answer to a wrong one of the model's own (data: cot pairs)."),
-        "train": ("train", "Stages from a recipe, each starting from the one before (recipes/clgrpo-4stage.yaml)."),
-        "launch": ("launch", "Train on a rented machine through SkyPilot, within a cap; the run folder comes back."),
-    },
-    "judge": {
-        "eval": ("evaluate", "Accuracy with 95 % intervals by the data's scorers, and quality of the reasoning."),
-        "ask": ("evaluate", "One question about one image."),
-        "compare": ("evaluate", "Is B better than A? Paired tests on the same questions, from stored answers."),
-        "arena": ("arena", "People choose between answers, blind; Elo and Bradley–Terry ratings with intervals."),
-    },
-    "data": {
-        "data": ("data", "Data, before it costs money: import it, check it, look at it, divide it, share it."),
-        "cot": ("cot", "Reasoning traces for data that has none, with the bill known before the start."),
-        "charts": ("demo", "Charts drawn on demand, with questions whose answers can be checked."),
-    },
-    "share": {
-        "export": ("publish", "Merge a run into its 16-bit base: a folder for transformers, GGUF files, or the hub."),
-        "report": ("publish", "One page of one run or several, to send or print: settings, cost, accuracy."),
-    },
-    "look": {
-        "runs": ("inspect", "All runs, oldest first."),
-        "show": ("inspect", "One run: its settings, what it took, what came out."),
-        "models": ("inspect", "The models that have a catalog name."),
-        "gpus": ("inspect", "The GPUs a plan can be made for, with dated prices."),
-        "cache": ("inspect", "The image-feature cache: what it holds, and a way to empty it."),
-        "recipes": ("inspect", "The recipes that come with toasterft."),
-    },
-}  # fmt: skip
 
 
 class LazyGroup(TyperGroup):
@@ -68,9 +27,9 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         listed = {
-            name: TyperCommand(name, help=about, rich_help_panel=panel)
-            for panel, entries in PANELS.items()
-            for name, (_, about) in entries.items()
+            name: TyperCommand(name, help=about(name), rich_help_panel=panel)
+            for panel, names in PANELS.items()
+            for name in names
         }
         super().__init__(**{**attributes, "commands": listed})
 
@@ -81,9 +40,8 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> Any:
     """The command itself, or the group of commands, out of its module."""
-    module = next(entries[name][0] for entries in PANELS.values() if name in entries)
-    group = typer.main.get_group(importlib.import_module(f"toasterft.cli.{module}").app)
-    return group.commands[name]
+    module = importlib.import_module(f"toasterft.cli.{module_of(name)}")
+    return typer.main.get_group(module.app).commands[name]
 
 
 app = typer.Typer(
@@ -107,18 +65,14 @@ def _root(
         raise typer.Exit
     distributed.require_those_asked_for()
     name = context.invoked_subcommand
-    if distributed.count() > 1 and name and not _trains(name):
-        raise UserError(
-            f"{name} works in one process; nothing was run",
-            next_step=f"toasterft {name} …, without `accelerate launch`",
-        )
+    if distributed.count() > 1 and name:
+        from toasterft.recipe import TRAININGS
 
-
-def _trains(name: str) -> bool:
-    from toasterft.recipe import RECIPES, Trained
-
-    schema: type[Section] | None = RECIPES.get(name)
-    return schema is not None and issubclass(schema, Trained)
+        if name not in TRAININGS:
+            raise UserError(
+                f"{name} works in one process; nothing was run",
+                next_step=f"toasterft {name} …, without `accelerate launch`",
+            )
 
 
 def _fit_is_exact(words: list[str]) -> list[str]:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Argument, Option, Typer
 
-from toasterft import terminal
+from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
+from toasterft.cli.commands import about
+from toasterft.data import sources, write
 from toasterft.errors import UserError
-
-if TYPE_CHECKING:
-    from toasterft.teachers.api import Service
+from toasterft.jobs import execute, guards, prepare
+from toasterft.teachers import directory, styles, traces
+from toasterft.teachers import facts as reading
+from toasterft.teachers import plan as planning
+from toasterft.teachers.api import Service
+from toasterft.terminal import teachers as printing
 
 app = Typer()
-cot_app = Typer(
-    help="Reasoning traces for data that has none, with the bill known before the start.",
-    no_args_is_help=True,
-)
+cot_app = Typer(help=about("cot"), no_args_is_help=True)
 app.add_typer(cot_app, name="cot")
 
 # The rules read every mark they compare, and their traces cost nothing but the student's sequence.
@@ -77,11 +79,6 @@ def build(
     quiet: opt.Quiet = False,
 ) -> None:
     """Write reasoning for a data set, keep what holds, and go on where a killed run stopped."""
-    from toasterft.data import sources, write
-    from toasterft.teachers import directory, styles, traces
-    from toasterft.teachers import plan as planning
-    from toasterft.terminal import teachers as printing
-
     writers = _names(generators) or ([teacher] if teacher else [])
     if (generators and teacher) or not writers:
         raise UserError(
@@ -110,7 +107,7 @@ def build(
         plan, planning.expect(plan), traces.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet
     )
     if card is not None:
-        opt.show(json, card, printing.print_traces, plan)
+        opt.show(json, card, lambda: printing.print_traces(card, plan))
 
 
 @cot_app.command(epilog=opt.example("cot facts my_folder --teacher gemini --budget 5"))
@@ -138,11 +135,6 @@ def facts(
     quiet: opt.Quiet = False,
 ) -> None:
     """Have each picture read once, so that a checker can hold reasoning against what is in it."""
-    from toasterft.data import sources, write
-    from toasterft.teachers import directory
-    from toasterft.teachers import facts as reading
-    from toasterft.terminal import teachers as printing
-
     address = directory.Address(base_url, model_id, price_in, price_out, api_key_env)
     data = sources.load(source, split=split)
     chosen = name or f"{data.name}-facts"
@@ -156,7 +148,7 @@ def facts(
         things="pictures", fewer="--pictures",
     )  # fmt: skip
     if card is not None:
-        opt.show(json, card, printing.print_facts, plan, own=out is not None)
+        opt.show(json, card, lambda: printing.print_facts(card, plan, own=out is not None))
 
 
 @cot_app.command(epilog=opt.example("cot pairs my-pairs --from charts --model runs/RUN --n 500"))
@@ -181,9 +173,6 @@ def pairs(
     quiet: opt.Quiet = False,
 ) -> None:
     """Pairs for `dpo`: each row's trace and answer beside a wrong sample of the model's own (loads the model)."""
-    from toasterft import paths, recipe
-    from toasterft.jobs import guards, prepare
-
     flags = {
         "data": source, "model": model, "n": n, "tries": tries, "temperature": temperature, "split": split,
         "price": price, "seed": seed,
@@ -196,12 +185,11 @@ def pairs(
         max_seconds=None if max_hours is None else 3600 * max_hours,
     )
     guards.require_within_caps(prepared, over=True)
-    from toasterft.jobs import execute
-    from toasterft.terminal import teachers as printing
 
     card = execute.launch(prepared, terminal.reporter(quiet=quiet), name=name)
     folder = out or paths.data_dir() / name
-    opt.show(json, card, printing.print_pairs, folder, name, model, own=out is not None)
+    own = out is not None
+    opt.show(json, card, lambda: printing.print_pairs(card, folder, name, model, own=own))
 
 
 def _carry_out(
@@ -223,9 +211,6 @@ def _carry_out(
     Returns:
         The card of the data set; None after a dry run.
     """
-    from toasterft.teachers import plan as planning
-    from toasterft.terminal import teachers as printing
-
     if not json:
         printing.print_teacher_plan(plan, expected, datetime.date.today())
     if dry_run:

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import json as jsonlib
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
 from toasterft import paths, terminal
+from toasterft.audit import check as checking
+from toasterft.audit import fix as mend
+from toasterft.audit import preview as previewing
+from toasterft.audit import preview_html
+from toasterft.audit.check import Limits
 from toasterft.cli import options as opt
-from toasterft.errors import DataError, UserError, did_you_mean
+from toasterft.cli.commands import about
+from toasterft.data import hub, sources, write
+from toasterft.data import split as splitting
+from toasterft.data.example import TASKS
+from toasterft.data.importers import convert
+from toasterft.data.importers.datasets import ADAPTERS
+from toasterft.errors import DataError, UserError
+from toasterft.jobs import prepare
+from toasterft.models import lookup
+from toasterft.models.lookup import ModelRef
+from toasterft.recipe import Sft
+from toasterft.terminal import datasets as printing
 
-if TYPE_CHECKING:
-    from toasterft.audit.check import Limits, Report
-    from toasterft.models.lookup import ModelRef
-
-app = typer.Typer()
-data_app = typer.Typer(
-    help="Data, before it costs money: import it, check it, look at it, divide it, share it.",
-    no_args_is_help=True,
-)
+app = Typer()
+data_app = Typer(help=about("data"), no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Name = Annotated[str, typer.Argument(help="Folder, .jsonl/.json, name of a set built here, or hub id.")]
-NewName = Annotated[str, typer.Argument(help="Name of the new data set; `--data NAME` finds it.")]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder to write, instead of NAME's own.")]
-ForModel = Annotated[
-    str | None, typer.Option("--model", help="Whose tokens count: folder, run, catalog name, or hub id.")
-]
-MaxLength = Annotated[
-    int | None, typer.Option("--max-length", min=16, help="Tokens a row may have; training's default.")
-]
+Name = Annotated[str, Argument(help="Folder, .jsonl/.json, name of a set built here, or hub id.")]
+ForModel = Annotated[str | None, Option(help="Whose tokens count: folder, run, catalog name, or hub id.")]
+MaxLength = Annotated[int | None, Option(min=16, help="Tokens a row may have; training's default.")]
 
 # Longer than any trace that was worth its price; training takes 2,048 with the image.
 MAX_TRACE_TOKENS = 1000
@@ -49,50 +53,36 @@ LAYOUTS_HELP = (
     + opt.example("data import ChartQA_Dataset charts"),
 )
 def import_set(
-    source: Annotated[str, typer.Argument(help="A folder or file in a known layout, or a hub id.")],
-    name: NewName,
+    source: Annotated[str, Argument(help="A folder or file in a known layout, or a hub id.")],
+    name: opt.NewName,
     layout: Annotated[
-        str | None, typer.Option("--format", help="The layout, where it is not to be recognised.")
+        str | None, Option("--format", help="The layout, where it is not to be recognised.")
     ] = None,
-    question: Annotated[str | None, typer.Option("--question-column", help="Column of the question.")] = None,
-    answer: Annotated[str | None, typer.Option("--answer-column", help="Column of the answer.")] = None,
+    question: Annotated[str | None, Option("--question-column", help="Column of the question.")] = None,
+    answer: Annotated[str | None, Option("--answer-column", help="Column of the answer.")] = None,
     image: Annotated[
-        str | None, typer.Option("--image-column", help="Column of the image's path, or of the images.")
+        str | None, Option("--image-column", help="Column of the image's path, or of the images.")
     ] = None,
-    reasoning: Annotated[
-        str | None, typer.Option("--reasoning-column", help="Column of the reasoning.")
-    ] = None,
-    row_id: Annotated[str | None, typer.Option("--id-column", help="Column of the row's id.")] = None,
+    reasoning: Annotated[str | None, Option("--reasoning-column", help="Column of the reasoning.")] = None,
+    row_id: Annotated[str | None, Option("--id-column", help="Column of the row's id.")] = None,
     images: Annotated[
-        Path | None,
-        typer.Option("--images", help="Where the pictures lie, if not beside the rows.", file_okay=False),
+        Path | None, Option(help="Where the pictures lie, if not beside the rows.", file_okay=False)
     ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", help="Configuration of a hub data set (gsm8k: main).")
-    ] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Take this split only.")] = None,
+    config: Annotated[str | None, Option(help="Configuration of a hub data set (gsm8k: main).")] = None,
+    split: Annotated[str | None, Option(help="Take this split only.")] = None,
     task: Annotated[
-        str | None,
-        typer.Option("--task", help="chart, yesno-open, choice, class or math; the layout's own by default."),
+        str | None, Option(help="chart, yesno-open, choice, class or math; the layout's own by default.")
     ] = None,
-    licence: Annotated[str | None, typer.Option("--licence", help="Licence to note in the card.")] = None,
-    out: OutFolder = None,
+    licence: Annotated[str | None, Option(help="Licence to note in the card.")] = None,
+    out: opt.NewFolder = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Take in a published or home-made data set: rows, pictures, and a card that says where they came from."""
-    from toasterft.data import write
-    from toasterft.data.example import TASKS
-    from toasterft.data.importers import convert
-    from toasterft.data.importers.datasets import ADAPTERS
-
-    known = [*ADAPTERS, convert.CLASS_FOLDERS]
-    if layout is not None and layout not in known:
-        raise UserError(f"no layout {layout!r}{did_you_mean(layout, known)}", next_step=" | ".join(known))
-    if task is not None and task not in TASKS:
-        raise UserError(
-            f"no task is called {task!r}{did_you_mean(task, list(TASKS))}", next_step=" | ".join(TASKS)
-        )
+    if layout is not None:
+        opt.require_known("layout", layout, [*ADAPTERS, convert.CLASS_FOLDERS])
+    if task is not None:
+        opt.require_known("task", task, list(TASKS))
     named = {"question": question, "answer": answer, "image": image, "reasoning": reasoning, "id": row_id}
     columns = {role: column for role, column in named.items() if column is not None}
     if columns and not {"question", "answer"} <= columns.keys():
@@ -107,7 +97,8 @@ def import_set(
     )
     found.task, found.licence = task or found.task, licence or found.licence
     card = convert.write(found, folder, {"name": name, "source": source}, terminal.reporter(quiet=quiet))
-    _wrote(card, folder, name, json=json)
+    result = {"folder": str(folder), **card}
+    opt.show(json, result, lambda: printing.print_imported(result, name))
 
 
 @data_app.command(
@@ -118,25 +109,20 @@ def import_set(
 def check(
     name: Name,
     against: Annotated[
-        list[str] | None,
-        typer.Option("--against", help="Evaluation data that must share no image; may be repeated."),
+        list[str] | None, Option(help="Evaluation data that must share no image; may be repeated.")
     ] = None,
     fix: Annotated[
-        Path | None,
-        typer.Option("--fix", help="Write a cleaned copy to this new folder; the original is never touched."),
+        Path | None, Option(help="Write a cleaned copy to this new folder; the original is never touched.")
     ] = None,
     model: ForModel = None,
     max_length: MaxLength = None,
     max_trace_tokens: Annotated[
-        int,
-        typer.Option("--max-trace-tokens", min=1, help="Tokens above which a trace is named as very long."),
+        int, Option(min=1, help="Tokens above which a trace is named as very long.")
     ] = MAX_TRACE_TOKENS,
-    most: Annotated[int, typer.Option("--show", min=0, help="Rows shown of each kind; 0 shows all.")] = 5,
+    most: Annotated[int, Option("--show", min=0, help="Rows shown of each kind; 0 shows all.")] = 5,
     report_file: Annotated[
         Path | None,
-        typer.Option(
-            "--report", help="Write every finding to this file, one JSON object a line.", dir_okay=False
-        ),
+        Option("--report", help="Write every finding to this file, one JSON object a line.", dir_okay=False),
     ] = None,
     runs_dir: opt.RunsDir = None,
     json: opt.Json = False,
@@ -147,10 +133,6 @@ def check(
     Every finding names its row. Errors are rows that would teach or measure something wrong; warnings are worth
     a look; notes explain. Each image is opened once.
     """
-    from toasterft.audit import check as checking
-    from toasterft.audit import fix as mend
-    from toasterft.data import sources
-
     data = sources.load_whole(name, keep_faults=True)
     evaluation = [sources.load_whole(other, keep_faults=True) for other in against or []]
     if fix is not None:
@@ -165,36 +147,20 @@ def check(
         terminal.as_json(report.as_json() | ({"cleaned": {"folder": str(fix), **card}} if card else {}))
     else:
         terminal.print_data_check(report, most or None)
-        _conclude(report, name, fix, card)
+        printing.print_verdict(report, name, fix, card)
     if report.of("error") and card is None:
-        raise typer.Exit(DataError.exit_code)
-
-
-def _conclude(report: Report, name: str, fix: Path | None, card: dict[str, Any] | None) -> None:
-    counts = {severity: report.of(severity) for severity in ("error", "warning", "note")}
-    errors = counts["error"]
-    told = ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
-    terminal.line()
-    terminal.line(told, "bold red" if errors else "bold green")
-    if card is not None:
-        done = ", ".join(f"{count:,} {kind}" for kind, count in card["fixes"].items()) or "nothing to mend"
-        terminal.line(f"wrote {fix}: {sum(card['splits'].values()):,} rows; mended {done}", "bold green")
-    elif errors:
-        terminal.line(f"next  toasterft data check {name} --fix NEW_FOLDER", "dim")
+        raise Exit(DataError.exit_code)
 
 
 @data_app.command(epilog=opt.example("data preview charts --model toast-tiny --n 2"))
 def preview(
     name: Name,
-    split: Annotated[str | None, typer.Option("--split", help="Rows of this split only.")] = None,
-    rows: Annotated[list[str] | None, typer.Option("--row", help="This row, by id; may be repeated.")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="How many rows.")] = 4,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="A random choice instead of the first rows.")
-    ] = None,
+    split: Annotated[str | None, Option(help="Rows of this split only.")] = None,
+    rows: Annotated[list[str] | None, Option("--row", help="This row, by id; may be repeated.")] = None,
+    n: Annotated[int, Option("--n", min=1, help="How many rows.")] = 4,
+    seed: Annotated[int | None, Option(help="A random choice instead of the first rows.")] = None,
     html: Annotated[
-        Path | None,
-        typer.Option("--html", help="Write one page with the images inside, instead.", dir_okay=False),
+        Path | None, Option(help="Write one page with the images inside, instead.", dir_okay=False)
     ] = None,
     model: ForModel = None,
     max_length: MaxLength = None,
@@ -204,11 +170,6 @@ def preview(
 
     With a model whose files are here (--model toast-tiny, a folder, a run) text and tokens are exactly its own.
     """
-    from toasterft.audit import check as checking
-    from toasterft.audit import preview as previewing
-    from toasterft.audit import preview_html
-    from toasterft.data import sources
-
     data = sources.load_whole(name, keep_faults=True)
     chosen = previewing.choose(data, n, split=split, ids=rows or (), seed=seed)
     who, limits = _limits(model, runs_dir, max_length)
@@ -233,20 +194,14 @@ def preview(
 @data_app.command("split", epilog=opt.example("data split charts charts-split --test 0.2"))
 def divide(
     name: Name,
-    new_name: NewName,
-    validation: Annotated[
-        float, typer.Option("--validation", min=0, max=1, help="Share of the pictures that validate.")
-    ] = 0.1,
-    test: Annotated[
-        float, typer.Option("--test", min=0, max=1, help="Share of the pictures that test.")
-    ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", help="Which pictures go where.")] = 0,
-    out: OutFolder = None,
+    new_name: opt.NewName,
+    validation: Annotated[float, Option(min=0, max=1, help="Share of the pictures that validate.")] = 0.1,
+    test: Annotated[float, Option(min=0, max=1, help="Share of the pictures that test.")] = 0.1,
+    seed: Annotated[int, Option(help="Which pictures go where.")] = 0,
+    out: opt.NewFolder = None,
     json: opt.Json = False,
 ) -> None:
     """Divide rows by image, so that no picture is on two sides; splits that are there already stay as they are."""
-    from toasterft.data import sources, split, write
-
     folder = write.folder_of(new_name, out)
     paths.require_new(folder)
     data = sources.load_whole(name)
@@ -261,7 +216,7 @@ def divide(
             next_step=f"--{taken[0]} 0 leaves it as it is",
         )
     rows = [*data.splits.get("", []), *data.splits.get("train", [])]
-    parts = split.divide(rows, {"validation": validation, "test": test}, seed)
+    parts = splitting.divide(rows, {"validation": validation, "test": test}, seed)
     parts |= {own: rows for own, rows in data.splits.items() if own not in ("", "train")}
     before = paths.read_json(data.folder / write.CARD) if data.folder is not None else None
     card = write.write_set(
@@ -276,32 +231,20 @@ def divide(
         },
         parts,
     )
-    if json:
-        terminal.as_json({"folder": str(folder), **card})
-        return
-    counts = ", ".join(f"{own} {count:,}" for own, count in card["splits"].items())
-    terminal.line(f"wrote {folder}: {counts}", "bold green")
-    _next(new_name, folder)
+    result = {"folder": str(folder), **card}
+    opt.show(json, result, lambda: printing.print_split(result, new_name))
 
 
 @data_app.command(epilog=opt.example("data push charts me/charts"))
 def push(
     name: Name,
-    hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
-    public: Annotated[
-        bool, typer.Option("--public", help="For everybody to see; private by default.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Write the files to this new folder and upload nothing.")
-    ] = None,
+    hub_id: Annotated[str, Argument(help="owner/name on the hub.")],
+    public: Annotated[bool, Option("--public", help="For everybody to see; private by default.")] = False,
+    out: Annotated[Path | None, Option(help="Write the files to this new folder and upload nothing.")] = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Share a data set on the hub: parquet with the pictures inside, a README, the card. Needs `hf auth login`."""
-    import tempfile
-
-    from toasterft.data import hub, sources
-
     hub.require_hub_id(hub_id)
     data = sources.load_whole(name)
     report = terminal.reporter(quiet=quiet)
@@ -311,58 +254,29 @@ def push(
         with tempfile.TemporaryDirectory() as scratch:
             packed = hub.pack(data, Path(scratch) / "set", hub_id, report)
             address = hub.push(Path(scratch) / "set", hub_id, private=not public)
-    if json:
-        terminal.as_json({"address": address, "rows": packed.rows, "size_bytes": packed.size_bytes})
-        return
-    done = "wrote" if out is not None else "pushed"
-    seen = "" if out is not None else (", public" if public else ", private")
-    terminal.line(
-        f"{done} {address}: {sum(packed.rows.values()):,} rows, {terminal.size(packed.size_bytes)}{seen}",
-        "bold green",
-    )
+    result = {"address": address, "rows": packed.rows, "size_bytes": packed.size_bytes}
+    opt.show(json, result, lambda: printing.print_push(result, uploaded=out is None, public=public))
 
 
 @data_app.command(epilog=opt.example("data pull me/charts charts"))
 def pull(
-    hub_id: Annotated[str, typer.Argument(help="owner/name on the hub.")],
-    name: NewName,
-    out: OutFolder = None,
+    hub_id: Annotated[str, Argument(help="owner/name on the hub.")],
+    name: opt.NewName,
+    out: opt.NewFolder = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Fetch a data set from the hub into a folder of its own: what `push` wrote, or any layout `import` knows."""
-    from toasterft.data import hub, write
-
     folder = write.folder_of(name, out)
     card = hub.pull(hub_id, folder, {"name": name, "source": hub_id}, terminal.reporter(quiet=quiet))
-    _wrote(card, folder, name, json=json)
-
-
-# --- what several of them need ---------------------------------------------------------------
-
-
-def _wrote(card: dict[str, Any], folder: Path, name: str, *, json: bool) -> None:
-    if json:
-        terminal.as_json({"folder": str(folder), **card})
-        return
-    terminal.print_import(card, str(folder))
-    _next(name, folder)
-
-
-def _next(name: str, folder: Path) -> None:
-    found = name if folder == paths.data_dir() / name else folder
-    terminal.line(f"next  toasterft data check {found}", "dim")
+    result = {"folder": str(folder), **card}
+    opt.show(json, result, lambda: printing.print_imported(result, name))
 
 
 def _limits(
     model: str | None, runs_dir: Path | None, max_length: int | None, max_trace_tokens: int = MAX_TRACE_TOKENS
 ) -> tuple[ModelRef, Limits]:
     """The model whose tokens count, and what is too long for it."""
-    from toasterft.audit.check import Limits
-    from toasterft.jobs import prepare
-    from toasterft.models import lookup
-    from toasterft.recipe import Sft
-
     who = lookup.resolve(model or str(Sft.model_fields["model"].default), paths.runs_dir(runs_dir))
     longest_edge: int | None = (who.notes or {}).get("image_longest_edge")
     return who, Limits(

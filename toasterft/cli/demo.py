@@ -5,39 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option, Typer
 
 from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
-from toasterft.errors import UserError
-from toasterft.recipe import Trained
+from toasterft.cli.commands import about
+from toasterft.data import charts
+from toasterft.jobs import demo as story
+from toasterft.terminal import datasets as printing
 
-app = typer.Typer()
-charts_app = typer.Typer(
-    help="Charts drawn on demand, with questions whose answers can be checked.", no_args_is_help=True
-)
+app = Typer()
+charts_app = Typer(help=about("charts"), no_args_is_help=True)
 app.add_typer(charts_app, name="charts")
 
 
 @charts_app.command("make", epilog=opt.example("charts make drawn --n 500 --difficulty full"))
 def charts_make(
-    folder: Annotated[Path, typer.Argument(help="New folder to write.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="Charts.")] = 2000,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    difficulty: Annotated[Literal["core", "full", "hard"], typer.Option("--difficulty")] = "core",
+    folder: Annotated[Path, Argument(help="New folder to write.")],
+    n: Annotated[int, Option("--n", min=1, help="Charts.")] = 2000,
+    seed: Annotated[int, Option()] = 0,
+    difficulty: Annotated[Literal["core", "full", "hard"], Option()] = "core",
     style: Annotated[
-        Literal["simplified", "structured", "none"], typer.Option("--style", help="Trace to write.")
+        Literal["simplified", "structured", "none"], Option(help="Trace to write.")
     ] = "simplified",
-    kinds: Annotated[
-        str | None, typer.Option("--kinds", help="Comma-separated question kinds; all by default.")
-    ] = None,
-    per_chart: Annotated[int, typer.Option("--per-chart", min=1, help="Questions per chart.")] = 3,
+    kinds: Annotated[str | None, Option(help="Comma-separated question kinds; all by default.")] = None,
+    per_chart: Annotated[int, Option(min=1, help="Questions per chart.")] = 3,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Draw a data set of charts with questions, answers, reasoning and the tables behind them."""
-    from toasterft.data import charts
-
     report = terminal.reporter(quiet=quiet)
     report.phase("drawing", n)
     try:
@@ -47,36 +43,25 @@ def charts_make(
         )  # fmt: skip
     finally:
         report.done()
-    card = paths.read_json(folder / "card.json")
-    if json:
-        terminal.as_json(card)
-    else:
-        terminal.line(f"wrote {folder}: {n:,} charts, train/validation/test")
-        terminal.line(f"next  toasterft sft --model toast-tiny --data {folder}", "dim")
+    opt.show(json, paths.read_json(folder / "card.json"), lambda: printing.print_drawn(folder, n))
 
 
 @app.command(epilog=opt.example("demo --quick"))
 def demo(
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; must be new or empty.")] = None,
-    methods: Annotated[str, typer.Option("--methods", help="Comma-separated training methods.")] = "sft",
-    quick: Annotated[bool, typer.Option("--quick", help="A minute instead of five.")] = False,
+    out: Annotated[Path | None, Option(help="Folder to write; must be new or empty.")] = None,
+    methods: Annotated[str, Option(help="Comma-separated training methods.")] = "sft",
+    quick: Annotated[bool, Option("--quick", help="A minute instead of five.")] = False,
     seed: opt.Seed = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """The main job on charts drawn here, with the embedded model: no GPU, hub or data needed."""
-    from toasterft.jobs import demo as story
-
-    known = [name for name, schema in recipe.RECIPES.items() if issubclass(schema, Trained)]
     wanted = methods.split(",")
     for method in wanted:
-        if method not in known:
-            raise UserError(f"unknown method {method!r}", why=f"there are: {', '.join(known)}")
+        opt.require_known("training method", method, list(recipe.TRAININGS))
     folder = out or story.fresh_folder()
     size = story.QUICK if quick else story.FULL
     plan = (lambda _: None) if json or quiet else (lambda prepared: terminal.print_plan(prepared, []))
     found = story.play(folder, wanted, size, terminal.reporter(quiet=quiet), plan, seed=seed or 0)
-    if json:
-        terminal.as_json(story.as_json(found))
-    else:
-        terminal.print_demo(story.as_json(found), story.told(found))
+    result = story.as_json(found)
+    opt.show(json, result, lambda: terminal.print_demo(result, story.sample(found)))

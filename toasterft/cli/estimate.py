@@ -2,94 +2,109 @@
 
 import datetime
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option, Typer
 
 from toasterft import catalog, paths, recipe, terminal
+from toasterft.catalog import Gpu
 from toasterft.cli import options as opt
-from toasterft.cli.train import CLIP_LOW, CLIP_LOW_HELP
+from toasterft.cli.commands import about
+from toasterft.cli.train import CLIP_LOW_HELP, preset
 from toasterft.errors import BudgetError, UserError
-from toasterft.estimation import fit, plan, suggest
+from toasterft.estimation import Estimate, fit, plan, suggest
 from toasterft.estimation import teachers as teaching
 from toasterft.jobs import calibrate
 from toasterft.jobs import prepare as job
 from toasterft.models import lookup
 from toasterft.recipe import Eval, Trained
 
-app = typer.Typer()
-estimate_app = typer.Typer(
-    help="Memory, hours and dollars of a run before it starts, on any GPU.", no_args_is_help=True
-)
+app = Typer()
+estimate_app = Typer(help=about("estimate"), no_args_is_help=True)
 app.add_typer(estimate_app, name="estimate")
 
-Simulate = Annotated[
-    bool,
-    typer.Option(
-        "--simulate", help="Replay the steps on torch's meta device and count live bytes (imports torch)."
-    ),
-]
-Measure = Annotated[
-    bool,
-    typer.Option(
-        "--measure",
-        help="Run a few worst-case steps on this machine first; later estimates use what they measured.",
-    ),
-]
 AnyGpu = Annotated[
     str | None,
-    typer.Option("--gpu", help="GPU to plan for, `cpu` for this processor, or `all` to compare them."),
+    Option("--gpu", help="GPU to plan for, `cpu` for this processor, or `all` to compare them."),
 ]
 Budget = Annotated[
-    float | None, typer.Option("--budget", min=0, help="Dollars: say what would fit, where the run does not.")
+    float | None, Option("--budget", min=0, help="Dollars: say what would fit, where the run does not.")
 ]
 
 
-def command(method: str, about: str) -> None:
+def command(method: str, purpose: str) -> None:
     """Add the estimate of one command; they share every flag."""
+    shown = opt.example(f"estimate {method} --model SmolVLM-256M --data smolcot-7k --gpu all")
 
-    @estimate_app.command(
-        method,
-        help=about,
-        epilog=opt.example(f"estimate {method} --model SmolVLM-256M --data smolcot-7k --gpu all"),
-    )
+    @estimate_app.command(method, help=purpose, epilog=shown)
     def _(
         words: opt.Words = None,
         model: opt.Model = None,
         data: opt.Data = None,
-        clip_low: Annotated[
-            bool, typer.Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")
-        ] = False,
+        clip_low: Annotated[bool, Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")] = False,
         gpu: AnyGpu = None,
         price: opt.Price = None,
         usd: Budget = None,
         limit: opt.Limit = None,
         runs_dir: opt.RunsDir = None,
-        simulate: Simulate = False,
-        measure: Measure = False,
+        simulate: Annotated[
+            bool, Option("--simulate", help="Replay the steps on torch's meta device (imports torch).")
+        ] = False,
+        measure: Annotated[
+            bool, Option("--measure", help="First run a few worst-case steps on this machine, and calibrate.")
+        ] = False,
         json: opt.Json = False,
     ) -> None:
-        if clip_low and method != "grpo":
-            raise UserError(f"--clip-low is a setting of grpo, not of {method}")
-        preset = [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
         flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit}
-        replayed = _replay if simulate else None
-        _estimate(
-            method,
-            [*preset, *(words or [])],
-            flags,
-            usd,
-            paths.runs_dir(runs_dir),
-            json=json,
-            replay=replayed,
-            measure=measure,
-        )
+        source, settings = opt.split_words([*preset(method, clip_low=clip_low), *(words or [])])
+        wanted = recipe.load(method, source, settings, flags)
+        _estimate(wanted, usd, paths.runs_dir(runs_dir), json=json, simulate=simulate, measure=measure)
 
 
-for _method, _schema in recipe.RECIPES.items():
-    if issubclass(_schema, Trained) or _schema is Eval:
-        command(_method, f"What `toasterft {_method}` would take: {_schema.__doc__}")
+for _method, _schema in {**recipe.TRAININGS, "eval": Eval}.items():
+    command(_method, f"What `toasterft {_method}` would take: {_schema.__doc__}")
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """One run on one GPU or on all of them; `chosen` is the one that details are about."""
+
+    gpus: dict[str, Gpu]
+    rows: list[Estimate]
+    cheapest: Estimate | None
+    chosen: Estimate
+
+    def is_over(self, usd: float | None) -> bool | None:
+        """Whether more than a budget is likely; None without one.
+
+        Raises:
+            BudgetError: there is a budget, and no price.
+        """
+        if usd is None:
+            return None
+        if self.chosen.usd is None:
+            raise BudgetError(
+                f"no price known for {self.chosen.gpu}; --budget needs one",
+                next_step="--price DOLLARS_PER_HOUR",
+            )
+        return self.chosen.usd.likely > usd
+
+    def print(self) -> None:
+        terminal.print_gpu_table(self.rows, self.gpus, self.cheapest, plan.cheapest(self.rows, rented=True))
+
+    @property
+    def cheapest_name(self) -> str | None:
+        return self.cheapest.gpu if self.cheapest else None
+
+
+def _rank(target: Gpu, everywhere: bool, estimate: Callable[[Gpu], Estimate]) -> _Ranking:
+    gpus = (catalog.gpus() if everywhere else {}) | {target.name: target}
+    rows = plan.ranked(map(estimate, gpus.values()))
+    cheapest = plan.cheapest(rows)
+    chosen = (cheapest if everywhere else None) or next(row for row in rows if row.gpu == target.name)
+    return _Ranking(gpus, rows, cheapest, chosen)
 
 
 @estimate_app.command(epilog=opt.example("estimate train clgrpo-4stage --gpu all"))
@@ -108,48 +123,33 @@ def train(
     wanted = recipe.load("train", source, settings, {"model": model, "data": data})
     everywhere = (gpu or "").lower() == "all"
     changes = {"gpu": None if everywhere else gpu, "price": price}
-    jobs = {
-        f"{number + 1} {wanted.stage(number).method}": job.prepare_training(
-            wanted.stage(number).model_copy(update=changes), paths.runs_dir(runs_dir)
-        )
-        for number in range(len(wanted.stages))
-    }
-    first = next(iter(jobs.values()))
-    gpus = (catalog.gpus() if everywhere else {}) | {first.target.gpu.name: first.target.gpu}
-    today = datetime.date.today()
-    rows = plan.ranked(
-        plan.staged(
-            {name: each.plan.on(row, price=price, today=today) for name, each in jobs.items() if each.plan}
-        )
-        for row in gpus.values()
-    )
-    cheapest = plan.cheapest(rows)
-    chosen = (cheapest if everywhere else None) or next(
-        row for row in rows if row.gpu == first.target.gpu.name
-    )
-    if usd is not None and chosen.usd is None:
-        raise BudgetError(f"no price known for {chosen.gpu}", next_step="give --price DOLLARS_PER_HOUR")
-    within = None if usd is None or chosen.usd is None else chosen.usd.likely <= usd
+    runs = paths.runs_dir(runs_dir)
+    jobs = [job.prepare_training(stage.model_copy(update=changes), runs) for stage in wanted.recipes()]
+    first, today = jobs[0], datetime.date.today()
+
+    def on(gpu: Gpu) -> Estimate:
+        return plan.staged({
+            f"{number} {each.recipe.method}": each.plan.on(gpu, price=price, today=today)
+            for number, each in enumerate(jobs, 1)
+            if each.plan
+        })  # fmt: skip
+
+    ranking = _rank(first.target.gpu, everywhere, on)
+    chosen, over = ranking.chosen, ranking.is_over(usd)
     if json:
-        terminal.as_json(
-            {
-                "method": "train",
-                "model": first.model.name,
-                "rows": [row.as_json() for row in rows],
-                "cheapest_fit": cheapest.gpu if cheapest else None,
-                "budget": None if usd is None else {"usd": usd, "gpu": chosen.gpu, "within": within},
-            }
-        )
+        budget = None if over is None else {"usd": usd, "gpu": chosen.gpu, "within": not over}
+        terminal.as_json({
+            "method": "train", "model": first.model.name, "rows": [row.as_json() for row in ranking.rows],
+            "cheapest_fit": ranking.cheapest_name, "budget": budget,
+        })  # fmt: skip
         return
-    terminal.line(
-        f"estimate train  {first.model.name} on {first.data_name}, {len(jobs)} stages, for {chosen.gpu}",
-        "bold",
-    )
+    about = f"{first.model.name} on {first.data_name}, {len(jobs)} stages, for {chosen.gpu}"
+    terminal.line(f"estimate train  {about}", "bold")
     if everywhere:
-        terminal.print_gpu_table(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
-    terminal.print_estimate(chosen, gpus[chosen.gpu].vram_gb)
-    if within is not None:
-        verdict = "within" if within else "more than"
+        ranking.print()
+    terminal.print_estimate(chosen, ranking.gpus[chosen.gpu].vram_gb)
+    if over is not None:
+        verdict = "more than" if over else "within"
         terminal.line(
             f"likely {verdict} the budget of ${usd:g}; each stage may spend its `budget_share` of it"
         )
@@ -158,11 +158,11 @@ def train(
 
 @estimate_app.command(epilog=opt.example("estimate cot --data chartqa --rows 7000 --budget 25"))
 def cot(
-    data: Annotated[str, typer.Option("--data", help="Folder, .jsonl/.json, catalog name, or hub id.")],
+    data: Annotated[str, Option(help="Folder, .jsonl/.json, catalog name, or hub id.")],
     rows: Annotated[
-        int | None, typer.Option("--rows", min=1, help="Traces to write; one per row of the data by default.")
+        int | None, Option(min=1, help="Traces to write; one per row of the data by default.")
     ] = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", help="API model; all known by default.")] = None,
+    teacher: Annotated[str | None, Option(help="API model; all known by default.")] = None,
     usd: Budget = None,
     json: opt.Json = False,
 ) -> None:
@@ -171,20 +171,16 @@ def cot(
     count = rows or sum(sizes.rows.values())
     teachers = [catalog.teacher(teacher)] if teacher else list(catalog.teachers().values())
     today = datetime.date.today()
-    lessons = teaching.ranked(
+    costs = teaching.ranked(
         [teaching.of_cot(sizes, count, row, budget_usd=usd, today=today) for row in teachers]
     )
     if json:
-        terminal.as_json(
-            {
-                "data": Path(data).stem,
-                "provenance": sizes.provenance,
-                "budget_usd": usd,
-                "teachers": [row.as_json() for row in lessons],
-            }
-        )
+        terminal.as_json({
+            "data": Path(data).stem, "provenance": sizes.provenance, "budget_usd": usd,
+            "teachers": [row.as_json() for row in costs],
+        })  # fmt: skip
     else:
-        terminal.print_teacher_costs(Path(data).stem, lessons, sizes.provenance, usd)
+        terminal.print_teacher_costs(Path(data).stem, costs, sizes.provenance, usd)
 
 
 def _replay(prepared: job.Job) -> dict[str, Any]:
@@ -216,84 +212,60 @@ def _replay(prepared: job.Job) -> dict[str, Any]:
 
 
 def _estimate(
-    method: str,
-    words: list[str],
-    flags: dict[str, Any],
-    usd: float | None,
-    runs_dir: Path,
-    *,
-    json: bool,
-    replay: Callable[[job.Job], dict[str, Any]] | None = None,
-    measure: bool = False,
+    wanted: Any, usd: float | None, runs_dir: Path, *, json: bool, simulate: bool, measure: bool
 ) -> None:
-    source, settings = opt.split_words(words)
-    wanted = recipe.load(method, source, settings, flags)
     everywhere = (wanted.gpu or "").lower() == "all"
     wanted = wanted.model_copy(update={"gpu": None}) if everywhere else wanted
     prepare = job.prepare_training if isinstance(wanted, Trained) else job.prepare_evaluation
     prepared = prepare(wanted, runs_dir)
     if measure:
-        found = calibrate.of(prepared)
+        found = calibrate.measure(prepared)
         if not json:
             terminal.print_calibration(found)
         prepared = prepare(wanted, runs_dir)
     planned, today = prepared.plan, datetime.date.today()
     assert planned is not None
-    target = prepared.target.gpu
-    gpus = (catalog.gpus() if everywhere else {}) | {target.name: target}
-    rows = plan.ranked(planned.on(gpu, price=wanted.price, today=today) for gpu in gpus.values())
-    cheapest = plan.cheapest(rows)
-    # What is said about one GPU is said about this one.
-    chosen = (cheapest if everywhere else None) or next(row for row in rows if row.gpu == target.name)
-    gpu = gpus[chosen.gpu]
-    ways = fit.ways(planned, gpu)
+    ranking = _rank(
+        prepared.target.gpu, everywhere, lambda gpu: planned.on(gpu, price=wanted.price, today=today)
+    )
+    gpu = ranking.gpus[ranking.chosen.gpu]
+    changes = fit.ways(planned, gpu)
     edges = [] if everywhere else job.edges(prepared)
-    simulated = replay(prepared) if replay is not None else None
-    offers = None
-    if usd is not None:
-        if chosen.usd is None:
-            raise BudgetError(
-                f"no price known for {gpu.name}: nothing to hold a budget against",
-                next_step="give --price DOLLARS_PER_HOUR",
-            )
-        over = chosen.usd.likely > usd
-        offers = suggest.within(planned, gpu, usd, price=wanted.price, today=today) if over else []
+    simulated = _replay(prepared) if simulate else None
+    over = ranking.is_over(usd)
+    offers = (
+        suggest.within(planned, gpu, usd, price=wanted.price, today=today) if over and usd is not None else []
+    )
     if json:
         stats = planned.stats
-        terminal.as_json(
-            {
-                "method": method,
-                "model": prepared.model.name,
-                "data": prepared.data_name,
-                "survey": vars(stats),
-                "total_tokens": round(stats.rows * stats.row_tokens),
-                "over_max_length_share": stats.over_max_length / stats.rows,
-                "rows": [row.as_json() for row in rows],
-                "cheapest_fit": cheapest.gpu if cheapest else None,
-                "image_longest_edges": edges,
-                "ladder": [vars(way) for way in ways],
-                "simulated": simulated,
-                "budget": None
-                if offers is None
-                else {
-                    "usd": usd,
-                    "gpu": gpu.name,
-                    "within": not over,
-                    "suggestions": [offer.as_json() for offer in offers],
-                },
-                "recipe": planned.recipe.model_dump(mode="json"),
-            }
-        )
+        budget = None if over is None else {
+            "usd": usd, "gpu": gpu.name, "within": not over, "suggestions": [offer.as_json() for offer in offers],
+        }  # fmt: skip
+        terminal.as_json({
+            "method": wanted.method,
+            "model": prepared.model.name,
+            "data": prepared.data_name,
+            "survey": vars(stats),
+            "total_tokens": round(stats.rows * stats.row_tokens),
+            "over_max_length_share": stats.over_max_length / stats.rows,
+            "rows": [row.as_json() for row in ranking.rows],
+            "cheapest_fit": ranking.cheapest_name,
+            "image_longest_edges": edges,
+            "ladder": [vars(change) for change in changes],
+            "simulated": simulated,
+            "budget": budget,
+            "recipe": planned.recipe.model_dump(mode="json"),
+        })  # fmt: skip
         return
     terminal.print_workload(prepared, "all GPUs" if everywhere else f"{gpu.name}, {prepared.target.reason}")
     if everywhere:
-        terminal.print_gpu_table(rows, gpus, cheapest, plan.cheapest(rows, rented=True))
+        ranking.print()
     else:
-        terminal.print_estimate(chosen, gpu.vram_gb)
+        terminal.print_estimate(ranking.chosen, gpu.vram_gb)
         terminal.print_other_sizes(edges)
     if simulated is not None:
         terminal.print_simulation(simulated)
-    terminal.print_changes(ways, gpu.name)
-    if offers is not None and usd is not None:
-        terminal.print_budget(usd, chosen, offers)
+    terminal.print_changes(changes, gpu.name)
+    if over is not None and usd is not None:
+        terminal.print_budget(usd, ranking.chosen, offers)
     terminal.print_caveat(planned.stats.provenance)

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option, Typer
 
 from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.errors import RunFailed, UserError
 from toasterft.evaluation import matrix as matrices
-from toasterft.jobs import prepare
+from toasterft.jobs import execute, prepare
 from toasterft.runs import run_folder
 
-app = typer.Typer()
+app = Typer()
 
 
 @app.command(
     "eval", epilog=opt.example("eval runs/RUN --data my_folder", "eval --matrix prompts --limit 200")
 )
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="Run or model to evaluate.", show_default=False)] = None,
+    model: Annotated[str | None, Argument(help="Run or model to evaluate.", show_default=False)] = None,
     words: opt.Words = None,
     data: opt.Data = None,
     matrix: Annotated[
-        str | None,
-        typer.Option("--matrix", help="Recipe of models x prompt conditions; goes on where it was stopped."),
+        str | None, Option(help="Recipe of models x prompt conditions; goes on where it was stopped.")
     ] = None,
     reasoner: Annotated[
-        str | None, typer.Option("--reasoner", help="Run or model that writes the reasoning to answer from.")
+        str | None, Option(help="Run or model that writes the reasoning to answer from.")
     ] = None,
     step: opt.Step = False,
     suffix: Annotated[
-        list[str] | None,
-        typer.Option("--suffix", help="Append this text to the question; several times with --matrix."),
+        list[str] | None, Option(help="Append this text to the question; several times with --matrix.")
     ] = None,
     gpu: opt.GpuName = None,
     price: opt.Price = None,
@@ -66,8 +65,6 @@ def evaluate(
     prepared = prepare.prepare_use(
         wanted, paths.runs_dir(runs_dir), data_name=Path(wanted.data).stem, out=out
     )
-    from toasterft.jobs import execute
-
     record = execute.launch(prepared, terminal.reporter(quiet=quiet))
     handed = record.record.get("reasoner")
     if json:
@@ -94,7 +91,6 @@ def _matrix(
     """Every cell of a matrix, its table and its chart; the exit code says whether all of it is there."""
     wanted = recipe.load("eval", source, settings, flags, matrix=True).with_suffixes(suffixes)
     folder = matrices.folder(Path(source).stem, runs_dir, out)
-    from toasterft.jobs import execute
     from toasterft.runs import plots
 
     report, found = terminal.reporter(quiet=quiet), None
@@ -110,20 +106,17 @@ def _matrix(
     finally:
         if found is not None:
             plots.accuracies(found, folder / matrices.CHART_FILE)
-            if json:
-                terminal.as_json(found)
-            else:
-                terminal.print_matrix(found)
+            opt.show(json, found, functools.partial(terminal.print_matrix, found))
     states = {cell["status"] for cell in found["cells"]} if found else set()
     if states - {"done"}:
-        raise typer.Exit(RunFailed.exit_code if "failed" in states else UserError.exit_code)
+        raise Exit(RunFailed.exit_code if "failed" in states else UserError.exit_code)
 
 
 @app.command(epilog=opt.example('ask runs/RUN chart.png "Which year was highest?"'))
 def ask(
-    model: Annotated[str, typer.Argument(help="Run or model to ask.")],
-    image: Annotated[Path, typer.Argument(help="Image file.")],
-    question: Annotated[str, typer.Argument(help="Question about it.")],
+    model: Annotated[str, Argument(help="Run or model to ask.")],
+    image: Annotated[Path, Argument(help="Image file.")],
+    question: Annotated[str, Argument(help="Question about it.")],
     words: opt.Words = None,
     step: opt.Step = False,
     suffix: opt.Suffix = None,
@@ -135,8 +128,6 @@ def ask(
     _, settings = opt.split_words(words)
     wanted = recipe.load("ask", None, settings, {"model": model, "step": step or None, "suffix": suffix})
     prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir))
-    from toasterft.jobs import execute
-
     answer = execute.launch(prepared, terminal.reporter(quiet=quiet), image=image, question=question)
     if json:
         terminal.as_json(answer)
@@ -148,23 +139,16 @@ def ask(
 
 @app.command(epilog=opt.example("compare runs/EVAL_A runs/EVAL_B"))
 def compare(
-    runs: Annotated[
-        list[str], typer.Argument(help="Two or more runs with stored answers, as `eval` leaves them.")
-    ],
-    scorer: Annotated[str, typer.Option("--scorer", help="Whose verdicts to compare.")] = "robust",
-    differ: Annotated[
-        int, typer.Option("--differ", min=0, help="List so many of the items on which the runs disagree.")
-    ] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Of the bootstrap.")] = 0,
+    runs: Annotated[list[str], Argument(help="Two or more runs with stored answers, as `eval` leaves them.")],
+    scorer: Annotated[str, Option(help="Whose verdicts to compare.")] = "robust",
+    differ: Annotated[int, Option(min=0, help="List so many of the items on which the runs disagree.")] = 5,
+    seed: Annotated[int, Option(help="Of the bootstrap.")] = 0,
     runs_dir: opt.RunsDir = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The tables in Markdown.")] = False,
+    markdown: Annotated[bool, Option("--markdown", help="The tables in Markdown.")] = False,
     json: opt.Json = False,
 ) -> None:
     """Is B better than A? Paired tests on the same questions, from stored answers."""
     from toasterft.evaluation.compare import compare as paired
 
     found = paired(runs, paths.runs_dir(runs_dir), scorer=scorer, seed=seed, differ=differ)
-    if json:
-        terminal.as_json(found)
-    else:
-        terminal.print_comparison(found, markdown=markdown)
+    opt.show(json, found, lambda: terminal.print_comparison(found, markdown=markdown))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 
 from toasterft import catalog, paths, recipe, terminal
 from toasterft.cli import options as opt
@@ -34,8 +34,10 @@ from toasterft.jobs.prepare import Job
 from toasterft.jobs.skypilot import Order
 from toasterft.recipe import Train, Trained
 from toasterft.runs import run_folder
+from toasterft.runs.run_folder import Run
+from toasterft.terminal.launches import print_order
 
-app = typer.Typer()
+app = Typer()
 
 # What other programs print is progress to us: stdout is for our own result.
 STDERR = 2
@@ -43,22 +45,21 @@ STDERR = 2
 
 @app.command(epilog=opt.example("launch recipe.yaml --cloud aws --gpu A10G --budget 5 --dry-run"))
 def launch(
-    source: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe file or shipped name.")],
-    words: Annotated[list[str] | None, typer.Argument(help="key=value settings.", show_default=False)] = None,
+    source: Annotated[str, Argument(metavar="RECIPE", help="Recipe file or shipped name.")],
+    words: Annotated[list[str] | None, Argument(help="key=value settings.", show_default=False)] = None,
     model: opt.Model = None,
     data: opt.Data = None,
     infra: Annotated[
-        str | None, typer.Option("--cloud", help="SkyPilot's cloud or cloud/region; the cheapest by default.")
+        str | None, Option("--cloud", help="SkyPilot's cloud or cloud/region; the cheapest by default.")
     ] = None,
-    gpu: Annotated[str, typer.Option("--gpu", help="GPU to rent.")] = catalog.DEFAULT_GPU,
+    gpu: Annotated[str, Option(help="GPU to rent.")] = catalog.DEFAULT_GPU,
     price: opt.Price = None,
     budget: opt.Budget = None,
     max_hours: opt.MaxHours = None,
     bucket: Annotated[
-        str | None,
-        typer.Option("--bucket", help="Keeps the runs: s3://NAME or gs://NAME; one of its own by default."),
+        str | None, Option(help="Keeps the runs: s3://NAME or gs://NAME; one of its own by default.")
     ] = None,
-    on_demand: Annotated[bool, typer.Option("--on-demand", help="No spot machine.")] = False,
+    on_demand: Annotated[bool, Option("--on-demand", help="No spot machine.")] = False,
     seed: opt.Seed = None,
     runs_dir: opt.RunsDir = None,
     dry_run: opt.DryRun = False,
@@ -74,11 +75,7 @@ def launch(
     here = skypilot.price_of_hour(target, chosen) if price is None else None
     paid = here["usd_per_hour"] if here is not None else price
     changes = {"gpu": target.name} | ({} if paid is None else {"price": paid})
-    trainings = (
-        [wanted.stage(number) for number in range(len(wanted.stages))]
-        if isinstance(wanted, Train)
-        else [wanted]
-    )
+    trainings = wanted.recipes() if isinstance(wanted, Train) else [wanted]
     plans = [prepare.prepare_training(each.model_copy(update=changes), runs) for each in trainings]
     if here is not None:
         plans = [_priced(plan, here) for plan in plans]
@@ -95,7 +92,7 @@ def launch(
         now=datetime.datetime.now(),
     )
     folder = runs / order.run_id
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "run": str(folder),
         "plans": [plan_json(plan, []) for plan in plans],
         "task": order.task,
@@ -105,23 +102,21 @@ def launch(
     if not json:
         for plan in plans:
             terminal.print_plan(plan, [])
-        _show(order)
+        print_order(order)
     if dry_run:
-        if json:
-            terminal.as_json(told)
-        else:
-            print(order.yaml())
+        opt.show(json, result, lambda: print(order.yaml()))
         return
     if not _run(order, folder, yes=yes):
-        terminal.as_json(told) if json else terminal.line(f"the run lies in {told['kept_in']}")
+        opt.show(json, result, lambda: terminal.line(f"the run lies in {order.kept_in}"))
         return
-    record = _record(folder)
-    if json:
-        terminal.as_json({**told, "record": record})
-    elif (folder / run_folder.RUN_FILE).exists():
-        terminal.print_run(run_folder.Run(folder, record))
-    else:
-        terminal.line(f"every stage is in {folder}")
+    run = _last_run(folder)
+    opt.show(
+        json,
+        {**result, "record": run.record},
+        lambda: (
+            terminal.print_run(run) if run.path == folder else terminal.line(f"every stage is in {folder}")
+        ),
+    )
 
 
 def _usd_per_hour(plan: Job) -> float | None:
@@ -189,39 +184,6 @@ def _require_capped(
         )
 
 
-def _show(order: Order) -> None:
-    """What is rented, what goes there, and what the cap leaves out."""
-    resources, place = order.task["resources"], order.place
-    cards = " or ".join(resources["accelerators"])
-    limit = f", no dearer than ${resources['max_hourly_cost']:g}/h" if "max_hourly_cost" in resources else ""
-    kept = (
-        f"replaced when it is taken away; runs are kept in {place.bucket}"
-        if place.bucket is not None
-        else "fetched by rsync: this cloud mounts no bucket, so no spot machine either"
-    )
-    outside = (
-        "storage, SkyPilot's own controller"
-        if place.managed
-        else f"up to {skypilot.SINGLE_IDLE_MINUTES} idle minutes where nobody waits here to fetch the folder"
-    )
-    terminal.pairs(
-        [
-            (
-                "rents",
-                f"one {'spot' if place.spot else 'on-demand'} {cards} on {place.infra or 'any cloud'}{limit}",
-            ),
-            ("then", kept),
-            (
-                "uploads",
-                ", ".join(f"{path} ({terminal.size(size)})" for path, size in order.uploads_bytes.items())
-                or "nothing but the recipe",
-            ),
-            ("passes on", ", ".join(order.secrets) or "no secrets"),
-            ("not capped", "setting the machine up (minutes), " + outside),
-        ]
-    )
-
-
 def _run(order: Order, folder: Path, *, yes: bool) -> bool:
     """Launch, follow, and fetch the run's folder.
 
@@ -249,7 +211,7 @@ def _run(order: Order, folder: Path, *, yes: bool) -> bool:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "task.yaml"
         file.write_text(order.yaml(), encoding="utf-8")
-        # Its questions need a terminal; ours were asked by the plan.
+        # SkyPilot's questions need a terminal; `--yes` where there is none: the plan was shown.
         words = order.launch(sky, str(file), yes=yes or not sys.stdin.isatty())
         try:
             code = subprocess.run(words, stdout=STDERR, check=False).returncode
@@ -288,25 +250,24 @@ def _fetch(order: Order, fetch: list[str] | None, folder: Path) -> bool:
     return done
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """The record of the run that came back, or of a pipeline's last stage.
+def _last_run(folder: Path) -> Run:
+    """The run that came back, or a pipeline's last stage.
 
     Raises:
         CapReached: it stopped at the cap; the work is here.
         RunFailed: it ended otherwise, before it was done.
     """
-    records = [paths.read_json(path) for path in sorted(folder.glob(f"**/{run_folder.RUN_FILE}"))]
+    records = sorted(folder.glob(f"**/{run_folder.RUN_FILE}"))
     if not records:
         raise RunFailed("a folder came back without a run in it", where=str(folder))
-    record: dict[str, Any] = records[-1]
-    if record["status"] == "capped":
+    run = Run(records[-1].parent, paths.read_json(records[-1]))
+    status, reason = run.record["status"], run.record.get("stop_reason")
+    if status == "capped":
         raise CapReached(
-            f"stopped at the cap ({record.get('stop_reason')}); the work is here",
+            f"stopped at the cap ({reason}); the work is here",
             where=str(folder),
             next_step=f'toasterft ask {folder} IMAGE "QUESTION"',
         )
-    if record["status"] != "done":
-        raise RunFailed(
-            f"the run ended as {record['status']!r} ({record.get('stop_reason')})", where=str(folder)
-        )
-    return record
+    if status != "done":
+        raise RunFailed(f"the run ended as {status!r} ({reason})", where=str(folder))
+    return run

@@ -70,11 +70,11 @@ def require_known(kind: str, name: str, known: list[str]) -> None:
         raise UserError(f"no {kind} {name!r}{did_you_mean(name, known)}", next_step=" | ".join(known))
 
 
-def show(json: bool, result: Any, printer: Callable[..., None], *more: Any, **how: Any) -> None:
-    """Print a result as one JSON object, or with the printer that takes it first."""
+def show(json: bool, result: Any, printed: Callable[[], object]) -> None:
+    """Print a result as one JSON object, or the way people read it."""
     from toasterft import terminal
 
     if json:
         terminal.as_json(result)
     else:
-        printer(result, *more, **how)
+        printed()

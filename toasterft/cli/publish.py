@@ -7,50 +7,45 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
 import yaml
+from typer import Argument, Option, Typer
 
 from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.errors import UserError
-from toasterft.jobs import prepare
+from toasterft.jobs import execute, prepare
 from toasterft.progress import Reporter
 from toasterft.publish import gguf, hub, model_card
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
+from toasterft.terminal import publications as printing
 
-app = typer.Typer()
+app = Typer()
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 
 
 @app.command(epilog=opt.example("export runs/RUN", "export runs/RUN --to gguf --quantize Q4_K_M"))
 def export(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="Run name or folder.")],
+    name: Annotated[str, Argument(metavar="RUN", help="Run name or folder.")],
     to: Annotated[
         Literal["merged", "gguf", "hub"],
-        typer.Option("--to", help="A folder for transformers, files for llama.cpp, or a hub repository."),
+        Option(help="A folder for transformers, files for llama.cpp, or a hub repository."),
     ] = "merged",
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="New folder; beside the run by default: <run>-merged, <run>-gguf."),
+        Path | None, Option(help="New folder; beside the run by default: <run>-merged, <run>-gguf.")
     ] = None,
     evaluated: Annotated[
-        str | None,
-        typer.Option("--eval", help="Data to score the 16-bit and the 4-bit form on, for the card."),
+        str | None, Option("--eval", help="Data to score the 16-bit and the 4-bit form on, for the card.")
     ] = None,
     limit: opt.Limit = None,
-    dtype: Annotated[
-        Dtype | None, typer.Option("--dtype", help="The base's own 16-bit type by default.")
-    ] = None,
-    quantize: Annotated[
-        str | None, typer.Option("--quantize", help="gguf: also a smaller file, such as Q4_K_M.")
-    ] = None,
+    dtype: Annotated[Dtype | None, Option(help="The base's own 16-bit type by default.")] = None,
+    quantize: Annotated[str | None, Option(help="gguf: also a smaller file, such as Q4_K_M.")] = None,
     llama_cpp: Annotated[
-        Path | None, typer.Option("--llama-cpp", help="gguf: a llama.cpp checkout, else its tools on PATH.")
+        Path | None, Option(help="gguf: a llama.cpp checkout, else its tools on PATH.")
     ] = None,
-    repo: Annotated[str | None, typer.Option("--repo", help="hub: owner/name, new or empty.")] = None,
-    public: Annotated[bool, typer.Option("--public", help="hub: for everybody; private by default.")] = False,
+    repo: Annotated[str | None, Option(help="hub: owner/name, new or empty.")] = None,
+    public: Annotated[bool, Option("--public", help="hub: for everybody; private by default.")] = False,
     runs_dir: opt.RunsDir = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -62,27 +57,24 @@ def export(
     report = terminal.reporter(quiet=quiet)
     if to == "gguf":
         tools = gguf.find(llama_cpp, quantise=quantize is not None)
-        told = _gguf(run, runs, out or run.path.parent / f"{run.id}-gguf", tools, quantize, dtype, report)
+        result = _gguf(run, runs, out or run.path.parent / f"{run.id}-gguf", tools, quantize, dtype, report)
     else:
         if repo is not None:
             hub.require_ready(repo)
         folder = out or run.path.parent / f"{run.id}-merged"
         noted = _exported(run, folder, dtype) if to == "hub" else None
-        told = {"folder": str(folder), "export": noted or _merged(run, runs, folder, dtype, report)}
+        result = {"folder": str(folder), "export": noted or _merged(run, runs, folder, dtype, report)}
         if evaluated is not None:
-            told["evaluations"] = _evaluate(run, runs, folder, evaluated, limit, report)
+            result["evaluations"] = _evaluate(run, runs, folder, evaluated, limit, report)
         if repo is not None:
             report.phase("pushing")
             # Written again: it names the repository, and counts evaluations since the export.
             paths.write_atomic(
-                folder / model_card.FILE, model_card.text(run, runs, told["export"], name=repo)
+                folder / model_card.FILE, model_card.text(run, runs, result["export"], name=repo)
             )
-            told["url"] = hub.push(folder, repo, public=public)
+            result["url"] = hub.push(folder, repo, public=public)
             report.done()
-    if json:
-        terminal.as_json(told)
-    else:
-        _tell(told)
+    opt.show(json, result, lambda: printing.print_export(result))
 
 
 def _check_options(
@@ -165,11 +157,9 @@ def _evaluate(
     run: Run, runs: Path, folder: Path, data: str, limit: int | None, report: Reporter
 ) -> list[dict[str, Any]]:
     """Score the 16-bit and the 4-bit form as `toasterft eval` does, and put both into the card."""
-    from toasterft.jobs import execute as runner
-
-    asked = yaml.safe_load((run.path / run_folder.RECIPE_FILE).read_text(encoding="utf-8"))
+    settings = yaml.safe_load((run.path / run_folder.RECIPE_FILE).read_text(encoding="utf-8"))
     keys = ("max_completion_length", "per_device_eval_batch_size", "seed")
-    words = [f"{key}={asked[key]}" for key in keys if key in asked]
+    words = [f"{key}={settings[key]}" for key in keys if key in settings]
     found = []
     for four_bit in (False, True):
         wanted = recipe.load(
@@ -178,48 +168,22 @@ def _evaluate(
             [*words, f"load_in_4bit={str(four_bit).lower()}"],
             {"model": str(folder), "data": data, "limit": limit},
         )
-        record = runner.launch(prepare.prepare_use(wanted, runs, data_name=Path(data).stem), report)
+        record = execute.launch(prepare.prepare_use(wanted, runs, data_name=Path(data).stem), report)
         found.append({"load_in_4bit": four_bit, "run": str(record.path), **record.record["eval"]})
     noted = paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE)["export"]
     paths.write_atomic(folder / model_card.FILE, model_card.text(run, runs, noted))
     return found
 
 
-def _tell(told: dict[str, Any]) -> None:
-    check, folder = told["export"]["check"], told["folder"]
-    rows = [
-        ("merged into", f"{told['export']['base']}, {told['export']['dtype']}"),
-        (
-            "checked",
-            f"logits within {check['largest_difference']:.1e} of base and adapter ({check['tolerance']:g} allowed), "
-            f"same token at {check['same_tokens']} of {check['tokens']} places",
-        ),
-    ]
-    for each in told.get("evaluations", ()):
-        rows.append(
-            ("4-bit" if each["load_in_4bit"] else "16-bit", terminal.percent(each["scores"]["robust"]))
-        )
-    rows += [("files", ", ".join(told["files"]))] if "files" in told else []
-    rows += [("folder", folder)]
-    rows += [("address", told["url"])] if "url" in told else []
-    terminal.pairs(rows)
-    if "files" not in told:
-        terminal.line(f'next  toasterft ask {folder} IMAGE "QUESTION"', "dim")
-
-
 @app.command(epilog=opt.example("report runs/A runs/B -o report.html"))
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN…", help="Trainings, evaluations or pipelines: names or folders."),
+        Argument(metavar="RUN…", help="Trainings, evaluations or pipelines: names or folders."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page's file.")] = Path("report.html"),
-    gallery: Annotated[
-        int, typer.Option("--gallery", min=0, help="Show so many questions with picture and answers.")
-    ] = 12,
-    force: Annotated[
-        bool, typer.Option("--force", help="Put it in the place of a file that is there.")
-    ] = False,
+    out: Annotated[Path, Option("--out", "-o", help="The page's file.")] = Path("report.html"),
+    gallery: Annotated[int, Option(min=0, help="Show so many questions with picture and answers.")] = 12,
+    force: Annotated[bool, Option("--force", help="Put it in the place of a file that is there.")] = False,
     runs_dir: opt.RunsDir = None,
     json: opt.Json = False,
 ) -> None:
@@ -227,14 +191,7 @@ def report(
     from toasterft.publish.report.page import write
 
     made = write(runs, paths.runs_dir(runs_dir), out, limit=gallery, force=force)
-    if json:
-        terminal.as_json({
-            "page": str(made.path), "size_bytes": made.size_bytes, "runs": made.runs, "questions": made.shown,
-        })  # fmt: skip
-    else:
-        about = (
-            f"{terminal.size(made.size_bytes)}, {len(made.runs)} runs"
-            if len(made.runs) > 1
-            else terminal.size(made.size_bytes)
-        )
-        terminal.line(f"wrote {made.path} ({about}, {made.shown} questions with their answers)")
+    result = {
+        "page": str(made.path), "size_bytes": made.size_bytes, "runs": made.runs, "questions": made.shown,
+    }  # fmt: skip
+    opt.show(json, result, lambda: printing.print_report(result))

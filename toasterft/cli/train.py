@@ -7,38 +7,48 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Exit, Option, Typer
 
 from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
+from toasterft.cli.commands import about
 from toasterft.errors import FitError, OutOfMemory, UserError
 from toasterft.estimation import fit as ladder
-from toasterft.jobs import guards, prepare
+from toasterft.jobs import execute, guards, prepare
 from toasterft.jobs import pipeline as stages
 from toasterft.recipe import Trained
 from toasterft.runs import distributed, run_folder
 
-app = typer.Typer()
+app = Typer()
 
-# The paper's values are not public (CLGRPO, arXiv 2506.18048). Ours: the usual range below, half of it
-# above, so that rare tokens grow slowly; and two updates per sample, because with one the ratio is 1.
 # Set in the process that goes on after running out of memory: there is no third one.
 RETRIED = "TOASTERFT_RETRIED"
+# The paper's values are not public (CLGRPO, arXiv 2506.18048). Ours: the usual range below, half of it
+# above, so that rare tokens grow slowly; and two updates per sample, because with one the ratio is 1.
 CLIP_LOW_HELP = "grpo only: ClipLow, epsilon=0.2 epsilon_high=0.1 num_iterations=2 (our values)."
 CLIP_LOW = {"epsilon": 0.2, "epsilon_high": 0.1, "num_iterations": 2}
 
 
-def command(method: str, about: str, *examples: str) -> None:
+def preset(method: str, *, clip_low: bool) -> list[str]:
+    """Settings that stand before the words, so that a value in the words wins over the preset's.
+
+    Raises:
+        UserError: the preset is another method's.
+    """
+    if clip_low and method != "grpo":
+        raise UserError(f"--clip-low is a setting of grpo, not of {method}")
+    return [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
+
+
+def command(method: str, *examples: str) -> None:
     """Add one training command; they share every flag."""
 
-    @app.command(method, help=about, epilog=opt.example(*examples))
+    @app.command(method, help=about(method), epilog=opt.example(*examples))
     def _(
         words: opt.Words = None,
         model: opt.Model = None,
         data: opt.Data = None,
-        clip_low: Annotated[
-            bool, typer.Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")
-        ] = False,
+        clip_low: Annotated[bool, Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")] = False,
         gpu: opt.GpuName = None,
         price: opt.Price = None,
         budget: opt.Budget = None,
@@ -55,15 +65,10 @@ def command(method: str, about: str, *examples: str) -> None:
         json: opt.Json = False,
         quiet: opt.Quiet = False,
     ) -> None:
-        if clip_low and method != "grpo":
-            raise UserError(f"--clip-low is a setting of grpo, not of {method}")
         flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
-        # Before the words, so that a stated value wins over the preset's.
-        preset = [f"{key}={value}" for key, value in CLIP_LOW.items()] if clip_low else []
+        given = [*preset(method, clip_low=clip_low), *(words or [])]
         try:
-            prepared = _prepare(
-                method, [*preset, *(words or [])], flags, out, paths.runs_dir(runs_dir), resume, fit
-            )
+            prepared = _prepare(method, given, flags, out, paths.runs_dir(runs_dir), resume, fit)
             seconds = None if max_hours is None else 3600 * max_hours
             capped = replace(prepared, budget_usd=budget, max_seconds=seconds)
             train(capped, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
@@ -77,26 +82,11 @@ def command(method: str, about: str, *examples: str) -> None:
 
 
 command(
-    "sft",
-    "Supervised fine-tuning (4-bit QLoRA) on questions with reasoning and answers.",
-    "sft --model SmolVLM-256M --data my_folder",
-    "sft toaster-256m-7k --gpu A40 --budget 2 --dry-run",
+    "sft", "sft --model SmolVLM-256M --data my_folder", "sft toaster-256m-7k --gpu A40 --budget 2 --dry-run"
 )
-command(
-    "grpo",
-    "GRPO: sample answers, reward them, learn from what beat its group.",
-    "grpo --model runs/RUN --data my_folder --clip-low",
-)
-command(
-    "dyme",
-    "DyME: per group, memorise the reference where all samples are wrong, else explore.",
-    "dyme --model SmolVLM-500M --data my_folder soft_power=1",
-)
-command(
-    "dpo",
-    "DPO: prefer the teacher's answer to a wrong one of the model's own (data: cot pairs).",
-    "dpo --model runs/RUN --data my-pairs",
-)
+command("grpo", "grpo --model runs/RUN --data my_folder --clip-low")
+command("dyme", "dyme --model SmolVLM-500M --data my_folder soft_power=1")
+command("dpo", "dpo --model runs/RUN --data my-pairs")
 
 
 @app.command("train", epilog=opt.example("train clgrpo-4stage --data my_folder --price 0.44 --budget 5"))
@@ -131,10 +121,7 @@ def pipeline(
     else:
         wanted = recipe.load("train", source, settings, {"model": model, "data": data, "seed": seed})
     if dry_run:
-        plans = [
-            prepare.prepare_training(wanted.stage(number), paths.runs_dir(runs_dir))
-            for number in range(len(wanted.stages))
-        ]
+        plans = [prepare.prepare_training(each, paths.runs_dir(runs_dir)) for each in wanted.recipes()]
         if json:
             terminal.as_json({"stages": [plan_json(plan, []) for plan in plans]})
         else:
@@ -148,26 +135,23 @@ def pipeline(
     finally:
         if after:
             subprocess.run(after, shell=True, check=False)
-    if json:
-        terminal.as_json({"folder": str(folder), "stages": records})
-    else:
-        terminal.print_stages(
-            [run_folder.Run(folder / record["id"], record) for record in records], str(folder)
-        )
+    runs = [run_folder.Run(folder / record["id"], record) for record in records]
+    result = {"folder": str(folder), "stages": records}
+    opt.show(json, result, lambda: terminal.print_stages(runs, str(folder)))
 
 
 def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float | None]) -> None:
-    """Go on once, from the last checkpoint and in a fresh process: memory of a failed step is not given back.
+    """Resume once, from the last checkpoint and in a new process: memory of a failed step is not given back.
 
     Raises:
         OutOfMemory: this was the second time, or one of several processes, which only their launcher starts.
     """
     if os.environ.get(RETRIED) or distributed.count() > 1:
         raise problem
-    terminal.line(f"{problem.what}: once more in a fresh process, in smaller parts")
+    terminal.line(f"{problem.what}: retrying in a new process with smaller micro-batches")
     words = [sys.executable, "-m", "toasterft", method, "--resume", str(problem.where), "--fit", "exact"]
     words += [word for flag, value in caps.items() if value is not None for word in (flag, str(value))]
-    raise typer.Exit(subprocess.run(words, env={**os.environ, RETRIED: "1"}, check=False).returncode)
+    raise Exit(subprocess.run(words, env={**os.environ, RETRIED: "1"}, check=False).returncode)
 
 
 def _prepare(
@@ -234,8 +218,6 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
         return
     guards.require_ready(prepared)
     guards.require_within_caps(prepared, over=yes)
-    from toasterft.jobs import execute
-
     record = execute.launch(prepared, terminal.reporter(quiet=quiet))
     if json:
         terminal.as_json(record.record)

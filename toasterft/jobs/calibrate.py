@@ -37,36 +37,39 @@ IMAGES = 8
 SHORTEST_SECONDS = 1.0
 
 
-def of(asked: Job) -> Calibration:
-    """Rehearse a planned run on the machine at hand, and keep what it measured.
+def measure(job: Job) -> Calibration:
+    """Rehearse a planned run on the machine at hand, and save its calibration.
 
     Raises:
         UserError: the plan is for another machine, or for data that is not here.
         RunFailed: the rehearsal itself failed; its last lines say why.
     """
-    recipe = asked.recipe
-    if not isinstance(recipe, Trained) or asked.plan is None:
+    recipe = job.recipe
+    if not isinstance(recipe, Trained) or job.plan is None:
         raise UserError(
             "--measure rehearses training: sft, grpo, dyme, dpo", next_step="leave it out for eval"
         )
-    if not asked.target.present:
+    if not job.target.present:
         here = "no GPU is here" if hardware.gpu() is None else "another GPU is here"
         raise UserError(
-            f"--measure measures the machine at hand, not {asked.target.gpu.name}",
+            f"--measure measures the machine at hand, not {job.target.gpu.name}",
             why=here,
             next_step="--gpu cpu --measure" if hardware.gpu() is None else "leave --gpu out",
         )
-    guards.require_ready(asked)
+    guards.require_ready(job)
     with tempfile.TemporaryDirectory(prefix="toasterft-") as scratch:
         folder = Path(scratch)
-        smaller = _smaller(asked, recipe, folder / "data")
+        smaller = _smaller(job, recipe, folder / "data")
         # Its plan is the formulas' alone: an older calibration must not calibrate itself.
         again = prepare.prepare_training(smaller, folder).plan
         assert again is not None
         predicted = replace(again, calibration=None).on(
-            asked.target.gpu, price=None, today=datetime.date.today()
+            job.target.gpu, price=None, today=datetime.date.today()
         )
         measured = _run(smaller, folder)
+    # A GPU's allocator does not see the CUDA context; a process's resident memory has all.
+    outside_bytes = 0 if job.target.gpu.is_cpu else memory.CUDA_CONTEXT_BYTES
+    iterations = recipe.num_iterations if isinstance(recipe, Policy) else 1
     phases: dict[str, dict[str, float]] = {}
     for name, taken in predicted.phase_seconds.items():
         found = measured.get(name)
@@ -75,52 +78,35 @@ def of(asked: Job) -> Calibration:
         # Encoding and answering are short and all of it counts; steps are repeated and their median does. The
         # reference of pairs is scored before the first step, and is part of what was predicted.
         steps = name in ("train", "rollout") and found["turns"] >= STEPS and not isinstance(recipe, Dpo)
-        turns = STEPS if name == "train" else -(-STEPS // _iterations(recipe))
+        turns = STEPS if name == "train" else -(-STEPS // iterations)
         seconds = found["median_seconds"] * turns if steps else found["seconds"]
         phases[name] = {
             "predicted_seconds": round(taken.likely, 3),
             "measured_seconds": round(seconds, 3),
             "predicted_bytes": predicted.phase_bytes.get(name, {}).get("peak", 0),
-            "measured_bytes": found["peak_bytes"] + _outside(asked),
+            "measured_bytes": found["peak_bytes"] + outside_bytes,
         }
     calibration = Calibration.of_phases(
-        asked.target.gpu.name,
-        recipe.method,
-        asked.model.name,
-        datetime.date.today().isoformat(),
-        phases,
-        run_folder.versions(),
-        shortest_seconds=SHORTEST_SECONDS,
-    )
+        job.target.gpu.name, recipe.method, job.model.name, datetime.date.today().isoformat(), phases,
+        run_folder.versions(), shortest_seconds=SHORTEST_SECONDS,
+    )  # fmt: skip
     calibration.save()
     return calibration
 
 
-def _outside(asked: Job) -> int:
-    """What a GPU's allocator does not see of itself: the CUDA context. A process's resident memory sees all."""
-    return 0 if asked.target.gpu.is_cpu else memory.CUDA_CONTEXT_BYTES
-
-
-def _iterations(recipe: Trained) -> int:
-    return recipe.num_iterations if isinstance(recipe, Policy) else 1
-
-
-def _smaller(asked: Job, recipe: Trained, folder: Path) -> Trained:
+def _smaller(job: Job, recipe: Trained, folder: Path) -> Trained:
     """The recipe for a few steps on the worst rows of its data, written to `folder`."""
-    chosen = asked.rows if asked.rows and asked.rows.train else select_rows(recipe, fetch=True)
+    chosen = job.rows if job.rows and job.rows.train else select_rows(recipe, fetch=True)
     assert chosen.train is not None
-    geometry = asked.plan.geometry if asked.plan is not None else asked.model.shape.geometry
-    count = prepare.counter(asked.model) or len
+    geometry = job.plan.geometry if job.plan is not None else job.model.shape.geometry
+    count = prepare.counter(job.model) or len
 
     def length(example: Example) -> int:
         written = count(example.reasoning or "") + count(example.answer)
         if isinstance(recipe, Dpo) and example.rejected:
             written = max(written, count(example.rejected))
-        return (
-            count(example.question)
-            + written
-            + sum(geometry.image_tokens(*image.size_px) for image in example.images)
-        )
+        seen = sum(geometry.image_tokens(*image.size_px) for image in example.images)
+        return count(example.question) + written + seen
 
     rows = [row for row in chosen.train.examples if row.reasoning is not None] or chosen.train.examples
     within = [row for row in rows if length(row) <= recipe.max_length] or rows
@@ -128,16 +114,9 @@ def _smaller(asked: Job, recipe: Trained, folder: Path) -> Trained:
     batch = recipe.per_device_train_batch_size
     pictured = {image.sha256: row for row in within for image in row.images[:1]}
     tiles = sorted(pictured.values(), key=lambda row: -geometry.tiles(*row.images[0].size_px))[:IMAGES]
-    write.write_set(
-        folder,
-        {"name": "rehearsal"},
-        {
-            "train": [replace(longest, id=f"train-{place}") for place in range(batch * STEPS)],
-            "validation": [
-                replace(row, id=f"held-out-{place}") for place, row in enumerate(tiles or [longest])
-            ],
-        },
-    )
+    train = [replace(longest, id=f"train-{place}") for place in range(batch * STEPS)]
+    held_out = [replace(row, id=f"held-out-{place}") for place, row in enumerate(tiles or [longest])]
+    write.write_set(folder, {"name": "rehearsal"}, {"train": train, "validation": held_out})
     changes: dict[str, Any] = {
         "data": str(folder), "split": None, "eval_data": None, "eval_split": None, "eval_limit": IMAGES, "limit": None,
         "gradient_accumulation_steps": 1, "max_steps": STEPS, "eval_steps": None, "load_best_model_at_end": False,
@@ -148,26 +127,15 @@ def _smaller(asked: Job, recipe: Trained, folder: Path) -> Trained:
 
 def _run(smaller: Trained, folder: Path) -> dict[str, dict[str, float]]:
     """Seconds and peak bytes by phase of a run in a process of its own."""
-    words = folder / "recipe.yaml"
+    words, out = folder / "recipe.yaml", folder / "run"
     words.write_text(dump(smaller), encoding="utf-8")
-    out = folder / "run"
-    told = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "toasterft",
-            smaller.method,
-            str(words),
-            "--out",
-            str(out),
-            "--quiet",
-            "--yes",
-        ],
+    ended = subprocess.run(
+        [sys.executable, "-m", "toasterft", smaller.method, words, "--out", out, "--quiet", "--yes"],
         env={**os.environ, "TOASTERFT_CACHE": str(folder / "cache")},
         capture_output=True,
         text=True,
     )
     record = paths.read_json(out / run_folder.RUN_FILE)
-    if told.returncode != 0 or not record:
-        raise RunFailed("the rehearsal failed", why=told.stderr.strip()[-600:] or "it ended without a word")
+    if ended.returncode != 0 or not record:
+        raise RunFailed("the rehearsal failed", why=ended.stderr.strip()[-600:] or "no message")
     return dict(record["measured"]["phases"])

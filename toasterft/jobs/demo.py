@@ -39,7 +39,7 @@ QUICK = Size(charts=400, questions_per_chart=3, eval_limit=100, max_steps=40)
 
 @dataclass
 class Outcome:
-    """What the demo found, for showing and for `--json`."""
+    """The demo's plan, runs and scores."""
 
     out: Path
     data: Path
@@ -57,27 +57,23 @@ def play(
     show_plan: Callable[[Job], None],
     seed: int = 0,
 ) -> Outcome:
-    """Run the whole story into `out`.
+    """Draw, plan, evaluate, train and evaluate again, all in `out`.
 
     Raises:
         UserError: `out` holds something already.
     """
     report.phase("drawing", size.charts)
     data = charts.write_dataset(
-        out / "charts",
-        n=size.charts,
-        seed=seed,
-        kinds=REASONING,
-        per_chart=size.questions_per_chart,
-        progress=lambda done, total: report.advance(done, total),
-    )
+        out / "charts", n=size.charts, seed=seed, kinds=REASONING, per_chart=size.questions_per_chart,
+        progress=report.advance,
+    )  # fmt: skip
     report.done()
     runs = out / "runs"
-    plan = _training(methods[0], MODEL, data, size, seed, runs)
+    plan = _training(methods[0], data, size, seed, runs)
     show_plan(plan)
     found = Outcome(out, data, plan, _evaluate(MODEL, data, size, runs, report, seed))
     for method in methods:
-        training = plan if method == methods[0] else _training(method, MODEL, data, size, seed, runs)
+        training = plan if method == methods[0] else _training(method, data, size, seed, runs)
         found.tuned[method] = execute.launch(training, report)
         found.scores[method] = _evaluate(str(found.tuned[method].path), data, size, runs, report, seed)
     return found
@@ -90,7 +86,7 @@ def fresh_folder() -> Path:
 
 
 def as_json(found: Outcome) -> dict[str, Any]:
-    """Scores before and after, on reasoning kinds, and what it would have cost."""
+    """Scores before and after, by question kind, and the cost on a rented GPU."""
     planned = found.plan.estimate
     assert planned is not None
     return {
@@ -110,8 +106,8 @@ def as_json(found: Outcome) -> dict[str, Any]:
     }
 
 
-def told(found: Outcome) -> dict[str, Any]:
-    """One test question that the last method answers rightly and the base does not, in its own words."""
+def sample(found: Outcome) -> dict[str, Any]:
+    """One test question that the last method gets right and the base does not, with both outputs."""
     last = list(found.scores)[-1]
     base = {row["id"]: row for row in found.base.samples()}
     rows = found.scores[last].samples()
@@ -128,7 +124,7 @@ def told(found: Outcome) -> dict[str, Any]:
     }
 
 
-def _training(method: str, model: str, data: Path, size: Size, seed: int, runs: Path) -> Job:
+def _training(method: str, data: Path, size: Size, seed: int, runs: Path) -> Job:
     settings = [
         f"max_steps={size.max_steps}",
         "per_device_train_batch_size=32",
@@ -142,7 +138,7 @@ def _training(method: str, model: str, data: Path, size: Size, seed: int, runs: 
         "eval_limit=1",
         "save_steps=1000",
     ]
-    wanted = recipe.load(method, None, settings, {"model": model, "data": str(data), "seed": seed})
+    wanted = recipe.load(method, None, settings, {"model": MODEL, "data": str(data), "seed": seed})
     assert isinstance(wanted, recipe.Trained)
     return prepare.prepare_training(wanted, runs)
 

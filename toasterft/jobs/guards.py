@@ -44,7 +44,7 @@ def require_within_caps(job: Job, *, over: bool) -> None:
     """
     if job.budget_usd is not None and job.usd_per_hour is None:
         raise BudgetError(
-            "a budget needs a price: nobody said what an hour of this machine costs; nothing was run",
+            "--budget needs the machine's price; nothing was run",
             next_step=f"--price DOLLARS_PER_HOUR, or --max-hours instead of --budget {job.budget_usd:g}",
         )
     # The estimate is for a GPU; on a machine without that GPU it says nothing about this run.

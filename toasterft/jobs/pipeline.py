@@ -1,7 +1,7 @@
 """A pipeline: stages one after the other, each a run of its own that starts from the one before.
 
     runs/<time>-train-<model>-<data>/
-        recipe.yaml, pipeline.json      what was asked, and how far it came
+        recipe.yaml, pipeline.json      its settings, and how far it came
         1-sft/ 2-grpo/ …                ordinary run folders
 
 Every stage is a process of its own: memory is given back in between, and a stage that is killed, capped or
@@ -44,18 +44,16 @@ def begin(recipe: Train, runs_dir: Path, out: Path | None) -> Path:
     record = run_folder.create(
         runs_dir, method="train", model=Path(recipe.model).name, data=Path(recipe.data).stem, out=out
     )
-    (record.path / run_folder.RUN_FILE).rename(
-        record.path / PIPELINE_FILE
-    )  # a pipeline is no run: its stages are
+    # A pipeline is no run: its stages are.
+    (record.path / run_folder.RUN_FILE).rename(record.path / PIPELINE_FILE)
     paths.write_atomic(record.path / run_folder.RECIPE_FILE, dump(recipe))
     return record.path
 
 
 def stages(recipe: Train, folder: Path) -> Iterator[Stage]:
     """All stages in order."""
-    for number in range(len(recipe.stages)):
-        method = recipe.stage(number).method
-        yield Stage(number, method, folder / f"{number + 1}-{method}")
+    for number, stage in enumerate(recipe.recipes()):
+        yield Stage(number, stage.method, folder / f"{number + 1}-{stage.method}")
 
 
 def run(
@@ -73,7 +71,7 @@ def run(
         CapReached, Interrupted, RunFailed, UserError: as the stage ended; `--resume` goes on there.
     """
     if budget_usd is not None and price is None:
-        raise UserError("a pipeline's budget needs --price", next_step="--price DOLLARS_PER_HOUR")
+        raise UserError("--budget needs the machine's price", next_step="--price DOLLARS_PER_HOUR")
     model, saved = recipe.model, 0.0
     for stage in stages(recipe, folder):
         allowance = None if budget_usd is None else budget_usd * recipe.share(stage.number) + saved

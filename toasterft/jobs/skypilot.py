@@ -101,7 +101,7 @@ def place(infra: str | None, bucket: str | None, *, on_demand: bool) -> Place:
 
 
 def price_of_hour(gpu: Gpu, chosen: Place) -> dict[str, Any] | None:
-    """The catalog's price on this cloud, a spot machine's where one is asked for; None where it has none.
+    """The catalog's price on this cloud, for a spot machine where `chosen` is one; None where it has none.
 
     Returns:
         `usd_per_hour`, `source` and `as_of`, as an estimate states its price.
@@ -118,7 +118,7 @@ def price_of_hour(gpu: Gpu, chosen: Place) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that SkyPilot is told.
+    """One task for SkyPilot.
 
     Attributes:
         name: of the job or the machine.
@@ -145,17 +145,13 @@ class Order:
 
     def yaml(self) -> str:
         """The task file, its scripts written as scripts."""
-        return yaml.dump(self.task, Dumper=_Legible, sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.task, Dumper=_BlockDumper, sort_keys=False, allow_unicode=True)
 
     def launch(self, sky: str, file: str, *, yes: bool) -> list[str]:
         """The command that starts it and follows its log to the end."""
-        words = (
-            [sky, "jobs", "launch", "-n", self.name]
-            if self.place.managed
-            else [sky, "launch", "-c", self.name]
-        )
-        words += [word for name in self.secrets for word in ("--secret", name)]
-        return [*words, *(["--yes"] if yes else []), file]
+        kind = ["jobs", "launch", "-n"] if self.place.managed else ["launch", "-c"]
+        secrets = [word for name in self.secrets for word in ("--secret", name)]
+        return [sky, *kind, self.name, *secrets, *(["--yes"] if yes else []), file]
 
     def fetch(self, folder: Path) -> list[str] | None:
         """The command that brings the run's folder here; None for a store without one."""
@@ -190,12 +186,11 @@ def order(
     gpu, method = plans[0].target.gpu, wanted.method
     stem = _slug(f"{method}-{plans[0].model.name}-{plans[0].data_name}")
     run_id, name = f"{now:%Y%m%d-%H%M%S}-{stem}", f"{HOME}-{stem}-{now:%m%d-%H%M%S}".lower().replace(".", "-")
-    parcel = _Parcel()
-    sent = parcel.pack(wanted)
+    uploads = _Uploads()
+    sent = uploads.pack(wanted)
     sources_mounts, requirement = _package()
-    caps = [] if usd_per_hour is None else ["--price", f"{usd_per_hour:g}"]
-    caps += [] if budget_usd is None else ["--budget", f"{budget_usd:g}"]
-    caps += [] if max_hours is None else ["--max-hours", f"{max_hours:g}"]
+    limits = {"--price": usd_per_hour, "--budget": budget_usd, "--max-hours": max_hours}
+    caps = [f"{flag} {value:g}" for flag, value in limits.items() if value is not None]
     caps += ["--yes"] if over and method != "train" else []
     # Stages of a pipeline share one feature cache.
     disk_bytes = max(sum(plan.estimate.disk_bytes.values()) for plan in plans if plan.estimate)
@@ -204,11 +199,14 @@ def order(
         "infra": chosen.infra,
         "accelerators": {each: 1 for each in ACCELERATORS.get(gpu.name, (gpu.name,))},
         "use_spot": chosen.spot,
-        "disk_size": SYSTEM_DISK_GB + math.ceil((disk_bytes + sum(parcel.sizes_bytes.values())) / 1e9),
+        "disk_size": SYSTEM_DISK_GB + math.ceil((disk_bytes + sum(uploads.sizes_bytes.values())) / 1e9),
         "max_hourly_cost": usd_per_hour,
         "autostop": {"idle_minutes": idle, "down": True},
     }
-    mounts: dict[str, Any] = {**sources_mounts, **{there: str(here) for there, here in parcel.mounts.items()}}
+    mounts: dict[str, Any] = {
+        **sources_mounts,
+        **{there: str(here) for there, here in uploads.mounts.items()},
+    }
     if chosen.bucket is not None:
         mounts[f"~/{RUNS}"] = _bucket(chosen)
     task = {
@@ -218,22 +216,22 @@ def order(
         "setup": _setup(requirement),
         "run": _script(method, run_id, sent, caps),
     }
-    return Order(name, run_id, chosen, task, _secrets(plans), parcel.sizes_bytes, parcel.base)
+    return Order(name, run_id, chosen, task, _secrets(plans), uploads.sizes_bytes, uploads.base)
 
 
-class _Legible(yaml.SafeDumper):
-    """Writes texts of several lines line by line."""
+class _BlockDumper(yaml.SafeDumper):
+    """Writes texts of several lines as blocks."""
+
+    def represent_str(self, value: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in value else None
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+_BlockDumper.add_representer(str, _BlockDumper.represent_str)
 
 
-_Legible.add_representer(str, _text)
-
-
-class _Parcel:
-    """What of this machine a recipe needs, and where it will lie there.
+class _Uploads:
+    """Local files of a recipe, and their places on the rented machine.
 
     Attributes:
         mounts: local paths by their remote ones.
@@ -364,12 +362,12 @@ def _script(method: str, run_id: str, sent: Mapping[str, Any], caps: Sequence[st
 
 
 def _secrets(plans: Sequence[Job]) -> tuple[str, ...]:
-    """Names of set environment variables that the run will ask for; their values are in no file."""
+    """Names of environment variables that are set here and needed there; their values are in no file."""
     names = {"HF_TOKEN"}
     for plan in plans:
         if isinstance(plan.recipe, Dyme):
-            asked = directory.of_run(plan.recipe, datetime.date.today())
-            names |= {service.api_key_env for service in asked.values() if service.api_key_env}
+            services = directory.of_run(plan.recipe, datetime.date.today()).values()
+            names |= {service.api_key_env for service in services if service.api_key_env}
         if isinstance(plan.recipe, Trained) and "wandb" in plan.recipe.report_to:
             names.add("WANDB_API_KEY")
     return tuple(sorted(name for name in names if os.environ.get(name)))
@@ -388,10 +386,6 @@ def method_of(source: str) -> str:
     method = recipe.read_yaml(recipe.find(source)).get("method")
     schema = recipe.RECIPES.get(str(method))
     if schema is None or not issubclass(schema, (Trained, Train)):
-        raise RecipeError(
-            "only trainings can be launched",
-            where=source,
-            why=f"its method is {method!r}",
-            next_step="method: sft",
-        )
+        why = f"its method is {method!r}"
+        raise RecipeError("only trainings can be launched", where=source, why=why, next_step="method: sft")
     return str(method)

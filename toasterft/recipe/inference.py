@@ -9,7 +9,18 @@ from pydantic import Field
 from toasterft.recipe.base import Prompt, Recipe
 
 
-class Eval(Recipe):
+class Inference(Recipe):
+    """What every command has in common that loads a model and leaves it as it is."""
+
+    max_completion_length: int = Field(256, ge=1)
+    """Longest generated answer in tokens."""
+    prompt: Prompt | None = None
+    """Prompt settings; those saved with the run when unset."""
+    load_in_4bit: bool | None = None
+    """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
+
+
+class Eval(Inference):
     """Accuracy with intervals of a run or model."""
 
     method: Literal["eval"] = "eval"
@@ -25,17 +36,11 @@ class Eval(Recipe):
     """Run or model that writes the reasoning, from which this one answers; its own when unset."""
     per_device_eval_batch_size: int = Field(8, ge=1)
     """Questions answered per forward pass."""
-    max_completion_length: int = Field(256, ge=1)
-    """Longest generated answer in tokens."""
     temperature: float = Field(0.0, ge=0.0)
     """0 takes the likeliest token; 1 samples from the model as GRPO does, so that scores are of its samples."""
-    prompt: Prompt | None = None
-    """Prompt settings; those saved with the run when unset."""
-    load_in_4bit: bool | None = None
-    """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
 
 
-class Ask(Recipe):
+class Ask(Inference):
     """One question about one image."""
 
     method: Literal["ask"] = "ask"
@@ -43,15 +48,9 @@ class Ask(Recipe):
     """Append "Let's think step by step." to the question."""
     suffix: str | None = None
     """Append this text to the question."""
-    max_completion_length: int = Field(256, ge=1)
-    """Longest generated answer in tokens."""
-    prompt: Prompt | None = None
-    """Prompt settings; those saved with the run when unset."""
-    load_in_4bit: bool | None = None
-    """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
 
 
-class Pairs(Recipe):
+class Pairs(Inference):
     """Preference pairs: the data's trace and answer beside the model's own wrong sample."""
 
     method: Literal["pairs"] = "pairs"
@@ -71,10 +70,6 @@ class Pairs(Recipe):
     """Longest sample in tokens; one that is cut off there makes no pair."""
     per_device_eval_batch_size: int = Field(8, ge=1)
     """Rows sampled at once, `tries` completions of each."""
-    prompt: Prompt | None = None
-    """Prompt settings; those saved with the run when unset."""
-    load_in_4bit: bool | None = None
-    """4-bit weights; as the adapter was trained when unset, 16-bit for a base model."""
 
     @property
     def num_generations(self) -> int:

@@ -28,9 +28,12 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _stages_are_recipes(self) -> Train:
-        for number in range(len(self.stages)):
-            self.stage(number)
+        self.recipes()
         return self
+
+    def recipes(self) -> list[Trained]:
+        """All stages, in order."""
+        return [self.stage(number) for number in range(len(self.stages))]
 
     def stage(self, number: int) -> Trained:
         """One stage as the recipe of its own method.
@@ -39,11 +42,10 @@ class Train(Section):
             ValueError: with the stage's number.
         """
         given = {key: value for key, value in self.stages[number].items() if key != "budget_share"}
-        schema = RECIPES.get(str(given.get("method")))
-        if schema is None or not issubclass(schema, Trained):
-            known = [name for name, each in RECIPES.items() if issubclass(each, Trained)]
+        schema = TRAININGS.get(str(given.get("method")))
+        if schema is None:
             raise ValueError(
-                f"stage {number + 1}: method {given.get('method')!r} is none of {', '.join(known)}"
+                f"stage {number + 1}: method {given.get('method')!r} is none of {', '.join(TRAININGS)}"
             )
         shared = {"model": self.model, "data": self.data, "seed": self.seed}
         found: Trained = validate(schema, {**shared, **given}, f"stage {number + 1}")
@@ -57,16 +59,10 @@ class Train(Section):
         return float(own) if own is not None else max(0.0, rest) / named.count(None)
 
 
+TRAININGS: dict[str, type[Trained]] = {"sft": Sft, "grpo": Grpo, "dyme": Dyme, "dpo": Dpo}
 RECIPES: dict[str, type[Section]] = {
-    "sft": Sft,
-    "grpo": Grpo,
-    "dyme": Dyme,
-    "dpo": Dpo,
-    "eval": Eval,
-    "ask": Ask,
-    "pairs": Pairs,
-    "train": Train,
-}
+    **TRAININGS, "eval": Eval, "ask": Ask, "pairs": Pairs, "train": Train,
+}  # fmt: skip
 
 # The module that carries out each method, imported when a run starts: the heavy side of `RECIPES`.
 MODULES = {

@@ -9,7 +9,7 @@ from typing import Any
 from toasterft.teachers.api import Service
 from toasterft.teachers.facts import Plan as FactsPlan
 from toasterft.teachers.plan import Expected, Plan
-from toasterft.terminal.output import line, pairs, table
+from toasterft.terminal.output import line, pairs, print_next, table
 from toasterft.units import dollars, ranged_usd
 
 
@@ -82,4 +82,4 @@ def _written(card: dict[str, Any], folder: Path, what: str, things: str) -> None
 
 
 def _next(command: str, folder: Path, name: str, *, own: bool) -> None:
-    line(f"next  toasterft {command} --data {folder if own else name}", "dim")
+    print_next(f"toasterft {command} --data {folder if own else name}")
