@@ -17,11 +17,13 @@ from PIL import Image
 
 from toasterft import recipe
 from toasterft.errors import UserError
+from toasterft.publish import model_card
 from toasterft.publish.command import command
 from toasterft.publish.report import collect, gallery, page
 from toasterft.publish.report.curves import figures
+from toasterft.publish.report.scores import per_point
 from toasterft.publish.run_view import RunView, shortened
-from toasterft.runs import plots
+from toasterft.runs import plots, run_folder
 from toasterft.units import Range, dollars, ranged_time
 
 # ------------------------------------------------------------------------------------- runs to tell of
@@ -194,6 +196,36 @@ def test_predicted_stands_beside_measured_also_by_phase(home: Home) -> None:
     assert "inside the range" not in other
 
 
+def test_show_page_and_card_have_the_same_facts(home: Home, run_cli: Any) -> None:
+    planned = {
+        "gpu": "A40", "vram_bytes": {"peak": 8e9}, "phase_bytes": {}, "phase_seconds": {}, "usd": None,
+        "seconds": {"low": 100, "likely": 150, "high": 300},
+    }  # fmt: skip
+    record = {
+        "estimate": planned,
+        "gpu": "A40",
+        "git_commit": "abc123",
+        "data_sha256": "ab" * 32,
+        "train_count": 38,
+    }
+    settings = {"lora": {"r": 8}, "load_in_4bit": True, "eval_limit": 10, "seed": 3}
+    folder = fake_runs.training(home.runs / "a40", home.data, STEPS, record=record, **settings)
+    view = RunView(run_folder.open_run("a40", home.runs))
+    prompt = recipe.Prompt().model_dump()
+    check = {"largest_difference": 0.001, "tolerance": 0.05, "tokens": 30, "same_tokens": 29}
+    exported = {"base": "toast-tiny", "dtype": "bfloat16", "prompt": prompt, "check": check}
+    card = model_card.text(view.run, home.runs, exported)
+    shown = " ".join(run_cli("show", folder).out.split())
+    page_text = home.write("a40").text
+    facts = [value for _, value in [*view.facts, *view.data]]
+    figures = [text for one in view.took for text in (one.predicted_text, one.measured_text)]
+    assert "LoRA of rank 8 on 4-bit weights" in facts
+    assert figures == ["150 (100–300) s", "200 s", "–", "$0.50", "8.0 GB", "700 MB"]
+    for expected in [*facts, *(figure for figure in figures if figure != "–")]:
+        for where in (card, shown, page_text):
+            assert expected in where, expected
+
+
 def test_a_run_that_was_killed_is_told_as_far_as_it_came(home: Home) -> None:
     killed = fake_runs.training(
         home.runs / "killed", home.data, STEPS, record={"status": "running", "measured": None}
@@ -237,12 +269,12 @@ def test_what_only_some_tasks_have_is_shown(home: Home) -> None:
 
 def test_what_a_point_costs_has_the_bounds_of_the_gain() -> None:
     rate = {"value": 0.4, "low": 0.25, "high": 0.5}
-    assert collect.per_point(2.0, rate) == pytest.approx({"value": 0.05, "low": 0.04, "high": 0.08})
-    assert collect.per_point(2.0, {"value": 0.1, "low": -0.1, "high": 0.2}) == pytest.approx(
+    assert per_point(2.0, rate) == pytest.approx({"value": 0.05, "low": 0.04, "high": 0.08})
+    assert per_point(2.0, {"value": 0.1, "low": -0.1, "high": 0.2}) == pytest.approx(
         {"value": 0.2, "low": 0.1, "high": None}
     )
-    assert collect.per_point(2.0, {"value": 0.0, "low": -0.1, "high": 0.1}) is None
-    assert collect.per_point(None, rate) is None
+    assert per_point(2.0, {"value": 0.0, "low": -0.1, "high": 0.1}) is None
+    assert per_point(None, rate) is None
 
 
 def test_every_training_behind_a_run_is_paid_for(home: Home) -> None:

@@ -112,7 +112,7 @@ def _merged(run: Run, runs: Path, folder: Path, dtype: Dtype | None, report: Rep
     paths.require_new(folder)  # before seconds of imports
     from toasterft.publish import export as exports
 
-    return exports.merged(run, runs, folder, report, dtype)
+    return exports.write_merged(run, runs, folder, report, dtype)
 
 
 def _exported(run: Run, folder: Path, dtype: Dtype | None) -> dict[str, Any] | None:

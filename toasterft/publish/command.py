@@ -16,17 +16,19 @@ from toasterft.publish.run_view import shortened
 FLAGS = ("data", "reasoner", "step", "suffix", "seed", "limit", "gpu", "price")
 
 
-def command(asked: dict[str, Any]) -> str:
+def command(settings: dict[str, Any]) -> str:
     """The command for a resolved recipe: the settings that differ from the defaults of today, paths shortened."""
-    if not asked:
+    if not settings:
         return ""
-    method, asked = str(asked.get("method")), shortened(asked)
+    method, settings = str(settings.get("method")), shortened(settings)
     schema = recipe.RECIPES.get(method)
     if schema is None or method == "train":
         return f"toasterft {method} recipe.yaml"
-    words = ["toasterft", method, *([] if method == "eval" else ["--model"]), str(asked.get("model"))]
-    changed = dict(_changed(asked, {name: info.get_default() for name, info in schema.model_fields.items()}))
-    changed.setdefault("data", asked.get("data"))
+    words = ["toasterft", method, *([] if method == "eval" else ["--model"]), str(settings.get("model"))]
+    changed = dict(
+        _changed(settings, {name: info.get_default() for name, info in schema.model_fields.items()})
+    )
+    changed.setdefault("data", settings.get("data"))
     for key in FLAGS:
         value = changed.pop(key, None)
         if value is not None:
@@ -35,9 +37,9 @@ def command(asked: dict[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _changed(asked: dict[str, Any], plain: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _changed(settings: dict[str, Any], plain: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """What differs from the defaults, keys of nested sections dotted as the command line has them."""
-    for key, value in asked.items():
+    for key, value in settings.items():
         default = plain.get(key)
         if isinstance(default, recipe.Section) and isinstance(value, dict):
             yield from _changed(value, default.model_dump(mode="json"), f"{prefix}{key}.")

@@ -14,7 +14,6 @@ from typing import Any
 
 import safetensors
 import torch
-import yaml
 
 import toasterft
 from toasterft import paths
@@ -30,6 +29,7 @@ from toasterft.models.architectures import architecture
 from toasterft.progress import Reporter
 from toasterft.publish import merge as merging
 from toasterft.publish import model_card
+from toasterft.publish.run_view import recipe_of
 from toasterft.recipe import Prompt
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
@@ -41,11 +41,11 @@ BASE_FILES = (
     "added_tokens.json", "vocab.*", "merges.txt", "LICENSE*", "NOTICE*",
 )  # fmt: skip
 TEMPLATE = "chat_template.jinja"
-# Room for the index, the tokenizer and the file system's own needs.
+# Over the weights: the index, the tokenizer and the file system's own needs.
 ROOM = 1.1
 
 
-def merged(
+def write_merged(
     run: Run, runs_dir: Path, folder: Path, report: Reporter, dtype: str | None = None
 ) -> dict[str, Any]:
     """Write the merged model to the new `folder`, which appears only when it is complete and checked.
@@ -69,31 +69,31 @@ def merged(
     _require_whole(run, model.adapter)
     target = _dtype(base, dtype)
     _require_room(base, folder, target)
-    kind, edge = architecture(model.shape.model_type), notes.get("image_longest_edge")
+    arch, edge = architecture(model.shape.model_type), notes.get("image_longest_edge")
     prompt = Prompt(**notes.get("prompt", {}))
     try:
         report.phase("loading")
-        whole = merging.load(base, kind, model.adapter, target, edge)
+        loaded = merging.load(base, arch, model.adapter, target, edge)
         if prompt.chat_template is not None:
             # The path a recipe named means nothing elsewhere: the template itself travels.
-            prompt = prompt.model_copy(update={"chat_template": Chat(whole.processor, prompt).template})
+            prompt = prompt.model_copy(update={"chat_template": Chat(loaded.processor, prompt).template})
         with tempfile.TemporaryDirectory() as scratch, paths.new_folder(folder) as part:
-            probe = _drawn(Path(scratch))
-            before = _logits(whole, prompt, probe)
+            example = _probe(Path(scratch))
+            before = _logits(loaded, prompt, example)
             report.phase("merging")
-            _save(merging.merge(whole, target), part)
-            del whole
+            _save(merging.merge(loaded, target), part)
+            del loaded
             _free()
             _copy_files(base, part, target, edge, prompt.chat_template)
             report.phase("checking")
-            again = merging.load(part, kind, None, target, edge)
-            check = _compared(before, _logits(again, prompt, probe), target)
+            again = merging.load(part, arch, None, target, edge)
+            check = _compare(before, _logits(again, prompt, example), target)
             del again
             _free()
             export = {
                 "run": run.id,
                 "method": run.record["method"],
-                "base": _public(model.base_name),
+                "base": _public_name(model.base_name),
                 "dtype": str(target).removeprefix("torch."),
                 "prompt": prompt.model_dump(),
                 "check": check,
@@ -120,8 +120,7 @@ def _require_full_precision(base: Path) -> None:
 
 
 def _require_whole(run: Run, adapter: Path | None) -> None:
-    asked = yaml.safe_load((run.path / run_folder.RECIPE_FILE).read_text(encoding="utf-8"))
-    if adapter is not None and asked.get("train_vision"):
+    if adapter is not None and recipe_of(run.path).get("train_vision"):
         raise ModelError(
             "this run trained its vision tower too, and an adapter does not hold it",
             where=str(run.path),
@@ -129,9 +128,9 @@ def _require_whole(run: Run, adapter: Path | None) -> None:
         )
 
 
-def _dtype(base: Path, asked: str | None) -> torch.dtype:
-    if asked is not None:
-        found: torch.dtype = getattr(torch, asked)
+def _dtype(base: Path, name: str | None) -> torch.dtype:
+    if name is not None:
+        found: torch.dtype = getattr(torch, name)
         return found
     stored = merging.stored_dtype(base)
     return torch.bfloat16 if stored == torch.float32 else stored
@@ -187,15 +186,15 @@ def _set_longest_edge(part: Path, longest_edge: int) -> None:
             paths.write_json(part / name, whole)
 
 
-def _drawn(folder: Path) -> Example:
+def _probe(folder: Path) -> Example:
     """One chart with a question, the same every time."""
     charts.write_dataset(folder / "probe", n=1, seed=0, per_chart=1, splits=(1.0, 0.0, 0.0))
     return sources.load(str(folder / "probe")).examples[0]
 
 
-def _logits(loaded: LoadedModel, prompt: Prompt, probe: Example) -> torch.Tensor:
+def _logits(loaded: LoadedModel, prompt: Prompt, example: Example) -> torch.Tensor:
     """Logits at every place of the answer, [tokens, vocabulary]."""
-    batch = Batcher(loaded, Chat(loaded.processor, prompt), None).training([probe])
+    batch = Batcher(loaded, Chat(loaded.processor, prompt), None).training([example])
     count = int((batch.pop("labels") != IGNORE).sum())
     with loaded.evaluating() as model:
         moved = {name: value.to(loaded.device) for name, value in batch.items()}
@@ -203,7 +202,7 @@ def _logits(loaded: LoadedModel, prompt: Prompt, probe: Example) -> torch.Tensor
     return logits[0, :-1].float().cpu()
 
 
-def _compared(before: torch.Tensor, after: torch.Tensor, target: torch.dtype) -> dict[str, Any]:
+def _compare(before: torch.Tensor, after: torch.Tensor, target: torch.dtype) -> dict[str, Any]:
     """How far the merged weights are from base and adapter.
 
     Raises:
@@ -226,7 +225,7 @@ def _compared(before: torch.Tensor, after: torch.Tensor, target: torch.dtype) ->
     }
 
 
-def _public(base_name: str) -> str:
+def _public_name(base_name: str) -> str:
     """A hub id or an embedded model's name as it is, a folder by its last part."""
     return Path(base_name).name if Path(base_name).is_absolute() else base_name
 

@@ -19,7 +19,7 @@ from toasterft.errors import MissingExtra, RunFailed, UserError
 HOME = "TOASTERFT_LLAMA_CPP"
 CONVERTER, QUANTISER = "convert_hf_to_gguf.py", "llama-quantize"
 BUILD = Path("build", "bin")
-# Lines of a tool's own words that are worth repeating when it fails.
+# Last lines of a tool's output that are repeated when it fails.
 LAST_LINES = 5
 
 
@@ -63,7 +63,7 @@ def find(folder: Path | None, *, quantise: bool) -> Tools:
 
 
 def convert(tools: Tools, model: Path, folder: Path, name: str, quantize: str | None) -> list[str]:
-    """Write `<name>-<type>.gguf`, `mmproj-<name>.gguf` and, where asked, the quantised one into `folder`.
+    """Write `<name>-<type>.gguf`, `mmproj-<name>.gguf` and, with `quantize`, the quantised one into `folder`.
 
     Args:
         model: folder of the merged model.
@@ -73,12 +73,12 @@ def convert(tools: Tools, model: Path, folder: Path, name: str, quantize: str | 
         The names of the files, the quantised one last.
 
     Raises:
-        RunFailed: a tool failed; in its own words.
+        RunFailed: a tool failed, with the end of its output.
     """
     whole, projector = f"{name}-16bit.gguf", f"mmproj-{name}.gguf"
-    common = (str(model), "--outtype", "auto")
-    _written(tools.converter, [*common, "--outfile"], folder / whole)
-    _written(tools.converter, [*common, "--mmproj", "--outfile"], folder / projector)
+    common = [*tools.converter, str(model), "--outtype", "auto"]
+    _convert_one([*common, "--outfile"], folder / whole)
+    _convert_one([*common, "--mmproj", "--outfile"], folder / projector)
     files = [projector, whole]
     if quantize is not None:
         assert tools.quantiser is not None
@@ -98,11 +98,11 @@ def _tool(name: str, folder: Path | None) -> tuple[str, ...] | None:
     return None
 
 
-def _written(command: tuple[str, ...], words: list[str], file: Path) -> None:
+def _convert_one(command: list[str], file: Path) -> None:
     """Run the converter into an empty folder: some versions add a prefix of their own to the name."""
     scratch = file.parent / ".converting"
     scratch.mkdir()
-    _run([*command, *words, str(scratch / file.name)], scratch)
+    _run([*command, str(scratch / file.name)], scratch)
     written = list(scratch.glob("*.gguf"))
     if len(written) != 1:
         raise RunFailed(f"{CONVERTER} wrote {len(written)} files where one was asked for", where=file.name)
@@ -114,13 +114,12 @@ def _run(command: list[str], where: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode == 0:
         return
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    if any("No space left on device" in line for line in said):
+    output = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if any("No space left on device" in line for line in output):
         raise paths.disk_error(OSError(28, "No space left on device"), where)
+    tool = Path(command[1] if command[0] == sys.executable else command[0]).name
     raise RunFailed(
-        f"{Path(command[0]).name} failed with exit code {done.returncode}; nothing was written"
-        if not command[0].endswith(("python", "python3"))
-        else f"{Path(command[1]).name} failed with exit code {done.returncode}; nothing was written",
-        details=said[-LAST_LINES:],
+        f"{tool} failed with exit code {done.returncode}; nothing was written",
+        details=output[-LAST_LINES:],
         next_step="`--to merged` needs no llama.cpp; its folder can be converted by another version of it",
     )

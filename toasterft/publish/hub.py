@@ -1,4 +1,4 @@
-"""Pushes a finished export to the hub: private unless asked otherwise, and never over anything. Light."""
+"""Push a finished export to the hub: private by default, and never over anything. Light."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from toasterft.errors import ModelError, UserError
 
-# What the hub itself puts into an empty repository.
-BORN_WITH = {".gitattributes"}
+# What the hub itself puts into a new repository.
+INITIAL_FILES = {".gitattributes"}
 
 
 def require_ready(repo: str) -> None:
@@ -62,7 +62,7 @@ def push(folder: Path, repo: str, *, public: bool) -> str:
 
 
 def _require_empty(repo: str, there: Any, *, public: bool) -> None:
-    files = {file.rfilename for file in there.siblings or ()} - BORN_WITH
+    files = {file.rfilename for file in there.siblings or ()} - INITIAL_FILES
     if files:
         raise ModelError(
             "this repository holds files already; nothing is overwritten",

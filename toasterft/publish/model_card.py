@@ -15,15 +15,8 @@ import yaml
 import toasterft
 from toasterft import catalog, paths, recipe
 from toasterft.models import lookup
-from toasterft.publish.run_view import (
-    RunView,
-    added,
-    evaluated_on,
-    evaluations,
-    recipe_of,
-    recipe_text,
-    weights_text,
-)
+from toasterft.publish.run_view import RunView, recipe_of, recipe_text, weights_text
+from toasterft.publish.scores import added, evaluated_on, evaluations
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
 from toasterft.units import markdown_table, percent
@@ -116,7 +109,10 @@ def _gguf_use(files: Sequence[str]) -> list[str]:
 def _scores(run: Run, runs_dir: Path, *, gguf: bool) -> list[str]:
     after = [GGUF_NOTE] if gguf else []
     own = bool((run.record.get("eval") or {}).get("scores"))
-    rows = [_score_row(each, run) for each in [*([run] if own else []), *evaluations(run, runs_dir)]]
+    rows = [
+        _score_row(each, run)
+        for each in [*([run] if own else []), *evaluations(run, run_folder.runs(runs_dir))]
+    ]
     if not rows:
         return ["None measured.", *after]
     names = list(dict.fromkeys(name for _, scores, _ in rows for name in scores))
@@ -130,15 +126,15 @@ def _scores(run: Run, runs_dir: Path, *, gguf: bool) -> list[str]:
 
 def _score_row(evaluation: Run, run: Run) -> tuple[list[str], dict[str, Any], str]:
     """What was answered by which weights, the scores, and when: at the end of training, or in an evaluation."""
-    record, asked = evaluation.record, recipe_of(evaluation.path)
-    four_bit = asked.get("load_in_4bit")
+    record, settings = evaluation.record, recipe_of(evaluation.path)
+    four_bit = settings.get("load_in_4bit")
     if four_bit is None:  # an evaluation takes an adapter's base as it was trained on, an export in 16 bit
         notes = paths.read_json(run.path / run_folder.ADAPTER_NOTES_FILE) or {}
         four_bit = bool(record.get("model_run")) and bool(notes.get("load_in_4bit"))
-    data, split = evaluated_on(record, asked)
+    data, split = evaluated_on(record, settings)
     kind = "at the end of training" if evaluation is run else "evaluation"
     named = [data, split or "all", f"{record['eval']['n']:,}", weights_text(four_bit)]
-    return named, record["eval"]["scores"], ", ".join([kind, *added(asked)])
+    return named, record["eval"]["scores"], ", ".join([kind, *added(settings)])
 
 
 def _bill(view: RunView) -> Iterable[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """One view of a run: what was run, what it took beside what was predicted, and what it was scored on. Light.
 
-`toasterft show` and `runs`, the report's page and the model card all read it, so that they tell the same.
+`toasterft show` and `runs`, the report's page and the model card all read it, so that all show the same facts.
 """
 
 from __future__ import annotations
@@ -73,24 +73,25 @@ class Quantity:
         return self.predicted is not None or self.measured is not None
 
     @property
-    def tested(self) -> bool:
-        """The measured figure says whether the predicted one was right."""
-        return self.comparable and self.predicted is not None and self.measured is not None
+    def test(self) -> tuple[Range, float] | None:
+        """Both figures where the measured one says whether the predicted one was right."""
+        if not self.comparable or self.predicted is None or self.measured is None:
+            return None
+        return self.predicted, self.measured
 
     @property
     def ratio(self) -> float | None:
         """Measured over likely, where they test each other."""
-        if not self.tested or self.predicted is None or self.measured is None:
-            return None
-        return self.measured / self.predicted.likely if self.predicted.likely else None
+        return self.test[1] / self.test[0].likely if self.test and self.test[0].likely else None
 
     @property
     def verdict(self) -> str:
         """How they compare; empty where they do not test each other."""
-        if not self.tested or self.predicted is None or self.measured is None:
+        if self.test is None or not max(self.test[0].high, self.test[1]):
             return ""
-        if self.predicted.low <= self.measured <= self.predicted.high:
-            return "inside the range" if self.predicted.high else ""
+        predicted, measured = self.test
+        if predicted.low <= measured <= predicted.high:
+            return "inside the range"
         return "not foreseen" if self.ratio is None else f"×{self.ratio:.2f}"
 
 
@@ -231,7 +232,7 @@ class RunView:
 
     @property
     def data(self) -> Facts:
-        """The rows that were trained on, or asked about."""
+        """The rows that were trained on, or evaluated on."""
         record, name = self.record, str(self.recipe.get("data") or "")
         if not name:
             return []
@@ -296,9 +297,9 @@ def recipe_of(folder: Path) -> dict[str, Any]:
     return recipe.read_yaml(file) if file.is_file() else {}
 
 
-def recipe_text(asked: dict[str, Any]) -> str:
+def recipe_text(settings: dict[str, Any]) -> str:
     """A resolved recipe as YAML, paths cut to their last part."""
-    return yaml.safe_dump(shortened(asked), sort_keys=False, allow_unicode=True) if asked else ""
+    return yaml.safe_dump(shortened(settings), sort_keys=False, allow_unicode=True) if settings else ""
 
 
 def shortened(value: Any) -> Any:
@@ -321,7 +322,7 @@ def _is_path(text: str) -> bool:
     return text.startswith(("/", "~", "./", "../")) or ("/" in text and Path(text).exists())
 
 
-# --- what it cost, and what it was scored on -------------------------------------------------
+# --- what it cost ----------------------------------------------------------------------------
 
 
 def spent(run: Run) -> tuple[float | None, float | None]:
@@ -336,46 +337,6 @@ def total(runs: Iterable[Run]) -> tuple[float | None, float | None]:
     seconds, usd = ([bill[place] for bill in bills] for place in (0, 1))
     known = [sum(filter(None, parts)) if parts and None not in parts else None for parts in (seconds, usd)]
     return known[0], known[1]
-
-
-def evaluations(run: Run, runs_dir: Path) -> Iterator[Run]:
-    """Finished evaluations of a run or of an export of it, oldest first."""
-    for other in run_folder.runs(runs_dir):
-        record = other.record
-        if record["method"] != "eval" or record["status"] != "done":
-            continue
-        of_run = record.get("model_run") == run.id or record.get("model_adapter") == str(run.path)
-        if of_run or _exported_from(Path(str(record.get("model_base")))) == run.id:
-            yield other
-
-
-def _exported_from(folder: Path) -> str | None:
-    """The run that an export came from; None for any other model."""
-    noted = (paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE) or {}).get("export")
-    return str(noted["run"]) if noted else None
-
-
-def evaluated_rows(record: dict[str, Any], asked: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Data and split of an evaluation's questions, or of those that a training answers at its end."""
-    if record.get("method") == "eval":
-        return asked.get("data"), record.get("data_split") or asked.get("split")
-    return asked.get("eval_data") or asked.get("data"), asked.get("eval_split")
-
-
-def evaluated_on(record: dict[str, Any], asked: dict[str, Any]) -> tuple[str, str]:
-    """The same in words."""
-    name, split = evaluated_rows(record, asked)
-    return short_path(name), split or ("" if record.get("method") == "eval" else "validation")
-
-
-def added(asked: dict[str, Any]) -> list[str]:
-    """What an evaluation asked beyond the plain question."""
-    suffix, reasoner = asked.get("suffix"), asked.get("reasoner")
-    return [
-        *(["step by step"] if asked.get("step") else []),
-        *([f"with {suffix!r}"] if suffix else []),
-        *([f"from the reasoning of {Path(str(reasoner)).name}"] if reasoner else []),
-    ]
 
 
 def weights_text(four_bit: Any) -> str:

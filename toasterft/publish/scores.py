@@ -1,11 +1,16 @@
-"""How right answers are: the figures of `scoring.summary` as rows, for the terminal and the report's page."""
+"""What a run was scored on, and how right its answers are: rows for the terminal, the report's page and the card."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from toasterft import paths
+from toasterft.publish.run_view import short_path
+from toasterft.runs import run_folder
+from toasterft.runs.run_folder import Run
 from toasterft.units import Rate, percent
 
 
@@ -72,3 +77,46 @@ def of_task(result: dict[str, Any]) -> Iterator[Row]:
             yield Row("words found in open answers", words=f"{100 * others['token_recall']:.1f} %")
     if failures := result.get("parse_failures"):
         yield Row("no option read", failures)
+
+
+# --- which answers ---------------------------------------------------------------------------
+
+
+def evaluations(run: Run, among: Iterable[Run]) -> Iterator[Run]:
+    """Finished evaluations of a run or of an export of it, in their order."""
+    for other in among:
+        record = other.record
+        if record["method"] != "eval" or record["status"] != "done":
+            continue
+        of_run = record.get("model_run") == run.id or record.get("model_adapter") == str(run.path)
+        if of_run or _exported_from(Path(str(record.get("model_base")))) == run.id:
+            yield other
+
+
+def _exported_from(folder: Path) -> str | None:
+    """The run that an export came from; None for any other model."""
+    noted = (paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE) or {}).get("export")
+    return str(noted["run"]) if noted else None
+
+
+def evaluated_rows(record: dict[str, Any], settings: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Data and split of an evaluation's questions, or of those that a training answers at its end."""
+    if record.get("method") == "eval":
+        return settings.get("data"), record.get("data_split") or settings.get("split")
+    return settings.get("eval_data") or settings.get("data"), settings.get("eval_split")
+
+
+def evaluated_on(record: dict[str, Any], settings: dict[str, Any]) -> tuple[str, str]:
+    """The same in words."""
+    name, split = evaluated_rows(record, settings)
+    return short_path(name), split or ("" if record.get("method") == "eval" else "validation")
+
+
+def added(settings: dict[str, Any]) -> list[str]:
+    """What an evaluation adds to the plain question."""
+    suffix, reasoner = settings.get("suffix"), settings.get("reasoner")
+    return [
+        *(["step by step"] if settings.get("step") else []),
+        *([f"with {suffix!r}"] if suffix else []),
+        *([f"from the reasoning of {Path(str(reasoner)).name}"] if reasoner else []),
+    ]

@@ -47,14 +47,14 @@ def print_comparison(found: dict[str, Any], *, markdown: bool = False) -> None:
     for warning in found["warnings"]:
         say(f"! {warning}") if markdown else warn(warning)
     if found["by_kind"]:
-        _kinds(found, draw)
+        _print_kinds(found, draw)
     differing = found["differing"]
     shown = len(differing["items"])
     if shown:
         first = f"; the first {shown}" if shown < differing["count"] else ""
         say(f"{differing['count']:,} questions on which they differ{first}")
-        show_items = _item_table if markdown else _item_lines
-        show_items(differing["items"])
+        print_items = _print_item_table if markdown else _print_items
+        print_items(differing["items"])
 
 
 def _asked(run: dict[str, Any]) -> str:
@@ -62,7 +62,7 @@ def _asked(run: dict[str, Any]) -> str:
     return " ".join(added) or "plainly"
 
 
-def _kinds(found: dict[str, Any], draw: Draw) -> None:
+def _print_kinds(found: dict[str, Any], draw: Draw) -> None:
     """By kind; the differences too where there is one pair, for more they are in the JSON."""
     labels, one = [run["label"] for run in found["runs"]], len(found["pairs"]) == 1
     pair = found["pairs"][0]
@@ -85,7 +85,7 @@ def _kinds(found: dict[str, Any], draw: Draw) -> None:
     )
 
 
-def _item_lines(items: Sequence[dict[str, Any]]) -> None:
+def _print_items(items: Sequence[dict[str, Any]]) -> None:
     for item in items:
         kind = f" ({_short(item['kind'])})" if item["kind"] else ""
         line(f"{_short(item['id'])}{kind}  {_short(item['question'])}  {_short(item['gold'])}", "bold")
@@ -93,7 +93,7 @@ def _item_lines(items: Sequence[dict[str, Any]]) -> None:
             line(f"  {label} {_marked(answer)}")
 
 
-def _item_table(items: Sequence[dict[str, Any]]) -> None:
+def _print_item_table(items: Sequence[dict[str, Any]]) -> None:
     markdown_table(
         ["id", "kind", "question", "right answer", *items[0]["answers"]],
         [

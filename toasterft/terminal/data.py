@@ -1,4 +1,4 @@
-"""Data sets in the terminal: what a check found, and rows as a model is taught them."""
+"""Data sets in the terminal: what a check found, and rows as a model is trained on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toasterft.audit.kinds import KINDS
 from toasterft.audit.preview import Shown, visible
 from toasterft.terminal.evaluations import print_image
 from toasterft.terminal.output import line, out, pairs, table
-from toasterft.units import duration
+from toasterft.units import duration, shorten
 
 if TYPE_CHECKING:
     from toasterft.audit.check import Report  # it imports numpy, which few commands need
@@ -36,10 +36,10 @@ def print_data_check(report: Report, most: int | None) -> None:
         out.print()
         out.print(Text(f"{mark} {kind}  ", style=style) + Text(f"{KINDS[kind].about}: {len(findings):,}"))
         for finding in findings[:most]:
-            who = "  ".join(part for part in (finding.id, finding.split, finding.where) if part)
-            what = finding.what if len(finding.what) <= _LONGEST else f"{finding.what[: _LONGEST - 1]}…"
-            text = Text("    ") + Text(visible(who), style="bold")
-            out.print(text + Text(visible(f"  {what}" if who else what).replace("\n", " ")), soft_wrap=True)
+            place = "  ".join(part for part in (finding.id, finding.split, finding.where) if part)
+            what = shorten(finding.what, _LONGEST)
+            text = Text("    ") + Text(visible(place), style="bold")
+            out.print(text + Text(visible(f"  {what}" if place else what).replace("\n", " ")), soft_wrap=True)
         if most is not None and len(findings) > most:
             out.print(Text(f"    … and {len(findings) - most:,} more", style="dim"))
     if report.classes:
@@ -73,8 +73,8 @@ def print_preview(row: Shown, findings: Sequence[str], max_length: int) -> None:
             out.print(Text(visible(f"✗ {image.name}: {image.fault}"), style="red"), soft_wrap=True)
             continue
         width, height = image.size_px
-        told = f"{image.name}  {width:,} × {height:,} px  {image.tokens:,} tokens"
-        out.print(Text(visible(told), style="dim"), soft_wrap=True)
+        facts_of_it = f"{image.name}  {width:,} × {height:,} px  {image.tokens:,} tokens"
+        out.print(Text(visible(facts_of_it), style="dim"), soft_wrap=True)
         if ref.path is not None:
             try:
                 print_image(str(ref.path))

@@ -51,14 +51,17 @@ def _print_confusion(labels: list[str], counts: list[list[int]]) -> None:
         )
         return
     mistaken = [
-        (count, label, said)
+        (count, label, answer)
         for label, row in zip(labels, counts)
-        for said, count in zip([*labels, "nothing"], row)
-        if said != label and count
+        for answer, count in zip([*labels, "nothing"], row)
+        if answer != label and count
     ]
     table(
         ["is", "said", ">times"],
-        [[label, said, str(count)] for count, label, said in sorted(mistaken, reverse=True)[:MATRIX_LABELS]],
+        [
+            [label, answer, str(count)]
+            for count, label, answer in sorted(mistaken, reverse=True)[:MATRIX_LABELS]
+        ],
     )
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from toasterft.evaluation.matrix import CHART_FILE
 from toasterft.terminal.output import line, markdown_table, out, paragraph, table, warn
-from toasterft.units import dollars, duration
+from toasterft.units import NOTHING, dollars, duration, interval, shorten
 
 LONGEST_PROMPT = 20  # characters of a prompt condition's name in a terminal
 CELL_PADDING = 3  # characters between two columns
-NOTHING = "–"
 Column = tuple[str, Callable[[dict[str, Any]], str]]
 """A heading, and what stands below it for a cell of the matrix; `>` aligns right."""
 
@@ -28,7 +26,7 @@ def print_matrix(found: dict[str, Any], *, markdown: bool = False) -> None:
     say(f"{len(cells)} cells, {found['n']:,} questions of {found['data']}{split}; % with 95 % intervals")
     named: list[Column] = [
         ("model", lambda cell: cell["model"]),
-        ("prompt", lambda cell: cell["prompt"] if markdown else _cut(cell["prompt"])),
+        ("prompt", lambda cell: cell["prompt"] if markdown else shorten(cell["prompt"], LONGEST_PROMPT)),
     ]
     if any(cell["load_in_4bit"] is not None for cell in cells):
         named.append(("bits", lambda cell: "4" if cell["load_in_4bit"] else "16"))
@@ -62,10 +60,13 @@ def _figures(result: dict[str, Any] | None, *, runs: bool) -> list[Column]:
 
         return f">{name}", text
 
+    def part(key: str) -> Callable[[dict[str, Any]], str]:
+        return _of(lambda found: _rate(found[key]["robust"]))
+
     columns = [score(name) for name in names]
     for name, key in (("yes or no", "closed"), ("open", "open")):
         if key in result:
-            columns.append((f">{name}", _of(partial(_part, key))))
+            columns.append((f">{name}", part(key)))
     if "macro_recall" in result:
         columns.append((">macro recall", _of(lambda found: f"{100 * found['macro_recall']:.1f}")))
     if "parse_failures" in result:
@@ -84,10 +85,6 @@ def _of(text: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str
     return lambda cell: text(cell["eval"]) if cell["status"] == "done" else NOTHING
 
 
-def _part(key: str, found: dict[str, Any]) -> str:
-    return _rate(found[key]["robust"])
-
-
 def _of_kind(kind: str, n: int) -> Column:
     def text(cell: dict[str, Any]) -> str:
         row = cell["eval"]["by_kind"].get(kind) if cell["status"] == "done" else None
@@ -98,16 +95,11 @@ def _of_kind(kind: str, n: int) -> Column:
 
 def _rate(rate: dict[str, float], decimals: int = 1) -> str:
     """A rate with its interval, in %, without the sign: a table's heading has it."""
-    value, low, high = (f"{100 * rate[name]:.{decimals}f}" for name in ("value", "low", "high"))
-    return f"{value} ({low}–{high})"
+    return f"{100 * rate['value']:.{decimals}f} ({interval(rate, decimals)})"
 
 
 def _figure(value: float | None, form: str) -> str:
     return NOTHING if value is None else form.format(value)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_PROMPT else text[: LONGEST_PROMPT - 1] + "…"
 
 
 def _draw(
@@ -145,14 +137,14 @@ def _absent(
     cells: Sequence[dict[str, Any]], what: Callable[[str], None], then: Callable[[str], None]
 ) -> None:
     """Cells that are not there, those of a model with the same reason together."""
-    told: dict[tuple[str, str, str, str], list[str]] = {}
+    reasons: dict[tuple[str, str, str, str], list[str]] = {}
     for cell in cells:
         if problem := cell.get("problem"):
             key = (cell["model"], *(str(problem.get(name) or "") for name in ("what", "why", "next_step")))
-            told.setdefault(key, []).append(cell["prompt"])
-    for (model, said, why, step), prompts in told.items():
+            reasons.setdefault(key, []).append(cell["prompt"])
+    for (model, problem_text, why, step), prompts in reasons.items():
         whole = len(prompts) == sum(cell["model"] == model for cell in cells)
         which = model if whole else f"{model} ({', '.join(prompts)})"
-        what(f"{which}: {said}" + (f" ({why})" if why else ""))
+        what(f"{which}: {problem_text}" + (f" ({why})" if why else ""))
         if step:
             then(f"  next  {step}")

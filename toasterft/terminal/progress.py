@@ -14,7 +14,7 @@ from rich.text import Text
 
 from toasterft.progress import Reporter, Silent
 from toasterft.terminal.output import err
-from toasterft.units import dollars, duration, size
+from toasterft.units import dollars, duration, shorten, size
 
 LIVE_EVERY_SECONDS = 0.2
 PLAIN_EVERY_SECONDS = 15.0
@@ -29,7 +29,33 @@ def reporter(*, quiet: bool) -> Reporter:
     return LiveReporter() if err.is_terminal else PlainReporter()
 
 
-class PlainReporter:
+class Samples:
+    """The part of a reporter that shows training texts and completions."""
+
+    def sample(self, parts: list[tuple[str, bool]]) -> None:
+        """One training text: what is trained stands out, and without colours it is bracketed."""
+        plain = not err.is_terminal
+        text = Text(
+            "sample: dim text is read, bright text is learned\n" if not plain else "sample: ⟦learned text⟧\n",
+            style="italic",
+        )
+        for part, trained in parts:
+            shown = f"⟦{part}⟧" if plain and trained else part
+            text.append(shown, style="bold green" if trained else "dim")
+        err.print(text, soft_wrap=True)
+
+    def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
+        """One group of samples: the question, the completions and their rewards."""
+        err.print(Text(f"step {step}: {_quoted(question)}  →  {_quoted(gold)}", style="italic"))
+        grid = Table(box=box.SIMPLE, pad_edge=False)
+        grid.add_column("reward", justify="right", no_wrap=True)
+        grid.add_column("completion")
+        for text, reward in rows:
+            grid.add_row(Text(f"{reward:.2f}"), Text(_quoted(text.strip())))
+        err.print(grid)
+
+
+class PlainReporter(Samples):
     """One line per phase and then every quarter of a minute: for logs."""
 
     def __init__(self) -> None:
@@ -50,16 +76,10 @@ class PlainReporter:
     def say(self, text: str) -> None:
         err.print(Text(text), soft_wrap=True)
 
-    def sample(self, parts: list[tuple[str, bool]]) -> None:
-        print_sample(parts)
-
-    def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
-        print_completions(step, question, gold, rows)
-
     def done(self) -> None: ...
 
 
-class LiveReporter:
+class LiveReporter(Samples):
     """One line that moves: phase, step, bar, loss, time left, memory, dollars so far and at the end."""
 
     def __init__(self) -> None:
@@ -83,12 +103,6 @@ class LiveReporter:
 
     def say(self, text: str) -> None:
         err.print(Text("· ", style="yellow") + Text(text), soft_wrap=True)
-
-    def sample(self, parts: list[tuple[str, bool]]) -> None:
-        print_sample(parts)
-
-    def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
-        print_completions(step, question, gold, rows)
 
     def done(self) -> None:
         self._finish_line()
@@ -121,43 +135,15 @@ class LiveReporter:
 
 def _facts(facts: dict[str, Any]) -> str:
     """The figures of a progress line, those that are known."""
-    parts = []
-    if facts.get("loss") is not None:
-        parts.append(f"loss {facts['loss']:.3f}")
-    if facts.get("seconds_left") is not None:
-        parts.append(f"{duration(facts['seconds_left'])} left")
-    if facts.get("memory_bytes"):
-        parts.append(size(facts["memory_bytes"]))
-    if facts.get("usd") is not None:
-        end = f" of {dollars(facts['usd_end'])}" if facts.get("usd_end") is not None else ""
-        parts.append(f"{dollars(facts['usd'])}{end}")
-    return "  ".join(parts)
+    loss, left, usd, end = (facts.get(name) for name in ("loss", "seconds_left", "usd", "usd_end"))
+    parts = [
+        "" if loss is None else f"loss {loss:.3f}",
+        "" if left is None else f"{duration(left)} left",
+        size(facts["memory_bytes"]) if facts.get("memory_bytes") else "",
+        "" if usd is None else dollars(usd) + ("" if end is None else f" of {dollars(end)}"),
+    ]
+    return "  ".join(filter(None, parts))
 
 
-def print_sample(parts: list[tuple[str, bool]]) -> None:
-    """One training text: what is trained stands out, and without colours it is bracketed."""
-    plain = not err.is_terminal
-    text = Text(
-        "sample: dim text is read, bright text is learned\n" if not plain else "sample: ⟦learned text⟧\n",
-        style="italic",
-    )
-    for part, trained in parts:
-        shown = f"⟦{part}⟧" if plain and trained else part
-        text.append(shown, style="bold green" if trained else "dim")
-    err.print(text, soft_wrap=True)
-
-
-def print_completions(step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
-    """One group of samples: what was asked, what was written, what it earned."""
-    err.print(Text(f"step {step}: {_short(question)}  →  {_short(gold)}", style="italic"))
-    grid = Table(box=box.SIMPLE, pad_edge=False)
-    grid.add_column("reward", justify="right", no_wrap=True)
-    grid.add_column("completion")
-    for text, reward in rows:
-        grid.add_row(Text(f"{reward:.2f}"), Text(_short(text.strip())))
-    err.print(grid)
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+def _quoted(text: str) -> str:
+    return shorten(" ".join(text.split()), SHOWN_CHARACTERS)

@@ -1,7 +1,6 @@
 """One page about one run or several, that needs nothing beside it: no script, no address outside itself.
 
-gather      the runs named, what was asked of them, their bases, and what they cost
-facts       what was run, on what, and what it took beside what was predicted
+collect     the runs named, their evaluations, their bases, and what they cost
 curves      what changed during a training, drawn
 scores      how right each set of answers is
 gallery     some questions with their pictures and the answers to them

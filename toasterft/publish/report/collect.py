@@ -1,4 +1,4 @@
-"""What a page is about: the runs named, everything that was asked of them, their bases, and what it all cost."""
+"""What a page is about: the runs named, their evaluations, their bases, and what it all cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from toasterft.errors import UserError
 from toasterft.evaluation import compare
 from toasterft.evaluation.compare import Answers
 from toasterft.jobs import pipeline
-from toasterft.publish.run_view import evaluations, recipe_of, total
+from toasterft.publish.run_view import recipe_of, total
+from toasterft.publish.scores import evaluations
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
 
@@ -51,7 +52,6 @@ class Subject:
         runs: the run, or a pipeline's stages that began, in order.
         answered: its scored answers: evaluations of it, newest first, then what trainings scored at their end.
         trainings: every training behind its weights, oldest first.
-        complete: all those trainings are here.
     """
 
     name: str
@@ -61,7 +61,6 @@ class Subject:
     label: str = ""
     answered: list[Answers] = field(default_factory=list)
     trainings: list[Run] = field(default_factory=list)
-    complete: bool = True
     gains: list[Gain] = field(default_factory=list)
 
     @property
@@ -100,9 +99,10 @@ def subjects(names: Sequence[str], runs_dir: Path) -> list[Subject]:
         if subject.folder in {other.folder for other in found}:
             raise UserError("this run is named twice", where=name)
         found.append(subject)
-    everything = _everything([subject.folder.parent for subject in found], runs_dir)
+    homes = dict.fromkeys(path.resolve() for path in (runs_dir, *(each.folder.parent for each in found)))
+    everything = [run for home in homes for run in run_folder.runs(home)]
     for subject in found:
-        _fill(subject, everything, runs_dir)
+        _find_answers(subject, everything)
         _require_something(subject)
     # An evaluation of a training that is named too is shown with it.
     shown = {each.folder for subject in found for each in subject.answered if each.folder != subject.folder}
@@ -131,14 +131,8 @@ def _subject(name: str, runs_dir: Path) -> Subject:
     return Subject(run.id, run.path, [run], recipe_of(run.path))
 
 
-def _everything(folders: Sequence[Path], runs_dir: Path) -> list[Run]:
-    """Every run in the runs folder, and beside the runs named."""
-    homes = dict.fromkeys(path.resolve() for path in (runs_dir, *folders))
-    return [run for home in homes for run in run_folder.runs(home)]
-
-
 def _require_something(subject: Subject) -> None:
-    # A run that was killed in its first seconds: its folder holds what was asked, and no more.
+    # A run that was killed in its first seconds: its folder holds its recipe, and no more.
     if subject.answered or any(run.record.get("measured") or run.metrics() for run in subject.runs):
         return
     status = subject.last.record.get("status")
@@ -153,28 +147,27 @@ def _require_something(subject: Subject) -> None:
 # --- answers ---------------------------------------------------------------------------------
 
 
-def _fill(subject: Subject, everything: Sequence[Run], runs_dir: Path) -> None:
-    homes = dict.fromkeys([runs_dir.resolve(), subject.folder.parent])
+def _find_answers(subject: Subject, everything: Sequence[Run]) -> None:
+    """Set the subject's answers, the trainings behind it, and its gains over evaluations of its base."""
     later = {
         found.path.resolve(): found
         for run in subject.runs
-        for home in homes
-        for found in evaluations(run, home)
+        for found in evaluations(run, everything)
         if _is_of(found, run)
     }
     newest = sorted(later.values(), key=lambda run: str(run.record.get("started_at")), reverse=True)
     subject.answered = _scored([*newest, *reversed(subject.runs)])
-    subject.trainings, subject.complete = _trainings(subject.last)
+    subject.trainings, _ = _trainings(subject.last)
     if not subject.trainings:
         return
     base = subject.trainings[0].record.get("model_base")
     bases = _scored(run for run in everything if _is_plain(run, base))
-    gains = (_gain(subject, own, bases, runs_dir) for own in subject.answered)
+    gains = (_gain(own, bases) for own in subject.answered)
     subject.gains = [gain for gain in gains if gain is not None]
 
 
 def _is_of(evaluation: Run, run: Run) -> bool:
-    """Stages of two pipelines have the same names: there the pipeline's name tells."""
+    """Stages of two pipelines have the same names: there the pipeline's name tells them apart."""
     adapter = evaluation.record.get("model_adapter")
     if adapter is None or not (run.path.parent / pipeline.PIPELINE_FILE).is_file():
         return True
@@ -200,9 +193,9 @@ def _scored(runs: Iterable[Run]) -> list[Answers]:
     return found
 
 
-def condition(asked: dict[str, Any]) -> tuple[Any, ...]:
+def condition(settings: dict[str, Any]) -> tuple[Any, ...]:
     """What was added to the questions; nothing for a plain evaluation, or one at the end of a training."""
-    return tuple(asked.get(name) or None for name in CONDITION)
+    return tuple(settings.get(name) or None for name in CONDITION)
 
 
 def _shared(several: Sequence[Answers]) -> int:
@@ -210,13 +203,13 @@ def _shared(several: Sequence[Answers]) -> int:
     return len(set.intersection(*(set(each.by_item(by_content=by_content)) for each in several)))
 
 
-def _gain(subject: Subject, own: Answers, bases: Sequence[Answers], runs_dir: Path) -> Gain | None:
+def _gain(own: Answers, bases: Sequence[Answers]) -> Gain | None:
     alike = [base for base in bases if condition(base.asked) == condition(own.asked)]
     if not alike:
         return None
     base = max(reversed(alike), key=lambda base: _shared([base, own]))  # the newest of the best
     try:
-        paired = compare.compare([str(base.folder), str(own.folder)], runs_dir, differ=0)
+        paired = compare.compare([str(base.folder), str(own.folder)], own.folder.parent, differ=0)
     except UserError:
         return None  # no question in common, or other scorers: there is nothing to hold it against
     # A pipeline's first stage has cost less than its last.
@@ -259,16 +252,3 @@ def _trainings(run: Run) -> tuple[list[Run], bool]:
         else:
             return found, record.get("model_adapter") is None
     return found, False
-
-
-def per_point(cost: float | None, difference: dict[str, float]) -> dict[str, float | None] | None:
-    """What a percentage point above the base cost, with the bounds that the gain's 95 % interval gives it.
-
-    The cost is known, the gain is not: the lower bound is the cost over the gain's upper one, and the other
-    way round. `high` is None where the interval reaches zero, because then no bound holds; all of it is None
-    where nothing was gained, or the cost is unknown.
-    """
-    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
-    if cost is None or value <= 0:
-        return None
-    return {"value": cost / value, "low": cost / high, "high": cost / low if low > 0 else None}

@@ -16,7 +16,7 @@ from toasterft.data.example import Example, ImageRef
 from toasterft.errors import DataError, ToasterError
 from toasterft.evaluation.arena import contenders as stored
 from toasterft.evaluation.compare import Answers
-from toasterft.publish.run_view import evaluated_rows
+from toasterft.publish.scores import evaluated_rows
 from toasterft.units import excerpt, shorten
 
 LONGEST_EDGE_PX = 640
@@ -29,7 +29,7 @@ SCORER = "robust"
 
 
 @dataclass(frozen=True)
-class Said:
+class Answer:
     """One model's answer to a question."""
 
     voice: str
@@ -61,7 +61,7 @@ class Card:
     kind: str
     question: str
     gold: str
-    said: tuple[Said, ...]
+    answers: tuple[Answer, ...]
     pictures: tuple[Picture, ...] = ()
     missing: str = ""
 
@@ -77,7 +77,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The groups, and what must be said about the pictures."""
+    """The groups, and why pictures are missing."""
 
     groups: tuple[Group, ...]
     n: int
@@ -86,7 +86,7 @@ class Gallery:
     @property
     def checked(self) -> bool:
         """The checker found something wrong in an answer that is shown."""
-        return any(said.faults for group in self.groups for card in group.cards for said in card.said)
+        return any(one.faults for group in self.groups for card in group.cards for one in card.answers)
 
 
 Rows = dict[str, dict[str, Any]]
@@ -148,7 +148,7 @@ def _outcomes(
 
 
 def _shares(there: dict[str, int], limit: int) -> dict[str, int]:
-    """Places handed out in turns, until there are none left or nobody wants one."""
+    """Share out `limit` places in turns, as long as there are any and a group has more questions."""
     given = dict.fromkeys(there, 0)
     for title in cycle(there):
         if limit <= sum(given.values()) or given == there:
@@ -177,15 +177,15 @@ def _card(rows: Rows, pictures: Pictures) -> Card:
         kind=shorten(str(one.get("kind") or "")),
         question=excerpt(str(one.get("question", "")), LONGEST_QUESTION),
         gold=excerpt(str(one.get("gold", "")), LONGEST_ANSWER),
-        said=tuple(_said(voice, row) for voice, row in rows.items()),
+        answers=tuple(_answer(voice, row) for voice, row in rows.items()),
         pictures=shown,
         missing=missing,
     )
 
 
-def _said(voice: str, row: dict[str, Any]) -> Said:
+def _answer(voice: str, row: dict[str, Any]) -> Answer:
     given = stored.output({"text": str(row.get("answer") or ""), **row})
-    return Said(
+    return Answer(
         voice,
         bool(row["correct"][SCORER]),
         excerpt(given.answer, LONGEST_ANSWER),
@@ -199,7 +199,7 @@ def _said(voice: str, row: dict[str, Any]) -> Said:
 
 
 class Pictures:
-    """The pictures of what was asked, reduced, until together they are as large as a page may be.
+    """The questions' pictures, reduced, until together they are as large as a page may be.
 
     A question is found in the data by its id and words; where its stored digest is not that of what is there
     now, the picture is another one, and is not shown.
@@ -244,7 +244,7 @@ class Pictures:
 
 
 def _examples(answers: Answers) -> list[Example]:
-    """The rows that were asked about, whatever part of them a limit took."""
+    """The rows of the questions, whatever part of them a limit took."""
     name, split = evaluated_rows(answers.record, answers.asked)
     if name is None:
         raise DataError("its recipe names none")

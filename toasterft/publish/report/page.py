@@ -19,12 +19,22 @@ from toasterft.evaluation import compare
 from toasterft.evaluation.compare import Answers
 from toasterft.publish.command import command
 from toasterft.publish.report.collect import Subject, choose, subjects
-from toasterft.publish.report.curves import Figure, figures
+from toasterft.publish.report.curves import figures
 from toasterft.publish.report.gallery import Gallery, gallery
-from toasterft.publish.report.scores import Above, Standing, above, conditions, main_gain, standing
+from toasterft.publish.report.scores import above, conditions, main_gain, standing
 from toasterft.publish.run_view import Quantity, RunView, recipe_text, short_path, shortened, total
 from toasterft.runs.run_folder import Run
-from toasterft.units import NOTHING, dollars, duration, excerpt, interval, points, points_interval, share
+from toasterft.units import (
+    NOTHING,
+    Range,
+    dollars,
+    duration,
+    excerpt,
+    interval,
+    points,
+    points_interval,
+    share,
+)
 
 TEMPLATE = "page.html"
 LONGEST_REMARK = 600
@@ -37,32 +47,6 @@ class Tile:
     name: str
     value: str
     beside: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Part:
-    """One run: a training, an evaluation, or a stage of a pipeline."""
-
-    title: str
-    view: RunView
-    command: str
-    figures: list[Figure]
-    remarks: list[str]
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One of the runs named."""
-
-    label: str
-    name: str
-    about: str
-    tiles: list[Tile]
-    warnings: list[str]
-    parts: list[Part]
-    standings: list[Standing]
-    gains: list[Above]
-    no_base: str
 
 
 @dataclass(frozen=True)
@@ -126,16 +110,12 @@ def render(context: dict[str, Any]) -> str:
 
 def _bar(one: Quantity) -> tuple[float, float, float, float] | None:
     """Low, likely, high and measured as per cent of a drawing's width; None where they do not test each other."""
-    if not one.tested or one.predicted is None or one.measured is None:
-        return None
-    predicted = one.predicted
-    widest = 1.06 * max(predicted.high, one.measured)
+    predicted, measured = one.test or (Range(0, 0, 0), 0)
+    widest = 1.06 * max(predicted.high, measured)
     if not widest:
         return None
-    low, likely, high, measured = (
-        100 * part / widest for part in (predicted.low, predicted.likely, predicted.high, one.measured)
-    )
-    return low, likely, high, measured
+    low, likely, high = (100 * part / widest for part in (predicted.low, predicted.likely, predicted.high))
+    return low, likely, high, 100 * measured / widest
 
 
 # --- what goes in ----------------------------------------------------------------------------
@@ -145,7 +125,7 @@ def _context(found: Sequence[Subject], runs_dir: Path, limit: int) -> dict[str, 
     chapters = [_chapter(subject) for subject in found]
     versus, no_comparison, chosen = _comparison(found, runs_dir)
     return {
-        "title": chapters[0].name if len(chapters) == 1 else f"{len(chapters)} runs compared",
+        "title": chapters[0]["name"] if len(chapters) == 1 else f"{len(chapters)} runs compared",
         "made": f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}",
         "version": toasterft.__version__,
         "chapters": chapters,
@@ -154,18 +134,11 @@ def _context(found: Sequence[Subject], runs_dir: Path, limit: int) -> dict[str, 
         "rows": [_row(subject, place, versus) for place, subject in enumerate(found)],
         "widest": _widest(versus),
         "gallery": _gallery(found, chosen, limit) if limit else None,
-        "recipes": [
-            (
-                f"{subject.label} {subject.name}".strip(),
-                recipe_text(subject.recipe),
-                _versions(subject.runs[0]),
-            )
-            for subject in found
-        ],
     }
 
 
-def _chapter(subject: Subject) -> Chapter:
+def _chapter(subject: Subject) -> dict[str, Any]:
+    """One of the runs named."""
     gains = [above(gain) for gain in subject.gains]
     no_base = ""
     if subject.trainings and not gains and subject.answered:
@@ -176,35 +149,41 @@ def _chapter(subject: Subject) -> Chapter:
         )
     main = subject.main
     in_order = [*([main] if main else []), *(each for each in subject.answered if each is not main)]
-    return Chapter(
-        label=subject.label,
-        name=subject.name,
-        about=_about(subject),
-        tiles=[tile for tile in _tiles(subject) if tile.value != NOTHING],
-        warnings=_warnings(subject),
-        parts=[_part(subject, place, RunView(run)) for place, run in enumerate(subject.runs)],
-        standings=[standing(answers) for answers in in_order],
-        gains=gains,
-        no_base=no_base,
-    )
+    return {
+        "label": subject.label,
+        "name": subject.name,
+        "about": _about(subject),
+        "tiles": [tile for tile in _tiles(subject) if tile.value != NOTHING],
+        "warnings": _warnings(subject),
+        "parts": [_part(subject, place, RunView(run)) for place, run in enumerate(subject.runs)],
+        "standings": [standing(answers) for answers in in_order],
+        "gains": gains,
+        "no_base": no_base,
+        "recipe": recipe_text(subject.recipe),
+        "versions": _versions(subject.runs[0]),
+    }
 
 
 def _about(subject: Subject) -> str:
-    asked = shortened(subject.recipe)
+    settings = shortened(subject.recipe)
     methods = ", then ".join(str(run.record.get("method")) for run in subject.runs)
-    of = f"{methods} of {short_path(subject.last.record.get('model_base') or asked.get('model'))}"
-    return ", ".join([f"{of} on {asked['data']}" if asked.get("data") else of, *conditions(subject.recipe)])
-
-
-def _part(subject: Subject, place: int, view: RunView) -> Part:
-    return Part(
-        title=f"Stage {place + 1}: {view.method}" if subject.is_pipeline else "",
-        view=view,
-        command=command(view.recipe),
-        figures=figures(view.run.metrics(), f"{subject.label or 'a'}-{place}"),
-        remarks=[excerpt(str(note), LONGEST_REMARK) for note in view.record.get("notes") or ()]
-        + [f"made to fit: {key}={value}" for key, value in (view.record.get("fitted") or {}).items()],
+    of = f"{methods} of {short_path(subject.last.record.get('model_base') or settings.get('model'))}"
+    return ", ".join(
+        [f"{of} on {settings['data']}" if settings.get("data") else of, *conditions(subject.recipe)]
     )
+
+
+def _part(subject: Subject, place: int, view: RunView) -> dict[str, Any]:
+    """One run: a training, an evaluation, or a stage of a pipeline."""
+    notes = [excerpt(str(note), LONGEST_REMARK) for note in view.record.get("notes") or ()]
+    fitted = [f"made to fit: {key}={value}" for key, value in (view.record.get("fitted") or {}).items()]
+    return {
+        "title": f"Stage {place + 1}: {view.method}" if subject.is_pipeline else "",
+        "view": view,
+        "command": command(view.recipe),
+        "figures": figures(view.run.metrics(), f"{subject.label or 'a'}-{place}"),
+        "remarks": [*notes, *fitted],
+    }
 
 
 def _versions(run: Run) -> str:
@@ -265,24 +244,18 @@ def _comparison(
         return None, f"These runs cannot be compared: {problem.what}.", None
 
 
-@dataclass(frozen=True)
-class RunRow:
+def _row(subject: Subject, place: int, versus: dict[str, Any] | None) -> dict[str, Any]:
     """A run's line in the table of all runs."""
-
-    label: str
-    name: str
-    rate: units.Rate | None
-    asked: str
-    time: str
-    usd: str
-
-
-def _row(subject: Subject, place: int, versus: dict[str, Any] | None) -> RunRow:
     seconds, usd = total(subject.runs)
     main = standing(subject.main) if subject.main is not None else None
-    rate = versus["runs"][place]["score"] if versus else main.headline if main else None
-    asked = main.asked if main else ""
-    return RunRow(subject.label, subject.name, rate, asked, duration(seconds), dollars(usd))
+    return {
+        "label": subject.label,
+        "name": subject.name,
+        "rate": versus["runs"][place]["score"] if versus else main.headline if main else None,
+        "asked": main.asked if main else "",
+        "time": duration(seconds),
+        "usd": dollars(usd),
+    }
 
 
 def _widest(versus: dict[str, Any] | None) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 from toasterft import scoring
 from toasterft.evaluation.compare import Answers
 from toasterft.publish import scores
-from toasterft.publish.report.collect import Gain, Subject, per_point
-from toasterft.publish.run_view import added, evaluated_on, weights_text
-from toasterft.publish.scores import Row
+from toasterft.publish.report.collect import Gain, Subject
+from toasterft.publish.run_view import weights_text
+from toasterft.publish.scores import Row, added, evaluated_on
 from toasterft.units import NOTHING, Rate, dollars, duration, when
 
 # A confusion matrix of more labels is no longer read.
@@ -82,10 +82,10 @@ def asked_words(answers: Answers) -> str:
     return ", ".join([where, *conditions(answers.asked)])
 
 
-def conditions(asked: dict[str, Any]) -> list[str]:
+def conditions(settings: dict[str, Any]) -> list[str]:
     """What makes an evaluation another than the plain one."""
-    named = asked.get("method") == "eval" and asked.get("load_in_4bit") is not None
-    return [*added(asked), *([weights_text(asked["load_in_4bit"])] if named else [])]
+    named = settings.get("method") == "eval" and settings.get("load_in_4bit") is not None
+    return [*added(settings), *([weights_text(settings["load_in_4bit"])] if named else [])]
 
 
 def _counted(answers: Answers) -> dict[str, Any]:
@@ -171,6 +171,19 @@ def _point_cost(
     if found["high"] is None:
         return write(found["low"]), "or more"
     return write(found["value"]), f"{write(found['low'])} to {write(found['high'])}"
+
+
+def per_point(cost: float | None, difference: dict[str, float]) -> dict[str, float | None] | None:
+    """What a percentage point above the base cost, with the bounds that the gain's 95 % interval gives it.
+
+    The cost is known, the gain is not: the lower bound is the cost over the gain's upper one, and the other
+    way round. `high` is None where the interval reaches zero, because then no bound holds; all of it is None
+    where nothing was gained, or the cost is unknown.
+    """
+    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
+    if cost is None or value <= 0:
+        return None
+    return {"value": cost / value, "low": cost / high, "high": cost / low if low > 0 else None}
 
 
 def main_gain(subject: Subject) -> Gain | None:
