@@ -44,7 +44,7 @@ class Offer:
     compute_units_per_hour: float | None = None
 
     def flag(self, today: datetime.date) -> str | None:
-        """What is doubtful about the price (`price_flag`)."""
+        """The price's age where it is a reason for doubt (`price_flag`)."""
         return price_flag(self.as_of, today)
 
 
@@ -80,7 +80,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Model:
-    """A model by its catalog name; `config` and `preprocessor` hold what a plan reads of the hub files."""
+    """A model by its catalog name; `config` and `preprocessor` hold the parts of the hub files that plans read."""
 
     name: str
     hub_id: str
@@ -149,7 +149,7 @@ class Teacher:
         return price_flag(self.as_of, today)
 
     def tokens_of_image(self, width_px: int, height_px: int) -> int:
-        """What one picture counts as in a request."""
+        """Input tokens that one image is billed as."""
         if self.image_tokens is not None:
             return self.image_tokens
         assert self.tile_tokens is not None

@@ -75,7 +75,7 @@ def remove_input_gradients(model: torch.nn.Module) -> None:
 
 
 def wants_factor(request: Request) -> bool:
-    """Whether the connector learns behind cached features."""
+    """Whether the connector trains as a factor behind cached features."""
     possible = request.family.takes_features and request.family.connector_linear is not None
     if request.adapter is not None:
         return possible and (request.adapter / FACTOR_FILE).is_file()
@@ -121,7 +121,7 @@ def add_factor(loaded: LoadedModel) -> None:
 
 
 def lora_config(loaded: LoadedModel, lora: Lora, request: Request) -> peft.LoraConfig:
-    """PEFT settings whose pattern names the language model's linear layers, and the connector's where asked."""
+    """PEFT settings for the language model's linear layers, and the connector's under `train_connector`."""
     family, names = request.family, lora.target_modules
     # Such as model\.text_model\..*\.(q_proj|v_proj): these linears at any depth of the language model.
     targets = _linears(loaded, family.text) if names == "all-linear" else names

@@ -1,4 +1,4 @@
-"""The image-feature cache on disk: where entries lie, what they weigh, and which go first.
+"""The image-feature cache on disk: its layout, its size limit, and least-recently-used eviction.
 
 An entry is one file named after the image's content, in a folder ("space") named after everything
 else that decides its value: model weights, processor settings, dtype, engine, versions. Files are
@@ -25,7 +25,7 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True)
 class Space:
-    """One folder of the cache and what it is for."""
+    """One folder of the cache, and the settings its entries were made with."""
 
     path: Path
     about: dict[str, Any]
@@ -104,7 +104,7 @@ class Store:
         return path
 
     def put(self, name: str, data: bytes) -> bool:
-        """Store an entry if there is room for it; says whether there was."""
+        """Store an entry if there is room for it; whether there was."""
         if not self._make_room(len(data)):
             self.full = True
             return False

@@ -1,4 +1,4 @@
-"""Let a model write: greedy or sampled, in batches, never an image token."""
+"""Generate completions: greedy or sampled, in batches, never an image token."""
 
 from __future__ import annotations
 

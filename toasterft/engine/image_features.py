@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Features:
-    """What the language model sees of one image.
+    """The language model's input for one image.
 
     Attributes:
         hidden: connector output, [tiles, tokens per tile, hidden size].

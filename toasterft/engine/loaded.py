@@ -1,4 +1,4 @@
-"""A model in memory, with what the methods need to know about it."""
+"""A model in memory, its processor, and how it was loaded."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class LoadedModel:
         dtype: what activations are computed in.
         base: folder or hub id of the full weights.
         image_longest_edge: px, where the recipe sets it.
-        features: the engine proved on one sample that features-in equals pixels-in.
-        notes: what fell back to a slower way, and why; shown and kept in the ledger.
+        features: cached features gave the same logits as pixels on one sample.
+        notes: slower paths that were taken, and why; shown and kept in the run's record.
     """
 
     model: Any

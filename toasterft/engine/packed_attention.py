@@ -1,4 +1,4 @@
-"""One prompt, many continuations, one forward pass.
+"""Packed (prefix-shared) attention: one prompt, many completions, one forward pass.
 
 A group of completions shares its prompt, and with images the prompt is nearly all of the sequence. Packed
 as a tree, the prompt is computed once, forward and backward, whatever the size of the group:
@@ -96,7 +96,7 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def install(inner: Any) -> None:
-    """Let the language model attend with this; for whatever is no tree it stays plain SDPA.
+    """Make this the language model's attention; inputs that are not packed still go through plain SDPA.
 
     For good rather than around a call: with gradient checkpointing the backward pass attends again.
     """

@@ -90,7 +90,7 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def explain_missing(source: str) -> Iterator[None]:
-    """Turn transformers' dozen ways of saying "not there" into one message.
+    """Turn transformers' dozen errors for missing or unreadable weights into one.
 
     Args:
         source: folder or hub id.

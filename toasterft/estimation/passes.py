@@ -1,4 +1,4 @@
-"""Count what a recipe makes the model do, in passes and tokens: the same counts for bytes and for seconds.
+"""Passes and tokens of a run: the same counts for bytes and for seconds.
 
 `of` derives them from a training recipe and its data's token statistics. A method that feeds the model in another
 way gets its branch there, and memory, time, dollars and the changes that `--fit` tries follow.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from toasterft.data.token_stats import TokenStats
 from toasterft.models.architectures import ModelShape, architecture
-from toasterft.recipe import Dpo, Policy, Recipe, Trained
+from toasterft.recipe import Dpo, Eval, Policy, Recipe, Trained
 
 # A sampled answer is taken to be at least so long, in tokens: a simplified trace of 45 and its tags. Data
 # for policy methods often holds bare answers, but what is rewarded reasons. Assumed.
@@ -51,7 +51,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Completions that the model writes.
+    """Completions that the model generates.
 
     Attributes:
         completions: in all.
@@ -100,6 +100,11 @@ def cached_share(shape: ModelShape, recipe: Recipe, feature_bytes: float) -> flo
     if recipe.cache_limit_gb is None or not feature_bytes:
         return 1.0
     return min(1.0, recipe.cache_limit_gb * 1e9 / feature_bytes)
+
+
+def answering(stats: TokenStats, recipe: Trained | Eval) -> Sampling:
+    """One answer to every row, in evaluation batches."""
+    return Sampling(stats.rows, min(stats.rows, recipe.per_device_eval_batch_size))
 
 
 def of(shape: ModelShape, stats: TokenStats, recipe: Trained) -> Workload:

@@ -1,4 +1,4 @@
-"""Phases of a run and the bytes of each: the sums of `memory` for what a recipe makes the model do."""
+"""Phases of a run and the bytes of each, from the sums of `memory`."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def _of_training(
         found["rollout"] = stays | _generation(shape, stats, recipe, work.rollouts)
     found["train"] = train
     if held_out is not None:
-        rows = min(held_out.rows, recipe.per_device_eval_batch_size)
-        found["evaluate"] = stays | _generation(shape, held_out, recipe, Sampling(rows, rows))
+        answers = passes.answering(held_out, recipe)
+        found["evaluate"] = stays | _generation(shape, held_out, recipe, answers)
     return found
 
 
@@ -82,15 +82,14 @@ def _of_evaluation(shape: ModelShape, stats: TokenStats, recipe: Eval) -> Phases
     encode = memory.of_encoding(shape, held, _width_bytes(recipe))
     del encode["adapter"]
     found = {"encode": encode} if passes.caches(shape, recipe) else {}
-    rows = min(stats.rows, recipe.per_device_eval_batch_size)
-    answers = _generation(shape, stats, recipe, Sampling(rows, rows))
+    answers = _generation(shape, stats, recipe, passes.answering(stats, recipe))
     return {**found, "evaluate": {"weights": encode["weights"], **answers}}
 
 
 def _generation(
     shape: ModelShape, stats: TokenStats, recipe: Trained | Eval, sampling: Sampling
 ) -> dict[str, int]:
-    """Beside what stays: the largest batch that is decoded, or the tower where images come as pixels."""
+    """Bytes beside the resident ones: the largest batch that is decoded, or the tower where images come as pixels."""
     width, prompts = _width_bytes(recipe), sampling.at_once // sampling.group
     decoding = memory.of_generation(
         shape,

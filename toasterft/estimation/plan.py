@@ -26,7 +26,7 @@ from toasterft.units import Range
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one run is expected to take on one GPU.
+    """Expected memory, time and cost of one run on one GPU.
 
     Attributes:
         vram_bytes: items of the peak phase, and `peak`.
@@ -155,7 +155,7 @@ class Plan:
         return known if known is not None and known.machine == gpu.name else None
 
     def on(self, gpu: Gpu, *, price: float | None, today: datetime.date) -> Estimate:
-        """What the run takes on one GPU, or on one for each process: memory is that of each.
+        """Estimate the run on one GPU, or on one for each process: memory is that of each.
 
         Args:
             price: dollars per hour, of all of them together, instead of the catalog's.

@@ -223,7 +223,7 @@ def forward_pass(shape: ModelShape, recipe: Recipe, machine: Machine, one: Pass)
 
 def answering(shape: ModelShape, recipe: Trained | Eval, machine: Machine, stats: TokenStats) -> float:
     """Greedy answers to every row."""
-    rows = Sampling(stats.rows, min(stats.rows, recipe.per_device_eval_batch_size))
+    rows = passes.answering(stats, recipe)
     return sampling(shape, recipe, machine, rows, stats.prompt_tokens, stats.completion_tokens)
 
 

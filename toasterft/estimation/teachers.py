@@ -97,18 +97,18 @@ def of_live_teachers(
         live_teachers: prices of `judge` and `refiner`, as far as the recipe names any.
     """
     assert work.rollouts is not None
-    asked = prices.INSTRUCTION_TOKENS + FACTS_TOKENS + stats.prompt_tokens - stats.image_tokens
+    prompt = prices.INSTRUCTION_TOKENS + FACTS_TOKENS + stats.prompt_tokens - stats.image_tokens
     different = min(stats.kept, work.rollouts.completions / recipe.num_generations)
     parts = []
     if judge := live_teachers.get("judge"):
-        read, sampled = asked + work.mean.completion_tokens, work.rollouts.completions
+        read, sampled = prompt + work.mean.completion_tokens, work.rollouts.completions
         parts.append(
             prices.THINKING_TOKENS.each(
                 lambda thought: sampled * _usd(judge, read, 1 + thought, JUDGE_TOKENS)
             )
         )
     if refiner := live_teachers.get("refiner"):
-        read, trace = asked + stats.completion_tokens, max(TRACE_TOKENS, stats.completion_tokens)
+        read, trace = prompt + stats.completion_tokens, max(TRACE_TOKENS, stats.completion_tokens)
         each = prices.THINKING_TOKENS.each(
             lambda thought: _usd(refiner, read, trace + thought, REFINER_TOKENS)
         )

@@ -1,1 +1,1 @@
-"""Which model a name means, and what its architecture is: shape, image geometry, module paths. Light."""
+"""Resolve a model's name; its architecture: shape, image geometry, module paths. No torch."""

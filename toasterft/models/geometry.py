@@ -1,4 +1,4 @@
-"""From an image's size in pixels to what the model sees of it: tiles, patches, sequence positions.
+"""Tiles, patches and sequence positions of an image, from its size in pixels.
 
 One class per family, beside the rest of its architecture (`models/architectures/`), all with the methods of
 `Geometry`. Sizes are (width, height) in pixels. The numbers are those of one image per sample, as transformers 5.17's

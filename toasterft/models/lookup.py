@@ -28,7 +28,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A model by name, and what its files say of it.
+    """A resolved model: where its weights are, its shape, the adapter on it.
 
     Attributes:
         name: what to call it in tables and folder names.
@@ -62,7 +62,7 @@ class ModelRef:
         return Path(self.base) if self.local else download.fetch(self.base)
 
     def fingerprints(self) -> dict[str, str | None]:
-        """What tells `weights` (their hash, or a hub id) and `adapter` (its hash, or None) from others."""
+        """Identity of `weights` (their hash, or a hub id) and `adapter` (its hash, or None)."""
         return {
             "weights": fingerprint(Path(self.base)) if self.local else self.base,
             "adapter": fingerprint(self.adapter) if self.adapter else None,
@@ -70,7 +70,7 @@ class ModelRef:
 
 
 def resolve(name: str, runs_dir: Path) -> ModelRef:
-    """What `--model NAME` means.
+    """Resolve the value of `--model`.
 
     Raises:
         ModelError: with the nearest name, or with what the folder lacks.

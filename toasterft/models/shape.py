@@ -1,4 +1,4 @@
-"""What an estimate needs to know of a vision-language model: sizes, and the numbers of parameters they come to."""
+"""Sizes of a vision-language model and the parameter counts that follow from them."""
 
 from __future__ import annotations
 

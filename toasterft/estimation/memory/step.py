@@ -93,7 +93,7 @@ def of_step(
 
 @dataclass(frozen=True)
 class _Step:
-    """What is alive beside weights, states and batch at each moment of a step that can be its peak."""
+    """Bytes alive beside weights, states and batch at each moment of a step that can be its peak."""
 
     shape: ModelShape
     recipe: Trained
@@ -108,12 +108,12 @@ class _Step:
 
     @property
     def full(self) -> bool:
-        """The language model itself learns."""
+        """Full tuning: the language model's own weights train."""
         return self.recipe.lora is None
 
     @property
     def mixed(self) -> bool:
-        """Autocast computes in 16 bit what is stored in 32."""
+        """Mixed precision: autocast computes in 16 bit what is stored in 32."""
         return self.width < 4
 
     @property
@@ -181,7 +181,7 @@ class _Step:
         return self.text.vocab * (LOGIT_BYTES * chunk + (4 * (chosen - chunk) if small else 0))
 
     def layer(self) -> int:
-        """What one decoder layer keeps for its backward pass."""
+        """Activations that one decoder layer saves for its backward pass."""
         h, i, w = self.text.hidden, self.text.intermediate, self.width
         # Both norms keep their float32 input and its inverse root; the MLP gate, activation and up.
         per_token = 2 * (4 * h + 4) + 3 * w * i
@@ -254,7 +254,7 @@ class _Step:
         return total - (0 if self.checkpoints else self.layer())
 
     def tower_kept(self) -> int:
-        """What a tower that learns keeps: float32 residuals, and what autocast makes in between."""
+        """Activations that a trained tower saves: float32 residuals, and autocast's copies in between."""
         vision = self.shape.vision
         if not (self.recipe.train_vision and self.patches):
             return 0
@@ -265,7 +265,7 @@ class _Step:
         return self.patches * (pixels + 4 * h + vision.layers * (4 * h + layer))
 
     def tower_backward(self) -> int:
-        """A layer of a tower that learns, beyond what is kept."""
+        """One layer's backward pass in a trained tower, beyond what is saved."""
         vision, w = self.shape.vision, self.width
         if not (self.recipe.train_vision and self.checkpoints):
             return 0

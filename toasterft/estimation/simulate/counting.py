@@ -38,7 +38,7 @@ class Tracker(TorchDispatchMode):
         return out
 
     def add(self, tensors: Iterable[torch.Tensor]) -> int:
-        """Count the storages of tensors that were there before; bytes of those that were not yet known."""
+        """Count the storages of existing tensors; returns the bytes of those not yet counted."""
         before = self.now_bytes
         for tensor in tensors:
             storage = tensor.untyped_storage()
@@ -67,7 +67,7 @@ class Tracker(TorchDispatchMode):
 
 
 def report(tracker: Tracker, items: dict[str, int]) -> dict[str, Any]:
-    """What a replay found: `items` are what was counted before it."""
+    """The result of a replay; `items` were counted before it."""
     return {
         **items,
         "activations": tracker.peak_bytes - sum(items.values()),

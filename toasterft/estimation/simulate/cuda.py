@@ -1,4 +1,4 @@
-"""What CUDA does with a model's calls and `meta` does not: autocast, its choice of kernels, dropout's mask."""
+"""Emulate on `meta` what CUDA does with a model's calls: autocast, choice of attention kernels, dropout's mask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MASK_ALIGNMENT = 16
 
 
 class Cuda(TorchFunctionMode):
-    """What becomes of these calls on a GPU: autocast, fused attention, fused dropout.
+    """Run calls as a GPU would: autocast, fused attention, fused dropout.
 
     Args:
         dtype: what autocast computes in; float32 means none.

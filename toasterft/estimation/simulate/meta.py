@@ -97,7 +97,11 @@ def _quantised(shape: torch.Size, dtype: torch.dtype) -> tuple[torch.Tensor, Any
 
 
 def frozen(loaded: LoadedModel, learned: list[torch.nn.Parameter], *, tower: bool) -> Iterator[torch.Tensor]:
-    """Everything but what is `learned`, 4-bit constants included; the tower where it stays."""
+    """Frozen tensors, 4-bit constants included; the tower's too under `tower`.
+
+    Args:
+        learned: the trainable ones.
+    """
     away = set() if tower else {id(weight) for weight in loaded.part(loaded.family.vision).parameters()}
     away |= {id(weight) for weight in learned}
     yield from (weight for weight in loaded.model.parameters() if id(weight) not in away)
@@ -125,7 +129,7 @@ def pixels(loaded: LoadedModel, tiles: int) -> torch.Tensor:
 
 
 def mask(batch: int, queries: int, keys: int) -> torch.Tensor:
-    """Who attends to whom, [batch, 1, queries, keys], all of them."""
+    """An attention mask [batch, 1, queries, keys], all True."""
     return torch.ones(batch, 1, queries, keys, dtype=torch.bool, device=META)
 
 

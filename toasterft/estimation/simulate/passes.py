@@ -73,7 +73,7 @@ def generate_peak(
 
 
 def _sample(logits: torch.Tensor, ids: torch.Tensor, top_p: float) -> torch.Tensor:
-    """What `generate` does with logits [rows, 1, vocabulary], image tokens suppressed."""
+    """Sample from logits [rows, 1, vocabulary] as `generate` does, image tokens suppressed."""
     scores = logits[:, -1].to(copy=True, dtype=torch.float32)
     scores = transformers.SuppressTokensLogitsProcessor([0], device=META)(ids, scores)
     if top_p < 1:

@@ -170,7 +170,7 @@ def _step(
 def _optimizers(
     loaded: LoadedModel, learned: list[torch.nn.Parameter], optim: str
 ) -> list[torch.optim.Optimizer]:
-    """What transformers' Trainer makes of `optim`; pages cannot be had on `meta`."""
+    """The optimizers of transformers' Trainer for `optim`, without paging, which `meta` lacks."""
     if optim == "adamw_torch":
         return [torch.optim.AdamW(learned, foreach=True)]
     # Overrides are kept by a parameter's place in its optimizer, for the whole process: without this the next

@@ -1,4 +1,4 @@
-"""What toasterft knows of each supported architecture, one module per family.
+"""The supported architectures, one module per family.
 
 To add a family, add a module here with its `ARCHITECTURES`, a tuple of `Architecture`: nothing else in the package
 names a family. Keys that a configuration file leaves out get the default of the configuration class that transformers

@@ -14,7 +14,7 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything that toasterft knows of the models of one `model_type`, under transformers 5.17.
+    """How to read, size, load and run models of one `model_type` (transformers 5.17).
 
     Attributes:
         read_shape: from the content of config.json and of preprocessor_config.json (None where there is none). May
