@@ -27,7 +27,7 @@ from toasterft.models.architectures.common import Architecture, decoder, siglip
 from toasterft.models.geometry import TiledGeometry
 from toasterft.models.shape import ModelShape
 
-TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+TOWER = (2, 32, 64, 2, 32, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Halves(TiledGeometry):
 
 def read_shape(config, preprocessor):
     text = decoder(config["text_config"], "llama", tied=True)
-    vision = siglip({"image_size": 32, "patch_size": 8}, TOWER, head=False)
+    vision = siglip({}, TOWER, head=False)
     return ModelShape("halves", text, vision, 100, Halves(tile_px=32, patch_px=8))
 
 

@@ -16,14 +16,14 @@ from toasterft import catalog, recipe
 from toasterft.catalog import Gpu, hardware
 from toasterft.data import sources, token_stats
 from toasterft.errors import FitError, UserError
-from toasterft.estimation import Plan, Range, fit, plan, prices, seconds, suggest
+from toasterft.estimation import Plan, Range, fit, memory, plan, prices, seconds, suggest
 from toasterft.estimation import passes as work
 from toasterft.estimation import teachers as teaching
 from toasterft.estimation.passes import Pass, Sampling
 from toasterft.estimation.seconds import LIKELY, SLOW, Machine
 from toasterft.jobs import guards, prepare
 from toasterft.models.architectures import shape_from_config
-from toasterft.recipe import Prompt
+from toasterft.recipe import Prompt, Sft
 
 # Reading a row and the header of its picture; 341 where this was written.
 MOST_CALLS_AN_IMAGE = 400
@@ -192,7 +192,7 @@ def test_a_training_pass_is_work_or_launches(monkeypatch):
     # 30 layers three times (forward, again, backward) at 1.2 ms: the GPU waits for Python.
     assert seconds.training_pass(shape(), asked, machine, one) == pytest.approx(90 * 1.2e-3)
     monkeypatch.setattr(seconds, "LAYER_SECONDS", (0, 0, 0))
-    linears, adapter, head = 106_168_320, shape().lora_params(16), 49280 * 576
+    linears, adapter, head = 106_168_320, memory.trainable_params(shape(), Sft()), 49280 * 576
     attention = 4 * 30 * 9 * 64 * 949**2 / 2
     flops = 3 * (2 * (linears + adapter) * 949 + attention) + 2 * adapter * 949 + 3 * 2 * head * 61
     # Each of the three unpacks NF4: 0.516 bytes in, 2 out, 2 in again.
@@ -209,7 +209,7 @@ def test_decoding_reads_weights_and_cache_for_every_token(monkeypatch):
     # Likely, the batch goes on until twice the mean, here cut at the limit of 100.
     cache = 8 * (888 + 50) * (2 * 30 * 3 * 64 * 2)
     weights = 2 * 106_168_320 + 2 * 49280 * 576
-    adapter = shape().lora_params(16)
+    adapter = memory.trainable_params(shape(), Sft())
     per_token = 2 * (106_168_320 + adapter) + 4 * 30 * 9 * 64 * 888 + 2 * 49280 * 576
     step = (cache + weights) / (1000e9 * 0.7) + 8 * per_token / (100e12 * 0.35)
     prefill = 8 * (2 * (106_168_320 + adapter) * 888 + 4 * 30 * 9 * 64 * 888**2 / 2) / (100e12 * 0.35)

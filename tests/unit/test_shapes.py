@@ -12,7 +12,9 @@ import pytest
 
 from toasterft import catalog
 from toasterft.errors import ModelError
+from toasterft.estimation.memory import trainable_params
 from toasterft.models.architectures import shape_from_config
+from toasterft.recipe import Lora, Sft
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -164,7 +166,7 @@ def test_every_part_is_exact(name: str) -> None:
     assert {
         "vision": shape.vision_params,
         "connector": shape.connector_params,
-        "text_layer": shape.text_layer_params,
+        "text_layer": shape.text.layer_params,
         "embedding": shape.embedding_params,
         "lm_head": shape.lm_head_params,
     } == counted(model)
@@ -174,8 +176,10 @@ def test_every_part_is_exact(name: str) -> None:
         for path, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and part_of(f"{path}.weight") == "text_layer"
     ]
-    assert shape.linear_params_text == sum(linear.weight.numel() for linear in linears)
-    assert shape.lora_params(8) == sum(8 * (linear.in_features + linear.out_features) for linear in linears)
+    assert shape.text.linear_params == sum(linear.weight.numel() for linear in linears)
+    assert trainable_params(shape, Sft(lora=Lora(r=8))) == sum(
+        8 * (linear.in_features + linear.out_features) for linear in linears
+    )
     text = model.config.get_text_config()
     assert shape.text.max_position == text.max_position_embeddings
     assert (shape.text.heads, shape.text.kv_heads) == (text.num_attention_heads, text.num_key_value_heads)
@@ -201,7 +205,7 @@ def test_the_real_256m_files() -> None:
     assert counted(build(config)) == {
         "vision": shape.vision_params,
         "connector": shape.connector_params,
-        "text_layer": shape.text_layer_params,
+        "text_layer": shape.text.layer_params,
         "embedding": shape.embedding_params,
         "lm_head": shape.lm_head_params,
     }
@@ -224,7 +228,7 @@ def test_the_documented_numbers(name: str, millions: tuple[float, ...]) -> None:
     parts = (
         shape.vision_params,
         shape.connector_params,
-        shape.text_layer_params,
+        shape.text.layer_params,
         shape.embedding_params,
         shape.lm_head_params,
         shape.total_params,
@@ -248,7 +252,7 @@ def test_lora_against_peft() -> None:
     lora = peft.LoraConfig(r=6, target_modules=r"model\.text_model\..*_proj")
     adapted = peft.get_peft_model(model, lora)
     trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
-    assert shape_from_config(config, None).lora_params(6) == trainable
+    assert trainable_params(shape_from_config(config, None), Sft(lora=Lora(r=6))) == trainable
 
 
 def test_vision_facts() -> None:

@@ -19,7 +19,6 @@ from typing import Any
 
 from toasterft import paths
 
-GB = 1_000_000_000
 SUFFIX = ".safetensors"
 
 

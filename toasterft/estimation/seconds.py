@@ -197,7 +197,7 @@ def layer_flops(shape: ModelShape, recipe: Recipe, tokens: float, pairs: float) 
     """Forward pass through all decoder layers, adapters included."""
     text = shape.text
     attention = 4 * text.layers * text.queries * pairs
-    return 2 * (shape.linear_params_text + _adapter(shape, recipe)) * tokens + attention
+    return 2 * (shape.text.linear_params + _adapter(shape, recipe)) * tokens + attention
 
 
 def head_flops(shape: ModelShape, tokens: float) -> float:
@@ -267,9 +267,9 @@ def cache_bytes(shape: ModelShape) -> int:
 def weight_bytes(shape: ModelShape, recipe: Recipe, *, one_row: bool = False) -> float:
     """Bytes that move when the decoder layers' weights are used once."""
     if getattr(recipe, "load_in_4bit", False):
-        return shape.linear_params_text * (NF4_BYTES if one_row else UNPACKED_BYTES)
+        return shape.text.linear_params * (NF4_BYTES if one_row else UNPACKED_BYTES)
     wide = recipe.dtype == "float32" or (isinstance(recipe, Trained) and recipe.lora is None)
-    return shape.linear_params_text * (4 if wide else 2)
+    return shape.text.linear_params * (4 if wide else 2)
 
 
 # --- inside ----------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class TextShape:
 
     @property
     def linear_params(self) -> int:
-        """Weights of all layers' linears, biases not counted."""
+        """Weights of all layers' linears, biases not counted: what 4-bit quantisation and LoRA touch."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.layer_linears)
 
     @property
@@ -108,11 +108,6 @@ class ModelShape:
         return self.vision.params
 
     @property
-    def text_layer_params(self) -> int:
-        """The language model's layers and final norm."""
-        return self.text.layer_params
-
-    @property
     def embedding_params(self) -> int:
         return self.text.vocab * self.text.hidden
 
@@ -123,14 +118,5 @@ class ModelShape:
 
     @property
     def total_params(self) -> int:
-        text = self.text_layer_params + self.embedding_params + self.lm_head_params
+        text = self.text.layer_params + self.embedding_params + self.lm_head_params
         return self.vision_params + self.connector_params + text
-
-    @property
-    def linear_params_text(self) -> int:
-        """Weights that 4-bit quantisation and LoRA touch: the linears of the language model's layers."""
-        return self.text.linear_params
-
-    def lora_params(self, r: int) -> int:
-        """Trainable parameters of LoRA of rank `r` on every linear of the language model's layers."""
-        return self.text.layers * sum(r * (inputs + outputs) for inputs, outputs in self.text.layer_linears)

@@ -37,7 +37,7 @@ def resident(shape: ModelShape, recipe: Trained, width_bytes: int, *, tower: boo
         `weights` (those that do not learn, or all in full tuning), `adapter` (those that do), `gradients`,
         `optimizer`, and `optimizer_paged`: states that can move to host memory when the GPU is full.
     """
-    linears = shape.linear_params_text
+    linears = shape.text.linear_params
     rest = shape.total_params - linears - (0 if tower else shape.vision_params)
     trainable = trainable_params(shape, recipe)
     if recipe.lora is None:

@@ -14,7 +14,7 @@ a mask of bytes.
     cuda        what CUDA would do with a call: `Cuda`
     meta        the model without numbers, what it is given, how it is run: `build`
     steps       training steps: `peak`
-    passes      passes without gradients: `generate_peak`, `encode_peak`
+    inference   passes without gradients: `generate_peak`, `encode_peak`
 
 What it does not see, because it never passes through an operator's result:
 
@@ -34,8 +34,8 @@ from toasterft.estimation import Plan, passes
 from toasterft.estimation.memory import Sequences
 from toasterft.estimation.simulate.counting import Tracker
 from toasterft.estimation.simulate.cuda import MASK_ALIGNMENT, Cuda
+from toasterft.estimation.simulate.inference import encode_peak, generate_peak
 from toasterft.estimation.simulate.meta import META, NAME, build, last_hidden, pack
-from toasterft.estimation.simulate.passes import encode_peak, generate_peak
 from toasterft.estimation.simulate.steps import chunked_loss, peak
 from toasterft.models.architectures import Config, architecture
 from toasterft.recipe import Policy, Trained

@@ -46,45 +46,39 @@ class Architecture:
         return ["lm_head", self.vision, self.connector]
 
 
-# What transformers' configuration classes take for keys that a file leaves out.
-_DECODERS: dict[str, Config] = {
-    "llama": {
-        "num_hidden_layers": 32,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_attention_heads": 32,
-        "vocab_size": 32000,
-        "max_position_embeddings": 2048,
-    },
-    "qwen2": {
-        "num_hidden_layers": 32,
-        "hidden_size": 4096,
-        "intermediate_size": 22016,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "vocab_size": 151936,
-        "max_position_embeddings": 32768,
-    },
+# Defaults of transformers' configuration classes for keys that a file leaves out: one row per class.
+DECODER_KEYS = (
+    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
+    "vocab_size", "max_position_embeddings",
+)  # fmt: skip
+DECODERS: dict[str, tuple[int | None, ...]] = {
+    "llama": (32, 4096, 11008, 32, None, 32000, 2048),
+    "qwen2": (32, 4096, 22016, 32, 32, 151936, 32768),
 }
+SIGLIP_KEYS = (
+    "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "image_size", "patch_size",
+)  # fmt: skip
 
 
-def decoder(config: Config, kind: str, *, tied: bool, defaults: Config | None = None) -> TextShape:
+def decoder(
+    config: Config, kind: str, *, tied: bool, defaults: tuple[int | None, ...] | None = None
+) -> TextShape:
     """The decoder that `config` describes.
 
     Args:
         kind: `llama` or `qwen2`.
-        defaults: for keys that the file leaves out, where they are not those of `kind`.
+        defaults: of `DECODER_KEYS`, where they are not those of `kind`.
 
     Raises:
         ModelError: another kind.
     """
-    if kind not in _DECODERS:
+    if kind not in DECODERS:
         raise ModelError(
             f"language model {kind!r} is not supported",
             where="config.json: text_config.model_type",
-            why=f"known language models: {', '.join(sorted(_DECODERS))}",
+            why=f"known language models: {', '.join(sorted(DECODERS))}",
         )
-    get = {**(defaults or _DECODERS[kind]), **config}
+    get = {**dict(zip(DECODER_KEYS, defaults or DECODERS[kind])), **config}
     hidden, heads = get["hidden_size"], get["num_attention_heads"]
     llama = kind == "llama"
     return TextShape(
@@ -104,13 +98,14 @@ def decoder(config: Config, kind: str, *, tied: bool, defaults: Config | None = 
     )
 
 
-def siglip(config: Config, defaults: Config, *, head: bool, **facts: bool) -> VisionShape:
+def siglip(config: Config, defaults: tuple[int, ...], *, head: bool, **facts: bool) -> VisionShape:
     """A SigLIP tower: learned positions, biases everywhere, a pooling head where `head` is true.
 
     Args:
+        defaults: of `SIGLIP_KEYS`.
         facts: further fields of `VisionShape`.
     """
-    get = {**defaults, **config}
+    get = {**dict(zip(SIGLIP_KEYS, defaults)), **config}
     hidden, intermediate, layers = get["hidden_size"], get["intermediate_size"], get["num_hidden_layers"]
     image_px, patch_px = edge_px(get["image_size"]), edge_px(get["patch_size"])
     norm = 2 * hidden

@@ -10,14 +10,7 @@ from toasterft.models.shape import ModelShape
 
 # The processor never blows an image up beyond this, whatever `longest_edge` says.
 MAX_EDGE_PX = 4096
-SIGLIP_DEFAULTS = {
-    "hidden_size": 1152,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 16,
-    "image_size": 224,
-    "patch_size": 32,
-}
+SIGLIP_DEFAULTS = (12, 1152, 3072, 16, 224, 32)
 
 
 def read_shape(config: Config, preprocessor: Config | None) -> ModelShape:

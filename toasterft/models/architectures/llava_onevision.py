@@ -12,24 +12,9 @@ from toasterft.models.shape import ModelShape, VisionShape
 
 # A feature map that exceeds its budget is only shrunk where it does so by more than this factor (per edge).
 SHRINK_ABOVE = 1.1
-# The tower where the file has no vision_config, and what one that leaves keys out takes.
-DEFAULT_TOWER = {
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "patch_size": 14,
-    "image_size": 384,
-    "num_hidden_layers": 26,
-    "num_attention_heads": 16,
-    "vision_use_head": False,
-}
-SIGLIP_DEFAULTS = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-    "patch_size": 16,
-}
+# The tower where the file has no vision_config, and the defaults of one that leaves keys out.
+DEFAULT_TOWER = (26, 1152, 4304, 16, 384, 14)
+SIGLIP_DEFAULTS = (12, 768, 3072, 12, 224, 16)
 
 
 def read_shape(config: Config, preprocessor: Config | None) -> ModelShape:
@@ -42,8 +27,7 @@ def read_shape(config: Config, preprocessor: Config | None) -> ModelShape:
             where="config.json",
             why="the other one drops a class token, which SigLIP towers do not have",
         )
-    tower: Config | None = config.get("vision_config")
-    vision = _vision(DEFAULT_TOWER if tower is None else tower)
+    vision = _vision(config.get("vision_config"))
     taps = config.get("vision_feature_layer", -1)
     inputs = vision.hidden * (1 if isinstance(taps, int) else len(taps))
     bias = config.get("multimodal_projector_bias", True)
@@ -53,7 +37,9 @@ def read_shape(config: Config, preprocessor: Config | None) -> ModelShape:
     return ModelShape(config["model_type"], text, vision, projector + newline, geometry)
 
 
-def _vision(tower: Config) -> VisionShape:
+def _vision(tower: Config | None) -> VisionShape:
+    if tower is None:
+        return siglip({}, DEFAULT_TOWER, head=False, all_hidden_states=True)
     kind = tower.get("model_type", "siglip_vision_model")
     if kind != "siglip_vision_model":
         raise ModelError(

@@ -12,15 +12,7 @@ from toasterft.models.shape import ModelShape, VisionShape
 
 # The image processor refuses anything narrower.
 MAX_ASPECT = 200
-TEXT_DEFAULTS = {
-    "num_hidden_layers": 80,
-    "hidden_size": 8192,
-    "intermediate_size": 29568,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "vocab_size": 152064,
-    "max_position_embeddings": 32768,
-}
+TEXT_DEFAULTS = (80, 8192, 29568, 64, 8, 152064, 32768)
 VISION_DEFAULTS = {
     "depth": 32,
     "hidden_size": 3584,
