@@ -41,18 +41,11 @@ def checker_says(row: Row, trace: str) -> list[float | None]:
     return [found.score, found.coverage, found.arithmetic, found.conclusion, len(found.faults)]
 
 
-def charts_passes(row: Row, trace: str) -> bool:
-    """Whether the strict reader of the chart generator's own sentences passes a trace."""
-    from toasterft.data import charts
+def strict_passes(row: Row, trace: str) -> bool:
+    """Whether the strict reader of our own sentences passes a trace."""
+    from toasterft.scoring.traces import strict_faults
 
-    return charts.check_trace(trace, row["table"], row["answer"]).ok
-
-
-def recompute_passes(row: Row, trace: str) -> bool:
-    """Whether the strict reader of the rules teacher's sentences passes a trace."""
-    from toasterft.teachers.rules import recompute
-
-    return not recompute.faults(trace, row["table"], row["answer"])
+    return not strict_faults(trace, row["table"], row["question"], row["answer"])
 
 
 def refined(row: Row, reference: str | None, template: dict[str, Any] | None = None) -> str | None:

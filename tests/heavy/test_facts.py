@@ -14,7 +14,7 @@ import pytest
 from fake_teacher import INPUT_TOKENS, OUTPUT_TOKENS, Teacher
 
 from toasterft.data import sources
-from toasterft.scoring import traces
+from toasterft.scoring import rewards, tables
 from toasterft.teachers.api import Endpoint
 from toasterft.teachers.facts import MOST_FACTS, parse
 
@@ -46,7 +46,7 @@ GOOD = [{"label": "red", "value": 7}, {"label": "blue", "value": 3.5}]
 )
 def test_answers_that_are_facts(text, facts):
     assert parse(text) == facts
-    assert len(traces.rows_of(facts)) == len(facts)
+    assert len(tables.read(facts).cells) == len(facts)
 
 
 @pytest.mark.parametrize(
@@ -284,5 +284,5 @@ def test_a_run_learns_from_what_was_read(run_cli, bare):
     example = sources.load("seen").examples[0]
     said = Completion("", Parsed(example.reasoning, example.answer, True), 20, True, 64)
     wrong = Completion("", Parsed("There is nothing to see.", example.answer, True), 20, True, 64)
-    assert traces.thinking(said, example) > 0.95
-    assert traces.thinking(wrong, example) < 0.3
+    assert rewards.thinking(said, example) > 0.95
+    assert rewards.thinking(wrong, example) < 0.3

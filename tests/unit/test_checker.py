@@ -14,7 +14,7 @@ from toasterft.data import charts
 from toasterft.data.charts.spec import fact_name
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
-from toasterft.scoring.rewards import Completion
+from toasterft.scoring.rewards import Completion, thinking, thinking_lemma
 from toasterft.scoring.tables import read
 from toasterft.scoring.traces import (
     check,
@@ -22,8 +22,6 @@ from toasterft.scoring.traces import (
     lemmas,
     needed_rows,
     table_of,
-    thinking,
-    thinking_lemma,
 )
 
 SEEDS = (31, 32, 33)

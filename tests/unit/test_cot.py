@@ -17,9 +17,9 @@ from toasterft.data.example import Example
 from toasterft.errors import UserError
 from toasterft.scoring import tables
 from toasterft.scoring import traces as checker
+from toasterft.scoring.traces import strict_faults
 from toasterft.teachers import directory, filters, strip, styles
 from toasterft.teachers.directory import Address
-from toasterft.teachers.rules import recompute
 from toasterft.teachers.rules import write as rules
 
 TODAY = datetime.date(2026, 11, 21)
@@ -71,8 +71,8 @@ def test_traces_as_they_are_written(question, answer, trace):
     written = rules.write(example(question, answer))
     assert written.simplified == trace
     assert written.answer == answer
-    assert recompute.faults(written.simplified, FRUIT, answer) == []
-    assert recompute.faults(written.structured, FRUIT, answer) == []
+    assert strict_faults(written.simplified, FRUIT, question, answer) == []
+    assert strict_faults(written.structured, FRUIT, question, answer) == []
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_charts_drawn_here_all_get_traces_that_hold(difficulty):
             continue  # 4.0 is written as it was drawn, and 4 as it was read
         written = rules.write(example(item.question, item.answer, item.facts))
         assert written is not None, item.question
-        assert recompute.faults(written.simplified, item.facts, item.answer) == []
-        assert recompute.faults(written.structured, item.facts, item.answer) == []
+        assert strict_faults(written.simplified, item.facts, item.question, item.answer) == []
+        assert strict_faults(written.structured, item.facts, item.question, item.answer) == []
 
 
 def with_tables(shared):
@@ -116,8 +116,8 @@ def test_most_real_questions_get_a_trace_and_nearly_all_traces_hold(shared):
         trace = rules.write(example(row["question"], row["answer"], row["table"]))
         if trace is not None:
             written += 1
-            faults = recompute.faults(trace.simplified, row["table"], row["answer"])
-            faults += recompute.faults(trace.structured, row["table"], row["answer"])
+            faults = strict_faults(trace.simplified, row["table"], row["question"], row["answer"])
+            faults += strict_faults(trace.structured, row["table"], row["question"], row["answer"])
             sound += not faults
     assert written >= 0.60 * len(rows)
     assert sound >= 0.98 * written
@@ -128,7 +128,9 @@ def test_questions_that_the_rules_were_not_made_on(shared):
     rows = [json.loads(line) for line in random.Random(7).sample(lines, 600)]
     found = [(row, rules.write(example(row["query"], row["label"], row["table"]))) for row in rows]
     traces = [(row, trace) for row, trace in found if trace is not None]
-    sound = sum(not recompute.faults(trace.simplified, row["table"], row["label"]) for row, trace in traces)
+    sound = sum(
+        not strict_faults(trace.simplified, row["table"], row["query"], row["label"]) for row, trace in traces
+    )
     assert len(traces) >= 0.60 * len(rows)
     assert sound >= 0.98 * len(traces)
 
@@ -144,7 +146,7 @@ def test_a_changed_number_does_not_pass_the_recomputation(shared):
         other = str(int(place[0]) + rng.choice((1, 2, 10)))
         text = trace.simplified[: place.start()] + other + trace.simplified[place.end() :]
         changed += 1
-        caught += bool(recompute.faults(text, row["table"], row["answer"]))
+        caught += bool(strict_faults(text, row["table"], row["question"], row["answer"]))
     assert changed > 100
     assert caught >= 0.97 * changed
 
@@ -376,7 +378,7 @@ def test_rules_build_a_set_that_trains_without_a_network(run_cli, charts_folder,
     data = sources.load("ruled")
     assert len(data) == 20
     for row in data.examples:
-        assert recompute.faults(row.reasoning, row.facts, row.answer) == []
+        assert strict_faults(row.reasoning, row.facts, row.question, row.answer) == []
     # Pictures lie in the set itself, named after their content.
     assert all(row.images[0].path.parent == homes / "data/ruled/images" for row in data.examples)
     files = {

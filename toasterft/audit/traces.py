@@ -9,7 +9,8 @@ from toasterft import scoring
 from toasterft.audit.kinds import Finding
 from toasterft.data.example import Example
 from toasterft.scoring import traces
-from toasterft.teachers.filters import contrary, holds, leaked
+from toasterft.scoring.numbers import DIGITS
+from toasterft.scoring.traces.prose import contrary, holds, leaked
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(\d])")
 _CONCLUDES = re.compile(
@@ -22,7 +23,7 @@ _GIVES_UP = re.compile(
 )
 _MARKS = re.compile(r"[*`#]+")
 _SPACED_THOUSANDS = re.compile(r"(?<=\d)[ \u00a0\u202f](?=\d{3}(?!\d))")
-_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(rf"(?<![\w.]){DIGITS}")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _CLOSED = ("yes", "no", "true", "false")
 LAST_SENTENCES = 3

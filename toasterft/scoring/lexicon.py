@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # "the largest", "the smallest"; the second list of each are words that may mean something else as well.
 LARGEST = "largest|highest|greatest|biggest|maximum|max|tallest|longest"
 LARGEST_LOOSE = "peak|top|topmost|most"
@@ -31,3 +33,25 @@ UNITS = "one|two|three|four|five|six|seven|eight|nine"
 TEENS = "ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
 TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
 SCALES = {"trillion": 10**12, "billion": 10**9, "million": 10**6, "thousand": 10**3}
+
+# Words that carry no content, and lemmas that no rule gives.
+STOP = frozenset(
+    re.findall(
+        r"\w+",
+        "a about above after again all also am an and any are as at be because been before being below "
+        "between both but by can cannot clearly could did do does doing down during each either every few "
+        "finally for from further had has have having he hence her here hers him his how however i if in into "
+        "is it its itself just let like may me more most much must my need neither next no nor not now of off "
+        "on once only or other our out over own please she should since so some such than that the their them "
+        "then there therefore these they this those through thus to too under until up us very was we well "
+        "were what when where which while who whom whose why will with within without would yet you your ",
+    )
+)
+IRREGULAR = {
+    "men": "man", "women": "woman", "people": "person", "children": "child", "less": "less", "series": "series",
+    "highest": "high", "higher": "high", "lowest": "low", "lower": "low", "largest": "large", "larger": "large",
+    "smallest": "small", "smaller": "small", "greatest": "great", "greater": "great", "biggest": "big",
+    "bigger": "big", "found": "find", "shown": "show", "gave": "give", "given": "give", "rose": "rise",
+    "risen": "rise", "fell": "fall", "fallen": "fall", "grew": "grow", "grown": "grow", "made": "make",
+    "taken": "take", "took": "take", "added": "add", "adding": "add",
+}  # fmt: skip

@@ -61,6 +61,8 @@ NUM = (
     r"(?<![\w.,])-?(?:\d{1,15}(?:\.\d{1,12})?|\.\d{1,12})(?:%|\s(?:thousand|million|billion|trillion)\b)?"
     r"(?![\w%]|[.,]\d)"
 )
+# A number in prose that is not cleaned: `1,200`, `-3.5`
+DIGITS = r"-?\d[\d,]*(?:\.\d+)?"
 # A number alone may be longer than one that stands in a sentence: `3.103853965520979` in a table.
 _ALONE = re.compile(NUM.replace("{1,12}", "{1,30}"))
 HEDGE = rf"(?:{lexicon.HEDGE})"
@@ -108,14 +110,20 @@ def number(text: str, hedged: bool = False) -> Number:
     return Number(Fraction(text) * times, Fraction(times, 10**decimals), percent, hedged, times)
 
 
+def number_alone(text: str) -> Number | None:
+    """The number that a text is; None where it is anything else."""
+    found = _ALONE.fullmatch(cleaned(text).strip())
+    return number(found[0]) if found else None
+
+
 def fraction(value: Any) -> Fraction | None:
     """A cell's or an answer's number (`1,234.50`, `45 %`, `$5`, 0.5); None where it is anything else."""
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
         return Fraction(str(value)) if isfinite(value) else None
-    found = _ALONE.fullmatch(cleaned(str(value)).strip())
-    return number(found[0]).value if found else None
+    found = number_alone(str(value))
+    return found.value if found else None
 
 
 def decimal(value: Fraction) -> str:

@@ -79,12 +79,25 @@ def length(completion: Completion, example: Example) -> float:
     return min(1.0, 2 * (1 - completion.tokens / completion.limit))
 
 
+def thinking(completion: Completion, example: Example) -> float:
+    """Score the reasoning: against the facts, else the reference trace, else on its own."""
+    trace = completion.parsed.reasoning or ""
+    if not example.facts and example.reasoning:
+        return traces.lemma_f1(trace, example.reasoning)
+    return traces.check(trace, example.facts, example.question, example.answer).score
+
+
+def thinking_lemma(completion: Completion, example: Example) -> float:
+    """`lemma_f1` against the reference trace, the reward of "Pure DyME"; 0 where there is none."""
+    return traces.lemma_f1(completion.parsed.reasoning or "", example.reasoning or "")
+
+
 REWARDS: dict[str, Reward] = {
     "accuracy": accuracy,
     "format": formatted,
     "length": length,
-    "thinking": traces.thinking,
-    "thinking_lemma": traces.thinking_lemma,
+    "thinking": thinking,
+    "thinking_lemma": thinking_lemma,
 }
 # Belongs to a run, which names the model that judges: `judge` of a dyme recipe.
 JUDGED = "thinking_judge"

@@ -22,41 +22,13 @@ from toasterft.data.chat import parse
 from toasterft.data.example import Example
 from toasterft.data.token_stats import CHARACTERS_PER_TOKEN
 from toasterft.recipe import Prompt
-from toasterft.scoring import right, robust, traces
+from toasterft.scoring import right, traces
+from toasterft.scoring.traces.prose import contrary, leaked
 from toasterft.teachers.styles import Style
 
 Reason = Literal["tags", "headings", "answer", "length", "leak", "arithmetic", "language"]
 TAGS = Prompt()  # the tags that prompts ask for are the recipe's own defaults
 
-_SAID = r"(?:provided|given|supplied|stated|specified)"
-_IS = r"(?:is|was|has been|being|I(?:'m| am| was)?)"
-_SHOWN = r"(?:chart|graph|figure|image|picture|plot|table|legend|diagram|axis|data|title|bars?|above)"
-_BY = r"(?:according to|based on|consistent with|match(?:es|ing)?|given|aligns? with|agrees? with)"
-_TRUE = r"(?:correct|gold|ground[- ]truth|expected|reference|known|target|desired|intended)"
-# Held against 603 published ChartQA traces, so that what only the chart gives ("the value given on the axis",
-# "the provided chart") passes.
-LEAKS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"\b{_SAID}\s+(?:correct\s+|final\s+|gold\s+)?(?:answer|solution)\b",
-        rf"\b(?:answer|solution)\s+(?:that\s+)?{_IS}?\s*{_SAID}\b(?!\s+(?:in|by|on|at|as)\s+(?:the\s+)?{_SHOWN})",
-        rf"\bas\s+{_SAID}\b(?!\s+(?:in|by|on|at|above|under|below)\b)",
-        rf"\b(?:{_BY}|from|with|per)\s+the\s+(?:\w+\s+)?(?:solution|result)\s+(?:given|provided|above|key)\b",
-        rf"\b{_BY}\s+the\s+(?:\w+\s+)?answer\b",
-        rf"\bthe\s+{_TRUE}\s+(?:\w+\s+)?answer\b",
-        r"\banswer\s+key\b|\bground[- ]truth\b",
-        r"\b(?:we|I)\s+(?:are|were|am|was|have been)\s+(?:told|given|provided)\b(?!\s+with\b)",
-        r"\basked to (?:justify|explain)\b",
-        r"\b(?:since|because|knowing(?: that)?)\s+the\s+(?:\w+\s+)?answer\s+(?:is|must|should|has)\b",
-        r"\bthe\s+(?:prompt|instructions?|user|task)\s+(?:says?|states?|gives?|gave|provides?|provided|specif\w+)\b",
-        r"\bas an AI\b|\blanguage model\b",
-    )
-)
-_STATED = re.compile(
-    r"\b(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:|would be|=)"
-    r"(?!\s*(?:based|found|shown|derived|obtained|read)\b)\s*(?P<answer>[^\n]+?)\s*(?:[.;!](?=\s|$)|$)",
-    re.IGNORECASE | re.MULTILINE,
-)
 _HEADING_MARKS = re.compile(r"^[\s*#>-]*(?P<name>[A-Z][A-Za-z ]+?)[\s*]*:[\s*]*", re.MULTILINE)
 # Words that hardly any English sentence of some length goes without, and other languages do.
 _SMALL_WORDS = re.compile(
@@ -120,11 +92,6 @@ def judge(completion: str, example: Example, style: Style) -> Verdict:
     return Verdict(reasoning, answer, None)
 
 
-def leaked(text: str) -> str:
-    """The words that give away that an answer was given; empty where there are none."""
-    return next((found[0] for pattern in LEAKS if (found := pattern.search(text))), "")
-
-
 def english(text: str) -> bool:
     """Latin letters nearly throughout, and in a text of some length the small words of English."""
     letters = [letter for letter in text if letter.isalpha()]
@@ -150,25 +117,6 @@ def tidy_headings(text: str, headings: tuple[str, ...]) -> str:
 def _missing_headings(text: str, headings: tuple[str, ...]) -> str:
     found = re.findall(rf"^({'|'.join(headings)}): *\S", text, re.MULTILINE)
     return "" if found == list(headings) else f"found {', '.join(found) or 'none'}"
-
-
-def contrary(reasoning: str, gold: str, example: Example | None = None) -> str:
-    """What the trace itself calls the answer, where that is another one than the gold; nor right for the example."""
-    for found in _STATED.finditer(reasoning):
-        said = found["answer"]
-        if not holds(said, gold) and (example is None or not right(said, example)):
-            return found[0]
-    return ""
-
-
-def holds(said: str, gold: str) -> bool:
-    """Whether a statement is the gold or contains it as a whole: "the answer is 37.1 million" for 37.1."""
-    if robust(said.strip(" *\"'."), gold):
-        return True
-    numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", said)
-    return any(robust(number, gold) for number in numbers) or bool(
-        re.search(rf"(?<!\w){re.escape(gold.strip())}(?!\w)", said, re.IGNORECASE)
-    )
 
 
 def _unwrapped(completion: str) -> str:

@@ -9,8 +9,8 @@ import re
 from typing import TYPE_CHECKING
 
 from toasterft.estimation.teachers import JUDGE_TOKENS
+from toasterft.scoring.rewards import thinking
 from toasterft.scoring.tables import as_text
-from toasterft.scoring.traces.score import thinking
 from toasterft.teachers.api import BackgroundRequests, Request
 
 if TYPE_CHECKING:

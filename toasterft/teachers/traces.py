@@ -23,6 +23,7 @@ from toasterft.data.example import Example
 from toasterft.errors import RunFailed, ToasterError
 from toasterft.progress import Reporter
 from toasterft.scoring import right
+from toasterft.scoring.traces import strict_faults
 from toasterft.teachers import batch, filters, shelf
 from toasterft.teachers import panel as jury
 from toasterft.teachers.api import (
@@ -37,7 +38,6 @@ from toasterft.teachers.api import (
 )
 from toasterft.teachers.batch import LEDGER
 from toasterft.teachers.plan import Expected, Plan, held_out, shuffled
-from toasterft.teachers.rules import recompute
 from toasterft.teachers.rules import write as rules
 
 # Rows of each held-out split that go along; `eval_limit` of a training is 200 by default.
@@ -256,7 +256,7 @@ def _by_rule(plan: Plan, example: Example) -> Outcome:
     if tokens > plan.style.max_trace_tokens:
         detail = f"{tokens} tokens of {plan.style.max_trace_tokens}"
         return Outcome(example, "length", "rules", trace, detail)
-    faults = recompute.faults(trace, example.facts, written.answer)
+    faults = strict_faults(trace, example.facts, example.question, written.answer)
     if faults:
         return Outcome(example, "arithmetic", "rules", trace, faults[0])
     return Outcome(example, None, "rules", trace)

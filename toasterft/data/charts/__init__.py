@@ -1,11 +1,10 @@
 """Charts drawn at random, with questions whose answers and reasoning can be checked exactly.
 
 A bench for "perceive, then reason" that needs neither a network nor a GPU: every image comes with
-its table, every trace can be worked out again (`check_trace`), and the same questions can be asked
+its table, every trace can be worked out again (`scoring.traces.strict_faults`), and the same questions can be asked
 about the table as text (`text_table`).
 """
 
-from toasterft.data.charts.check import TraceCheck, check_trace
 from toasterft.data.charts.draw import draw
 from toasterft.data.charts.phrases import HEADINGS, core_vocabulary
 from toasterft.data.charts.questions import KINDS, ChartItem, kinds_for, make_items, stream
@@ -32,8 +31,6 @@ __all__ = [
     "Chart",
     "ChartItem",
     "Fact",
-    "TraceCheck",
-    "check_trace",
     "core_vocabulary",
     "dataset_keys",
     "draw",

@@ -2,7 +2,7 @@
 
 Core charts only use the first `CORE_WORDINGS` wordings of each question, which keeps the words that
 a tiny model must know to a short list (`core_vocabulary`). Traces are worded alike everywhere, so
-that `check.py` can read them back.
+that `scoring.traces.strict_faults` can read them back.
 """
 
 from __future__ import annotations

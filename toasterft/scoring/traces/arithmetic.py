@@ -12,12 +12,12 @@ from typing import Any
 
 from toasterft.scoring.numbers import HEDGED, NUM, Number, number, same_result
 from toasterft.scoring.tables import NAME, Folded
-from toasterft.scoring.traces.grammar import EQUALS, FEWER, MORE, OPERAND, POINTS, USED
-from toasterft.scoring.traces.state import TraceState
+from toasterft.scoring.traces.sentences import EQUALS, FEWER, MORE, OPERAND, POINTS, USED, TraceState
 
 _UNIT_WORDS = r"(?:\s+(?!(?:is|are|was|and|equals?|gives?|makes?|than|to|by|or|in|for|from|of)\b)[a-z]+){0,2}"
 _ITEM = rf"(?>\(*{OPERAND}{_UNIT_WORDS}\)*)"
 _SIGN = r"(?>\s*[-+*/]\s*)"
+# `16 - 10 = 6`, "red + blue is 10 units"
 STEP = re.compile(
     rf"{_ITEM}(?:{_SIGN}{_ITEM}){{1,40}}+(?:{EQUALS}{_ITEM}(?:{_SIGN}{_ITEM}){{0,40}})+", re.IGNORECASE
 )
@@ -25,11 +25,13 @@ _EQUALS_SIGN = re.compile(EQUALS, re.IGNORECASE)
 _TOKEN = re.compile(rf"{OPERAND}|[-+*/()]", re.IGNORECASE)
 _TIGHT = re.compile(r"\d[-/]\d|(?:19|20)\d\d\s?-\s?(?:19|20)\d\d")  # the season 2019/20, the years 2010-2015
 
+# "7, 12 and 3"
 _SEVERAL = rf"{OPERAND}(?:\s*(?:,\s*and|,|and|&|\+)\s*{OPERAND}){{1,20}}+"
 _SAYS_STEP = re.compile(
     r"\b(?:sum|total|add|combin|together|differ|gap|subtract|taking|deduct|ratio|divid|average|mean|product|multipl)",
     re.IGNORECASE,
 )
+# "is about 19"
 _RESULT = rf"{EQUALS}(?P<result>{NUM})"
 
 
@@ -65,19 +67,21 @@ _IN_WORDS = tuple(
         (rf"\b(?:product\s+of|multiplying)\s+(?P<list>{_SEVERAL})RESULT", prod),
     )
 )
+# "red is 5 more than blue", "red is 2 times blue", "red exceeds blue by 5"
 _BY = re.compile(
     rf"(?P<a>{OPERAND})\s+(?:is|are|was|exceeds|has)\s+(?:by\s+)?(?P<result>{NUM}){POINTS}\s+"
     rf"(?:(?P<more>{MORE})|(?P<fewer>{FEWER})|(?P<times>times|\*))(?:\s+(?:than|as\s+\w+\s+as))?\s+(?P<b>{OPERAND})|"
     rf"(?P<a2>{OPERAND})\s+exceeds\s+(?P<b2>{OPERAND})\s+by\s+(?P<result2>{NUM})",
     re.IGNORECASE,
 )
+# "their sum is 480"
 _SUM_IS = re.compile(
     rf"\b(?:sum|total)\b[^.,;\d]{{0,40}}?(?:\bis|\bare|=|\bto)\s+(?P<result>{NUM})(?!\s*[-+*/=])",
     re.IGNORECASE,
 )
 
 
-def calculations(account: TraceState, text: str, folded: Folded) -> str:
+def calculations(state: TraceState, text: str, folded: Folded) -> str:
     """Calculations in signs: `16 - 10 = 6`, `red + blue = 10`, every operand from a fact or an earlier step."""
 
     def judge(found: re.Match[str]) -> str:
@@ -85,46 +89,46 @@ def calculations(account: TraceState, text: str, folded: Folded) -> str:
             return found[0]
         signs = [sign[0] for sign in _EQUALS_SIGN.finditer(found[0])]
         sides = [_TOKEN.findall(side) for side in _EQUALS_SIGN.split(found[0])]
-        right = _equal(account, sides, ["≈" in sign or bool(HEDGED.search(sign)) for sign in signs], folded)
+        right = _equal(state, sides, ["≈" in sign or bool(HEDGED.search(sign)) for sign in signs], folded)
         said = folded.plain(found[0]).strip()
         result = number(sides[-1][-1]).value if re.fullmatch(NUM, sides[-1][-1]) else None
-        if right and (stray := _stray(account, sides[0])):
+        if right and (stray := _stray(state, sides[0])):
             right, said = False, f"{said} ({stray} is in no fact or step)"
-        account.step(right, said, result)
-        account.last = said
+        state.step(right, said, result)
+        state.last = said
         return USED
 
     return STEP.sub(judge, text)
 
 
-def _stray(account: TraceState, tokens: list[str]) -> str:
+def _stray(state: TraceState, tokens: list[str]) -> str:
     """The first operand that comes from nowhere, or "". Factors may be round numbers or counts."""
     terms = 1 + sum(token in ("+", "-") for token in tokens)
     for position, token in enumerate(tokens):
         if re.fullmatch(NUM, token):
             said = number(token)
             factor = {"*", "/"} & {*tokens[max(0, position - 1) : position + 2]}
-            shares = tokens[position - 1 : position] == ["/"] and _is_sum(account, tokens[position - 2])
-            if factor and (said.value in account.constants or said.value == terms):
+            shares = tokens[position - 1 : position] == ["/"] and _is_sum(state, tokens[position - 2])
+            if factor and (said.value in state.constants or said.value == terms):
                 continue
-            if shares and said.value.denominator == 1 and 1 < said.value <= len(account.table.cells):
+            if shares and said.value.denominator == 1 and 1 < said.value <= len(state.table.cells):
                 continue  # an average over some of the rows
-            if not account.is_known(said):
+            if not state.is_known(said):
                 return token
     return ""
 
 
-def _is_sum(account: TraceState, token: str) -> bool:
+def _is_sum(state: TraceState, token: str) -> bool:
     """Whether a token is a bracket's end or an earlier result."""
-    return token == ")" or (re.fullmatch(NUM, token) is not None and number(token).value in account.results)
+    return token == ")" or (re.fullmatch(NUM, token) is not None and number(token).value in state.results)
 
 
-def _equal(account: TraceState, sides: list[list[str]], hedged: list[bool], folded: Folded) -> bool | None:
+def _equal(state: TraceState, sides: list[list[str]], hedged: list[bool], folded: Folded) -> bool | None:
     """Whether all sides come to the same; None where that cannot be worked out."""
     if not all(sides):
         return None
     names = sorted({token for side in sides for token in side if re.fullmatch(NAME, token)})
-    options = [account.options(name, folded) for name in names]
+    options = [state.options(name, folded) for name in names]
     tried = False
     for choice in islice(product(*options), 16):
         given = dict(zip(names, choice))
@@ -151,15 +155,15 @@ def _matches(side: list[str], value: Fraction | None, true: Fraction | None, abo
     return same_result(said, true) or (said.percent and same_result(said, true * 100))
 
 
-def words(account: TraceState, text: str, folded: Folded) -> str:
+def words(state: TraceState, text: str, folded: Folded) -> str:
     """The same in words: "the sum of 7 and 12 is 19", "red is 5 more than blue"."""
     for pattern, work_out in _IN_WORDS if _SAYS_STEP.search(text) else ():
 
         def judge(found: re.Match[str], work_out: Any = work_out) -> str:
             said = number(found["result"], bool(HEDGED.search(found[0][: -len(found["result"])])))
-            choices = product(*(account.options(each, folded) for each in re.findall(OPERAND, found["list"])))
+            choices = product(*(state.options(each, folded) for each in re.findall(OPERAND, found["list"])))
             true = [work_out([each.value for each in choice]) for choice in islice(choices, 16)]
-            _word_step(account, true, said, found, folded)
+            _word_step(state, true, said, found, folded)
             return USED
 
         text = pattern.sub(judge, text)
@@ -167,40 +171,40 @@ def words(account: TraceState, text: str, folded: Folded) -> str:
     def by(found: re.Match[str]) -> str:
         said = number(found["result"] or found["result2"])
         operands = found["a"] or found["a2"], found["b"] or found["b2"]
-        pairs = product(*(account.options(each, folded) for each in operands))
+        pairs = product(*(state.options(each, folded) for each in operands))
         true = [
             _ratio([a.value, b.value])
             if found["times"]
             else (b.value - a.value if found["fewer"] else a.value - b.value)
             for a, b in islice(pairs, 16)
         ]
-        _word_step(account, true, said, found, folded)
+        _word_step(state, true, said, found, folded)
         return USED
 
     return _BY.sub(by, text)
 
 
-def sums(account: TraceState, text: str, folded: Folded) -> str:
+def sums(state: TraceState, text: str, folded: Folded) -> str:
     """ "Their sum is 480", where it is not said of what."""
-    return _SUM_IS.sub(lambda found: _sum_is(account, found, folded), text) if account.has_facts else text
+    return _SUM_IS.sub(lambda found: _sum_is(state, found, folded), text) if state.has_facts else text
 
 
-def _sum_is(account: TraceState, found: re.Match[str], folded: Folded) -> str:
+def _sum_is(state: TraceState, found: re.Match[str], folded: Folded) -> str:
     """ "Their sum is 480": right if some group of rows has this sum, else not understood."""
     said = number(found["result"])
-    groups = [*account.scopes(folded), frozenset(account.credit)]
+    groups = [*state.scopes(folded), frozenset(state.credit)]
     sums = (
-        sum((value for row in group if (value := account.value(row)) is not None), Fraction())
+        sum((value for row in group if (value := state.value(row)) is not None), Fraction())
         for group in groups
     )
     if not any(same_result(said, each) for each in sums):
         return found[0]
-    account.step(True, found[0], said.value)
+    state.step(True, found[0], said.value)
     return USED
 
 
 def _word_step(
-    account: TraceState, true: Sequence[Fraction | None], said: Number, found: re.Match[str], folded: Folded
+    state: TraceState, true: Sequence[Fraction | None], said: Number, found: re.Match[str], folded: Folded
 ) -> None:
     values = [value for value in true if value is not None]
     readings = [
@@ -208,8 +212,8 @@ def _word_step(
         for each in said.readings
     ]
     right = any(same_result(reading, value) for reading in readings for value in values)
-    account.last = folded.plain(found[0])
-    account.step(right if values else None, account.last, said.value)
+    state.last = folded.plain(found[0])
+    state.step(right if values else None, state.last, said.value)
 
 
 def _evaluate(tokens: list[str], names: Mapping[str, Number], hundredths: bool) -> Fraction | None:
@@ -257,3 +261,6 @@ def _evaluate(tokens: list[str], names: Mapping[str, Number], hundredths: bool) 
         return None if peek() else value
     except (ValueError, ZeroDivisionError, IndexError, RecursionError):
         return None
+
+
+READERS = (sums, calculations, words)

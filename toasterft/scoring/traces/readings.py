@@ -7,9 +7,7 @@ from dataclasses import replace
 
 from toasterft.scoring.numbers import HEDGE, HEDGED, NUM, Number, number
 from toasterft.scoring.tables import FIRST_NAME, NAME, Folded, Mention
-from toasterft.scoring.traces.grammar import ASSIGNED, GENERIC, USED
-from toasterft.scoring.traces.lemmas import lemmas
-from toasterft.scoring.traces.state import TraceState
+from toasterft.scoring.traces.sentences import ASSIGNED, GENERIC, USED, TraceState, lemmas
 
 # Words that may stand between a name and its value.
 _FILL = (
@@ -26,17 +24,21 @@ _NOT_A_VALUE = (
     r"out\s+of|of\s+the|of\s+these|of\s+them|others?|bars|labels|series|rows|categories|(?:percentage\s+)?points?\s+\w+er|"
     r"(?:percentage\s+)?points?\s+more|years?)\b)"
 )
+# `red = 7`, "red, which is at 7"
 _NAME_VALUE = re.compile(rf"(?P<name>{NAME})(?:{_LINK})(?P<value>{NUM}){_NOT_A_VALUE}", re.IGNORECASE)
+# "7 for red", "7 in 2019"
 _VALUE_NAME = re.compile(
     rf"(?P<value>{NUM})\s*(?:\s(?P<sure>for|is\s+(?:the\s+value\s+)?(?:of|for)|belongs\s+to|represents|corresponds\s+to|"
     rf"goes\s+to)|\s(?P<loose>in|at|by|from))\s+(?:the\s+)?(?:year\s+)?(?P<name>{NAME})",
     re.IGNORECASE,
 )
+# "red (7)", "red at 7", "7 (red)"
 _BESIDE = re.compile(
     rf"(?P<name>{NAME})\s*(?:\(\s*(?:{_FILL}|\s)*(?P<in>{NUM})[^()\d]*\)|,?\s+(?:at|with)\s+(?:a\s+value\s+of\s+)?"
     rf"(?:{HEDGE}\s*)?(?P<at>{NUM}){_NOT_A_VALUE})|(?P<before>{NUM})\s*\(\s*(?:for\s+)?(?P<after>{NAME})\s*\)",
     re.IGNORECASE,
 )
+# "red and blue are 7 and 3"
 _RESPECTIVELY = re.compile(
     rf"(?P<names>{NAME}(?:\s*(?:,\s*and|,|and|&)\s*{NAME})+)\s+(?:are|have|were|had|show)\s+"
     rf"(?P<values>{NUM}(?:\s*(?:,\s*and|,|and|&)\s*{NUM})+)",
@@ -48,33 +50,35 @@ _GROUPED = re.compile(
     r"decrease|drop|growth|between|number|counts?|how\s+many|than|half|twice|double|not|both|if)\b|n't\b",
     re.IGNORECASE,
 )
+# "red and" before another name
 _JOINED = re.compile(rf"({NAME})\s*(?:,\s*and|,|and|or|&|plus|to)\s+(?:the\s+)?$", re.IGNORECASE)
+# "rod is 7"
 _PLAIN_IS = re.compile(rf"(?P<name>\w+(?:\s+\w+)?)\s+is\s+(?P<value>{NUM})", re.IGNORECASE)
 
 
 def _pair(
-    account: TraceState, mention: Mention, said: Number, at: int, folded: Folded, sure: bool, text: str
+    state: TraceState, mention: Mention, said: Number, at: int, folded: Folded, sure: bool, text: str
 ) -> None:
     """One claim that a name has a value."""
-    if not account.has_facts or all(account.table.cells[row].number is None for row in mention.rows):
+    if not state.has_facts or all(state.table.cells[row].number is None for row in mention.rows):
         return
-    rows = account.context(mention, at, folded)
-    right = [row for row in rows if account.reads(row, said)]
+    rows = state.context(mention, at, folded)
+    right = [row for row in rows if state.reads(row, said)]
     if right:
         for row in right if len(rows) == 1 else right[:1]:
-            account.credit[row] = 1.0
-        account.known.add(said.value)
-        account.last = text
+            state.credit[row] = 1.0
+        state.known.add(said.value)
+        state.last = text
         return
-    elsewhere = any(account.reads(row, said) for row in mention.rows)
+    elsewhere = any(state.reads(row, said) for row in mention.rows)
     if sure and not elsewhere and (mention.label or len(rows) == 1):
-        account.wrong_reading(text)
-        account.known.add(said.value)  # what follows from it is not a second fault
-    elif sure and elsewhere and len(rows) < len(mention.rows) and _told_apart(account, mention, at, folded):
-        account.wrong_reading(text)
+        state.wrong_reading(text)
+        state.known.add(said.value)  # what follows from it is not a second fault
+    elif sure and elsewhere and len(rows) < len(mention.rows) and _told_apart(state, mention, at, folded):
+        state.wrong_reading(text)
 
 
-def _told_apart(account: TraceState, mention: Mention, at: int, folded: Folded) -> bool:
+def _told_apart(state: TraceState, mention: Mention, at: int, folded: Folded) -> bool:
     """Whether the sentence leaves no doubt which series (or label) goes with a name: one before it, or only one."""
     others = [
         found
@@ -84,7 +88,7 @@ def _told_apart(account: TraceState, mention: Mention, at: int, folded: Folded) 
     return any(found.start() < at for found in others) or len({folded[each[0]].rows for each in others}) == 1
 
 
-def beside(account: TraceState, folded: Folded) -> Folded:
+def beside(state: TraceState, folded: Folded) -> Folded:
     """`red (7)`, `red at 7`, `7 (red)`: judge the reading, and leave one name that knows its value."""
     mentions = list(folded.mentions)
 
@@ -92,9 +96,9 @@ def beside(account: TraceState, folded: Folded) -> Folded:
         mention = folded[found["name"] or found["after"]]
         value = found["in"] or found["at"] or found["before"]
         said = number(value, bool(HEDGED.search(found[0][: found[0].find(value)])))
-        rows = account.context(mention, found.start(), folded)
-        here = frozenset(row for row in rows if account.reads(row, said)) or rows
-        _pair(account, mention, said, found.start(), folded, True, folded.plain(found[0]))
+        rows = state.context(mention, found.start(), folded)
+        here = frozenset(row for row in rows if state.reads(row, said)) or rows
+        _pair(state, mention, said, found.start(), folded, True, folded.plain(found[0]))
         mentions.append(replace(mention, rows=here, said=said))
         return chr(FIRST_NAME + len(mentions) - 1)
 
@@ -102,7 +106,7 @@ def beside(account: TraceState, folded: Folded) -> Folded:
     return Folded(text, tuple(mentions))
 
 
-def readings(account: TraceState, text: str, folded: Folded) -> None:
+def readings(state: TraceState, text: str, folded: Folded) -> None:
     """`red = 7`, "red has 7", "7 for red", "red and blue are 7 and 3"."""
 
     def respectively(found: re.Match[str]) -> str:
@@ -111,7 +115,7 @@ def readings(account: TraceState, text: str, folded: Folded) -> None:
             return USED
         for name, value in zip(names, values):
             said = f"{folded[name].text} = {value}"
-            _pair(account, folded[name], number(value), found.start(), folded, True, said)
+            _pair(state, folded[name], number(value), found.start(), folded, True, said)
         return USED
 
     text = _RESPECTIVELY.sub(respectively, text)
@@ -127,10 +131,10 @@ def readings(account: TraceState, text: str, folded: Folded) -> None:
             sure = bool(found["sure"]) and not grouped
             said = number(found["value"], bool(HEDGED.search(text[: found.start("value")])))
             at = found.start("name")
-            _pair(account, folded[found["name"]], said, at, folded, sure, folded.plain(found[0]))
+            _pair(state, folded[found["name"]], said, at, folded, sure, folded.plain(found[0]))
 
 
-def unknown_names(account: TraceState, text: str, folded: Folded) -> None:
+def unknown_names(state: TraceState, text: str, folded: Folded) -> None:
     """`rod = 7`, "rod is 7": a value given to a label that the facts do not have."""
     parts = [(ASSIGNED.fullmatch(part.strip()), True) for part in text.split(",")]
     parts.append((_PLAIN_IS.fullmatch(text), False))
@@ -139,34 +143,34 @@ def unknown_names(account: TraceState, text: str, folded: Folded) -> None:
             continue
         name, value = found["name"].strip(), number(found["value"])
         if re.fullmatch(NUM, name):
-            account.step(number(name).value == value.value, found[0])
+            state.step(number(name).value == value.value, found[0])
             continue
         bare = re.sub(NAME, "", name).strip()
-        if not account.has_facts or GENERIC.search(bare) or not re.search(r"[^\W_]", bare):
+        if not state.has_facts or GENERIC.search(bare) or not re.search(r"[^\W_]", bare):
             continue
         near = re.findall(NAME, name)
-        plain = any(account.reads(row, value) for each in near for row in folded[each].rows)
-        if not (plain and not account.table.by_series) and len(bare) > 1:
-            account.wrong_reading(folded.plain(found[0]))
+        plain = any(state.reads(row, value) for each in near for row in folded[each].rows)
+        if not (plain and not state.table.by_series) and len(bare) > 1:
+            state.wrong_reading(folded.plain(found[0]))
 
 
-def glimpses(account: TraceState, folded: Folded) -> None:
+def glimpses(state: TraceState, folded: Folded) -> None:
     """Half the credit where a row's name and value stand together in no form that is understood."""
     numbers = [(found.start(), number(found[0])) for found in re.finditer(NUM, folded.text)]
     words = None
     for found in re.finditer(NAME, folded.text):
         mention = folded[found[0]]
-        rows = account.context(mention, found.start(), folded)
+        rows = state.context(mention, found.start(), folded)
         for row in rows if len(rows) == 1 else ():
-            fact = account.table.cells[row]
+            fact = state.table.cells[row]
             if fact.number is None:
                 words = lemmas(folded.plain(folded.text)) if words is None else words
                 earned = (
                     1.0 if not (known := lemmas(fact.shown)) or known & (words - lemmas(fact.label)) else 0.5
                 )
-                account.credit[row] = max(account.credit.get(row, 0.0), earned)
+                state.credit[row] = max(state.credit.get(row, 0.0), earned)
         if numbers:
             _, nearest = min(numbers, key=lambda each: abs(each[0] - found.start()))
-            fits = [row for row in rows if account.reads(row, nearest)]
+            fits = [row for row in rows if state.reads(row, nearest)]
             if len(fits) == 1:
-                account.credit[fits[0]] = max(account.credit.get(fits[0], 0.0), 0.5)
+                state.credit[fits[0]] = max(state.credit.get(fits[0], 0.0), 0.5)
