@@ -151,7 +151,7 @@ def test_split_by_image(run_cli, shots):
     done = run_cli("data", "split", shots, "parts", "--test", "0.2", "--validation", "0.1", "--json")
     assert done.code == 0, done.err
     assert sum(done.json()["splits"].values()) == 61
-    whole = sources.load_whole("parts")
+    whole = sources.load_splits("parts")
     sides = {
         split: {image.sha256 for row in rows for image in row.images} for split, rows in whole.splits.items()
     }
@@ -167,7 +167,7 @@ def test_split_by_image(run_cli, shots):
 def test_split_depends_on_pictures_and_seed_alone(run_cli, shots):
     def parts(name, *words):
         assert run_cli("data", "split", shots, name, *words).code == 0
-        return {split: {row.id for row in rows} for split, rows in sources.load_whole(name).splits.items()}
+        return {split: {row.id for row in rows} for split, rows in sources.load_splits(name).splits.items()}
 
     first = parts("one")
     lines = shots.read_text().splitlines()
@@ -191,7 +191,7 @@ def test_rows_without_an_image_split_by_question(run_cli, tmp_path):
     rows = [{"id": f"{n}", "question": f"{n // 2} + 1?", "answer": "x"} for n in range(20)]
     as_jsonl(tmp_path / "rows.jsonl", rows)
     assert run_cli("data", "split", tmp_path / "rows.jsonl", "parts").code == 0
-    whole = sources.load_whole("parts")
+    whole = sources.load_splits("parts")
     assert {split: len(rows) for split, rows in whole.splits.items()} == {
         "train": 16,
         "validation": 2,

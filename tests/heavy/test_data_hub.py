@@ -35,7 +35,7 @@ def hub(tmp_path):
 
 def seen(name):
     """Everything a row of a data set is, pictures by their bytes."""
-    data = sources.load_whole(str(name))
+    data = sources.load_splits(str(name))
     return {
         split: [
             (one.id, one.question, one.answer, one.reasoning, one.kind, one.facts, one.extra,
@@ -51,7 +51,7 @@ def test_there_and_back(hub, charts_folder, homes):
     pushed = toasterft("push", charts_folder, "me/charts", "--json")
     assert pushed.returncode == 0, pushed.stderr
     assert json.loads(pushed.stdout)["rows"] == {
-        split: len(rows) for split, rows in sources.load_whole(str(charts_folder)).splits.items()
+        split: len(rows) for split, rows in sources.load_splits(str(charts_folder)).splits.items()
     }
     repo = server.repos["me/charts"]
     files = repo.files

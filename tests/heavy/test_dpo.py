@@ -190,10 +190,10 @@ def pairs_folder(charts_folder, tmp_path_factory):
             one, rejected=f"<think>{'I see. ' * (len(one.question) % 3)}</think><answer>0</answer>"
         )
 
-    whole = sources.load_whole(str(charts_folder))
+    whole = sources.load_splits(str(charts_folder))
     splits = {split: [paired(one) for one in examples] for split, examples in whole.splits.items()}
     folder = tmp_path_factory.mktemp("pairs") / "pairs"
-    write.write_set(folder, {"name": "pairs", "task": "chart"}, splits)
+    write.write_dataset(folder, {"name": "pairs", "task": "chart"}, splits)
     return folder
 
 
@@ -330,7 +330,7 @@ def test_a_rejected_completion_that_is_too_long_leaves_its_row_out(
     examples = sources.load(str(pairs_folder)).examples
     examples[3] = replace(examples[3], rejected="<answer>" + "blue " * 3000 + "</answer>")
     rows = {"train": examples, "validation": [replace(examples[0], rejected=None)]}
-    write.write_set(tmp_path / "long", {"name": "long"}, rows)
+    write.write_dataset(tmp_path / "long", {"name": "long"}, rows)
     done = run_cli(
         "dpo", "--model", tiny_model(), "--data", tmp_path / "long", "--json", *QUICK, "max_length=900",
         "max_steps=1", "eval_steps=1",

@@ -239,7 +239,7 @@ def test_a_bug_in_one_cell_leaves_the_others_alone(matrix, questions, homes, mon
         seen.append(job.recipe.step)
         raise ZeroDivisionError("ours")
 
-    tables = matrices.play(wanted, homes / "study", homes / "runs", evaluate, begin=lambda _: None)
+    tables = matrices.run(wanted, homes / "study", homes / "runs", evaluate, on_cell=lambda _: None)
     found = [next(tables), next(tables)]
     with pytest.raises(ZeroDivisionError):
         next(tables)

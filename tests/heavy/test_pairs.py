@@ -174,7 +174,7 @@ def test_another_way_to_build_is_refused(whole, drawn, tmp_path, capsys):
 def test_a_damaged_picture_costs_its_own_row(drawn, tmp_path):
     examples = sources.load(str(drawn)).examples[:6]
     folder = tmp_path / "data"
-    write.write_set(folder, {"name": "data"}, {"train": examples})
+    write.write_dataset(folder, {"name": "data"}, {"train": examples})
     picture = sources.load(str(folder)).examples[2].images[0].path
     picture.write_bytes(picture.read_bytes()[:200])
     found = build(tmp_path / "found", folder)
@@ -212,7 +212,7 @@ def test_mistakes_leave_nothing_behind(words, says, charts_folder, run_cli, home
 
 def test_rows_without_reasoning_make_no_pair(drawn, tmp_path, run_cli, homes):
     rows = [replace(one, reasoning=None) for one in sources.load(str(drawn)).examples[:2]]
-    write.write_set(tmp_path / "bare", {"name": "bare"}, {"train": rows})
+    write.write_dataset(tmp_path / "bare", {"name": "bare"}, {"train": rows})
     done = run_cli("cot", "pairs", "mine", "--from", tmp_path / "bare", "--model", "toast-tiny")
     assert done.code == 2
     assert "no row carries reasoning" in done.err

@@ -1,4 +1,4 @@
-"""The arena without its server: stored answers, pairing, votes on disk, the gate, the leaderboard."""
+"""The arena without its server: stored answers, pairing, votes on disk, the access, the leaderboard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import yaml
 from toasterft.errors import RunFailed, UserError
 from toasterft.evaluation.arena import contenders as answers
 from toasterft.evaluation.arena import leaderboard, pairing
-from toasterft.evaluation.arena.access import Gate
+from toasterft.evaluation.arena.access import AccessControl
 from toasterft.evaluation.arena.session import Stale, VotingSession
 from toasterft.evaluation.arena.votes import AlreadyCast, BadName, Vote, Votes, clean_name
 
@@ -31,7 +31,7 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def hall(runs, tmp_path):
+def session(runs, tmp_path):
     data, folder, ids = runs
     contenders = answers.find(ids[:2], folder)
     items = answers.load_items(str(data), None)
@@ -290,76 +290,76 @@ def test_names():
             clean_name(bad)
 
 
-# --- the hall ------------------------------------------------------------------------------------
+# --- the session ------------------------------------------------------------------------------------
 
 
-def test_a_voter_goes_through_everything_once(hall):
+def test_a_voter_goes_through_everything_once(session):
     seen = set()
-    while (shown := hall.show("Ann"))["battle"]:
+    while (shown := session.show("Ann"))["battle"]:
         battle = shown["battle"]
         assert battle["id"] not in seen
         seen.add(battle["id"])
         assert "right" not in json.dumps(battle["images"])
-        hall.vote("ann", battle["id"], "left", 1.0)
+        session.vote("ann", battle["id"], "left", 1.0)
     assert (shown["done"], shown["total"], len(seen)) == (6, 6, 6)
-    assert hall.state()["voters"] == [{"name": "ann", "done": 6}]
-    assert {one.choice for one in hall.votes.all()} == {"left"}
-    assert len({one.left for one in hall.votes.all()}) == 2  # sides were shuffled
+    assert session.state()["voters"] == [{"name": "ann", "done": 6}]
+    assert {one.choice for one in session.votes.all()} == {"left"}
+    assert len({one.left for one in session.votes.all()}) == 2  # sides were shuffled
 
 
-def test_what_goes_out_names_no_run(hall):
-    text = json.dumps([hall.state(), hall.show("Ann")])
-    for contender in hall.contenders.values():
+def test_what_goes_out_names_no_run(session):
+    text = json.dumps([session.state(), session.show("Ann")])
+    for contender in session.contenders.values():
         assert contender.id not in text
         assert contender.model not in text.replace('"right":', "")
 
 
-def test_undo_brings_the_same_comparison_back(hall):
-    first = hall.show("Ann")["battle"]
-    hall.vote("Ann", first["id"], "bad", 1.0)
-    after = hall.show("Ann")
+def test_undo_brings_the_same_comparison_back(session):
+    first = session.show("Ann")["battle"]
+    session.vote("Ann", first["id"], "bad", 1.0)
+    after = session.show("Ann")
     assert after["battle"]["id"] != first["id"]
-    undone = hall.undo("Ann", after["last_vote"])
-    assert hall.show("Ann", first=undone)["battle"] == first
-    assert hall.undo("Ann", after["last_vote"]) is None
+    undone = session.undo("Ann", after["last_vote"])
+    assert session.show("Ann", first=undone)["battle"] == first
+    assert session.undo("Ann", after["last_vote"]) is None
 
 
-def test_a_page_of_before_cannot_vote_for_the_other_side(hall):
-    battle = hall.show("Ann")["battle"]
-    (planned,) = (one for one in hall.planned if hall.show("Ann", first=one)["battle"] == battle)
-    sides = pairing.sides(planned, "Ann", hall.seed)
-    hall.seed = next(seed for seed in range(2, 99) if pairing.sides(planned, "Ann", seed) != sides)
+def test_a_page_of_before_cannot_vote_for_the_other_side(session):
+    battle = session.show("Ann")["battle"]
+    (planned,) = (one for one in session.planned if session.show("Ann", first=one)["battle"] == battle)
+    sides = pairing.sides(planned, "Ann", session.seed)
+    session.seed = next(seed for seed in range(2, 99) if pairing.sides(planned, "Ann", seed) != sides)
     with pytest.raises(Stale):
-        hall.vote("Ann", battle["id"], "left", 1.0)
+        session.vote("Ann", battle["id"], "left", 1.0)
     with pytest.raises(ValueError, match="one of left"):
-        hall.vote("Ann", battle["id"], "both", 1.0)
-    assert hall.votes.all() == []
+        session.vote("Ann", battle["id"], "both", 1.0)
+    assert session.votes.all() == []
 
 
-def test_pictures_by_key_alone(hall, tmp_path):
-    key = next(iter(hall.items))
-    data, media_type = hall.image(key, 0)
+def test_pictures_by_key_alone(session, tmp_path):
+    key = next(iter(session.items))
+    data, media_type = session.image(key, 0)
     assert (data[:4], media_type) == (b"\x89PNG", "image/png")
     for wrong in (("../../etc/passwd", 0), (key, 1), (key, -1), ("", 0)):
-        assert hall.image(*wrong) is None
+        assert session.image(*wrong) is None
 
 
-# --- the gate ------------------------------------------------------------------------------------
+# --- the access ------------------------------------------------------------------------------------
 
 
 def test_a_link_works_once_and_its_cookie_outlives_the_server(tmp_path):
     spent = []
-    gate = Gate(Votes(tmp_path), lambda: spent.append(1))
-    key = gate.new_key()
-    assert gate.enter("") is gate.enter(key[:-1]) is gate.enter("ключ") is None
-    cookie = gate.enter(key)
+    access = AccessControl(Votes(tmp_path), lambda: spent.append(1))
+    key = access.new_key()
+    assert access.redeem("") is access.redeem(key[:-1]) is access.redeem("ключ") is None
+    cookie = access.redeem(key)
     assert cookie
-    assert gate.enter(key) is None
+    assert access.redeem(key) is None
     assert spent == [1]
-    assert gate.knows(cookie)
-    assert Gate(Votes(tmp_path)).knows(cookie)
-    assert not gate.knows(None)
-    assert not gate.knows(key)
+    assert access.admits(cookie)
+    assert AccessControl(Votes(tmp_path)).admits(cookie)
+    assert not access.admits(None)
+    assert not access.admits(key)
     assert cookie.encode() not in (tmp_path / "votes.sqlite").read_bytes()
 
 

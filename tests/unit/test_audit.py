@@ -405,7 +405,7 @@ def test_fix_writes_a_clean_copy_and_leaves_the_original_alone(folder, check, ru
     assert done.code == 0, done.err
     assert everything(path) == before
     assert check(clean) == {}
-    whole = sources.load_whole(str(clean))
+    whole = sources.load_splits(str(clean))
     assert [(row.id, row.answer, row.reasoning) for row in whole.splits["train"]] == [
         ("good", "7", "red = 7. So the answer is 7."),
         ("leaky", "7", None),
@@ -484,7 +484,7 @@ def test_no_such_data(run_cli):
 
 def test_every_kind_has_an_order_and_a_cure_that_exists():
     assert all(kind.severity in ("error", "warning", "note") for kind in KINDS.values())
-    assert all(kind.mend for kind in KINDS.values() if kind.severity == "error"), (
+    assert all(kind.fix for kind in KINDS.values() if kind.severity == "error"), (
         "a cleaned copy has no errors"
     )
 
@@ -495,18 +495,18 @@ def test_every_kind_has_an_order_and_a_cure_that_exists():
 @pytest.fixture(scope="module")
 def real(shared):
     """The ChartQA sample: raw rows by id, and findings by kind."""
-    from toasterft.audit.check import Limits, of_text
+    from toasterft.audit.check import Limits, text_findings
     from toasterft.models import lookup
 
     path = shared / "chartqa" / "items.jsonl"
     raw = {row["id"]: row for row in map(json.loads, path.read_text().splitlines())}
     shape = lookup.resolve("SmolVLM-256M", Path("runs")).shape
-    count = token_stats.counter(shared / "smolvlm-256m")
+    count = token_stats.token_counter(shared / "smolvlm-256m")
     limits = Limits(shape.geometry, 2048, 1000, count)
     found: dict[str, set[str]] = {}
-    for rows in sources.load_whole(str(path)).splits.values():
+    for rows in sources.load_splits(str(path)).splits.values():
         for example in rows:
-            for finding in of_text(example, limits):
+            for finding in text_findings(example, limits):
                 found.setdefault(finding.kind, set()).add(finding.id)
     return raw, found, count
 

@@ -38,7 +38,9 @@ def shape(name="SmolVLM-256M"):
 def planned(*words, method="sft", model="SmolVLM-256M", data="smolcot-7k", held_out=200):
     wanted = recipe.load(method, None, list(words), {"model": model})
     row = catalog.datasets()[data]
-    return Plan(shape(model), wanted, token_stats.of_row(row, row.rows), token_stats.of_row(row, held_out))
+    return Plan(
+        shape(model), wanted, token_stats.from_catalog(row, row.rows), token_stats.from_catalog(row, held_out)
+    )
 
 
 def on(plan, gpu="A40", price=None):
@@ -116,9 +118,9 @@ def test_thousands_of_images_by_their_headers_and_each_once(tmp_path, monkeypatc
 
 
 def test_the_models_own_tokenizer_counts(shared):
-    count = token_stats.counter(shared / "smolvlm-256m")
+    count = token_stats.token_counter(shared / "smolvlm-256m")
     assert count("What is the value?") == 5
-    assert token_stats.counter(Path("/nowhere")) is None
+    assert token_stats.token_counter(Path("/nowhere")) is None
 
 
 # --- passes ----------------------------------------------------------------------------------
@@ -256,7 +258,7 @@ def test_the_peak_is_the_largest_phase_and_named():
 def test_an_evaluation_has_a_plan_too():
     wanted = recipe.load("eval", None, [], {"model": "SmolVLM-256M", "data": "chartqa"})
     row = catalog.datasets()["chartqa"]
-    sizes = token_stats.of_row(row, 2500)
+    sizes = token_stats.from_catalog(row, 2500)
     four, sixteen = (
         on(Plan(shape(), wanted.model_copy(update={"load_in_4bit": held}), sizes)) for held in (True, False)
     )
@@ -370,7 +372,7 @@ def test_a_teachers_bill_by_hand():
 
 
 def test_the_published_bill_lies_in_the_range():
-    sizes = token_stats.of_row(catalog.datasets()["smolcot-7k"], 7000)
+    sizes = token_stats.from_catalog(catalog.datasets()["smolcot-7k"], 7000)
     found = teaching.of_cot(
         sizes, 8000, catalog.teacher("gemini-2.0-flash"), budget_usd=20.48, today=datetime.date(2026, 5, 1)
     )

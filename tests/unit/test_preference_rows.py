@@ -10,7 +10,7 @@ from toasterft import recipe
 from toasterft.data import sources, token_stats, write
 from toasterft.data.chat import as_data, rejected, target
 from toasterft.data.example import Example
-from toasterft.data.parse_rows import from_row
+from toasterft.data.parse_rows import parse_row
 from toasterft.data.selection import preference_pairs
 from toasterft.errors import DataError, RecipeError
 from toasterft.recipe import Prompt
@@ -25,7 +25,7 @@ def says(text):
 
 
 def one(tmp_path, **row):
-    (found,) = from_row(row, "row 1", tmp_path)
+    (found,) = parse_row(row, "row 1", tmp_path)
     return found
 
 
@@ -87,7 +87,7 @@ def test_written_and_read_again(tmp_path):
         Example("2", "Which?", "red", reasoning="7 > 3."),
     ]
     folder = tmp_path / "set"
-    write.write_set(folder, {"name": "set"}, {"train": rows})
+    write.write_dataset(folder, {"name": "set"}, {"train": rows})
     first, second = (json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines())
     assert first["rejected"] == WORSE
     assert "rejected" not in second

@@ -14,7 +14,7 @@ from toasterft.audit.cross_rows import Row
 from toasterft.audit.images import Picture
 from toasterft.audit.kinds import KINDS, Finding
 from toasterft.data.example import Example, ImageRef
-from toasterft.data.sources import Whole
+from toasterft.data.sources import DatasetSplits
 from toasterft.data.token_stats import text_tokens
 from toasterft.models.geometry import Geometry
 from toasterft.progress import Reporter
@@ -55,7 +55,7 @@ class Report:
     classes: dict[str, Counter[str]] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def of(self, severity: str) -> int:
+    def count(self, severity: str) -> int:
         """How many findings are so grave."""
         return sum(finding.severity == severity for finding in self.findings)
 
@@ -70,9 +70,9 @@ class Report:
             "name": self.name,
             "rows": self.splits,
             "images": self.images,
-            "errors": self.of("error"),
-            "warnings": self.of("warning"),
-            "notes": self.of("note"),
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+            "notes": self.count("note"),
             "counts": {kind: len(found) for kind, found in self.by_kind().items()},
             "classes": self.classes,
             "findings": [finding.as_json() for finding in self.findings],
@@ -80,7 +80,7 @@ class Report:
         }
 
 
-def check(data: Whole, against: Sequence[Whole], limits: Limits, report: Reporter) -> Report:
+def check(data: DatasetSplits, against: Sequence[DatasetSplits], limits: Limits, report: Reporter) -> Report:
     """Everything that is wrong with `data`.
 
     Args:
@@ -92,15 +92,15 @@ def check(data: Whole, against: Sequence[Whole], limits: Limits, report: Reporte
     found = [*_unreadable(data), *_of_images(mine)]
     whole = [row for row in mine if all(picture.look >= 0 for picture in row.pictures)]
     found += _of_texts(mine, limits)
-    found += cross_rows.repeated(whole)
+    found += cross_rows.duplicates(whole)
     for split in data.splits:
         own = [row for row in whole if row.split == split]
-        found += cross_rows.shared(own, [row for row in whole if cross_rows.later(split)(row)], "leak")
+        found += cross_rows.leaks(own, [row for row in whole if cross_rows.is_later_than(split)(row)], "leak")
         if split in ("", "train"):
             for other in against:
-                found += cross_rows.shared(own, _evaluation(_rows(other, seen)), "eval")
-    found += cross_rows.within(whole)
-    classes, unbalanced = cross_rows.classes(mine)
+                found += cross_rows.leaks(own, _evaluation(_rows(other, seen)), "eval")
+    found += cross_rows.repeated_images(whole)
+    classes, unbalanced = cross_rows.class_balance(mine)
     order = {kind: (SEVERITIES.index(row.severity), place) for place, (kind, row) in enumerate(KINDS.items())}
     return Report(
         name=data.name,
@@ -112,14 +112,14 @@ def check(data: Whole, against: Sequence[Whole], limits: Limits, report: Reporte
     )
 
 
-def _keys(data: Whole) -> Iterator[tuple[str, Example, list[tuple[Hashable, ImageRef]]]]:
+def _keys(data: DatasetSplits) -> Iterator[tuple[str, Example, list[tuple[Hashable, ImageRef]]]]:
     for split, examples in data.splits.items():
         for example in examples:
             owner = f"{data.name}/{split}/{example.id}"
             yield split, example, [(pictures.key_of(image, owner), image) for image in example.images]
 
 
-def _pictures(sets: Sequence[Whole], report: Reporter) -> dict[Hashable, Picture]:
+def _pictures(sets: Sequence[DatasetSplits], report: Reporter) -> dict[Hashable, Picture]:
     images = dict(pair for data in sets for _, _, pairs in _keys(data) for pair in pairs)
     report.phase("images", len(images))
     seen = pictures.stats(images, report.advance)
@@ -127,13 +127,13 @@ def _pictures(sets: Sequence[Whole], report: Reporter) -> dict[Hashable, Picture
     return seen
 
 
-def _rows(data: Whole, seen: dict[Hashable, Picture]) -> list[Row]:
+def _rows(data: DatasetSplits, seen: dict[Hashable, Picture]) -> list[Row]:
     return [
         Row(example, split, tuple(seen[key] for key, _ in pairs)) for split, example, pairs in _keys(data)
     ]
 
 
-def _unreadable(data: Whole) -> Iterator[Finding]:
+def _unreadable(data: DatasetSplits) -> Iterator[Finding]:
     for fault in data.faults:
         kind = "empty" if fault.what in ("empty question", "empty answer") else "unreadable"
         yield Finding(kind, fault.what, fault.id or fault.where, fault.split, fault.where)
@@ -145,18 +145,18 @@ def _of_images(mine: Sequence[Row]) -> Iterator[Finding]:
             yield from (row.finding(kind, what) for kind, what in picture.faults)
 
 
-def of_text(example: Example, limits: Limits) -> Iterator[Finding]:
-    """What is wrong with one row's answer, text and trace; no image is looked at."""
+def text_findings(example: Example, limits: Limits) -> Iterator[Finding]:
+    """Findings about one row's answer, text and trace; no image is opened."""
     of_row = text_tokens(Prompt(), limits.count)
     trace_tokens = of_row(example)[1] - of_row(replace(example, reasoning=None))[1]
-    yield from labels.suspects(example)
+    yield from labels.faults(example)
     yield from traces.faults(example, trace_tokens, limits.max_trace_tokens)
 
 
 def _of_texts(mine: Sequence[Row], limits: Limits) -> Iterator[Finding]:
     of_row = text_tokens(Prompt(), limits.count)
     for row in mine:
-        yield from (replace(finding, split=row.split) for finding in of_text(row.example, limits))
+        yield from (replace(finding, split=row.split) for finding in text_findings(row.example, limits))
         sizes = [picture.size_px for picture in row.pictures if picture.size_px is not None]
         images = sum(limits.geometry.image_tokens(*size) for size in sizes)
         prompt, completion = of_row(row.example)
@@ -167,5 +167,5 @@ def _of_texts(mine: Sequence[Row], limits: Limits) -> Iterator[Finding]:
 
 
 def _evaluation(found: list[Row]) -> list[Row]:
-    """The rows of a data set that measure; all of them where no split says so."""
+    """The rows of a data set that measure; all of them where no split is named so."""
     return [row for row in found if row.split not in ("", "train")] or found

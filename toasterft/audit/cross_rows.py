@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from toasterft import scoring
@@ -41,7 +41,7 @@ class Row:
         return Finding(kind, what, self.example.id, self.split, self.example.where)
 
 
-def repeated(rows: Sequence[Row]) -> Iterator[Finding]:
+def duplicates(rows: Sequence[Row]) -> Iterator[Finding]:
     """Rows of one split that ask the same of the same image: again, or with another answer."""
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -53,8 +53,8 @@ def repeated(rows: Sequence[Row]) -> Iterator[Finding]:
         agreeing = [row for row in same if _agree(row.example, first.example)]
         if len(agreeing) < len(same):
             answers = Counter(row.example.answer for row in same)
-            said = ", ".join(f"{answer} ({count})" for answer, count in answers.most_common())
-            yield from (row.finding("contradiction", f"answers: {said}; {_ids(same, row)}") for row in same)
+            given = ", ".join(f"{answer} ({count})" for answer, count in answers.most_common())
+            yield from (row.finding("contradiction", f"answers: {given}; {_ids(same, row)}") for row in same)
         else:
             yield from (row.finding("duplicate", f"as {first.example.id}") for row in same[1:])
 
@@ -63,43 +63,27 @@ def _agree(one: Example, other: Example) -> bool:
     return scoring.right(one.answer, other) or scoring.right(other.answer, one)
 
 
-def shared(rows: Sequence[Row], held_out: Sequence[Row], prefix: str) -> Iterator[Finding]:
+def leaks(rows: Sequence[Row], held_out: Sequence[Row], prefix: str) -> Iterator[Finding]:
     """Rows whose image, or without one whose question, is also among the held-out ones.
 
     Args:
         prefix: of the kind: `leak` within one data set, `eval` against another.
     """
-    contents, looks, questions = _first_by(held_out)
+    first: dict[tuple[str, object], Row] = {}
+    for row in held_out:
+        for key in _keys(row):
+            first.setdefault(key, row)
     for row in rows:
-        if not row.pictures:
-            if found := questions.get(row.question):
-                yield row.finding(f"{prefix}-question", _where_else(found))
-            continue
-        same = next(
-            (contents[picture.content] for picture in row.pictures if picture.content in contents), None
-        )
-        if same is not None:
-            yield row.finding(f"{prefix}-image", _where_else(same))
-            continue
-        alike = next((looks[picture.look] for picture in row.pictures if picture.look in looks), None)
-        if alike is not None:
-            yield row.finding(f"{prefix}-lookalike", _where_else(alike))
+        if shared := next((key for key in _keys(row) if key in first), None):
+            yield row.finding(f"{prefix}-{shared[0]}", _where_else(first[shared]))
 
 
-def _first_by(rows: Iterable[Row]) -> tuple[dict[str, Row], dict[int, Row], dict[str, Row]]:
-    """The first row of each picture, of each look, and of each question without a picture."""
-    contents: dict[str, Row] = {}
-    looks: dict[int, Row] = {}
-    questions: dict[str, Row] = {}
-    for row in rows:
-        if not row.pictures:
-            questions.setdefault(row.question, row)
-        for picture in row.pictures:
-            if picture.content:
-                contents.setdefault(picture.content, row)
-            if picture.look >= 0:
-                looks.setdefault(picture.look, row)
-    return contents, looks, questions
+def _keys(row: Row) -> Iterator[tuple[str, object]]:
+    """What no row on the other side may share, the surest first: (end of the finding's kind, key)."""
+    if not row.pictures:
+        yield "question", row.question
+    yield from (("image", picture.content) for picture in row.pictures if picture.content)
+    yield from (("lookalike", picture.look) for picture in row.pictures if picture.look >= 0)
 
 
 def _where_else(row: Row) -> str:
@@ -108,8 +92,8 @@ def _where_else(row: Row) -> str:
     return f"{row.example.id}{split}" + (f" shows {pictures}" if pictures else " asks it")
 
 
-def within(rows: Sequence[Row]) -> Iterator[Finding]:
-    """Images of one split under two names, and ones that look the same; said once a file."""
+def repeated_images(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Images of one split under two names, and ones that look the same; one finding a file."""
     by_look: dict[tuple[str, int], dict[int, tuple[Row, Picture]]] = defaultdict(dict)
     for row in rows:
         for picture in row.pictures:
@@ -119,13 +103,13 @@ def within(rows: Sequence[Row]) -> Iterator[Finding]:
         (_, first), *others = group.values()
         for row, picture in others:
             same = picture.content == first.content
-            # In a table every row has its picture to itself; only of files is it worth a word.
+            # In a table every row has its picture to itself; only of files is it a finding.
             if not same or picture.ref.path is not None:
                 kind = "same-image" if same else "lookalike"
                 yield row.finding(kind, f"{picture.ref.name} and {first.ref.name}")
 
 
-def classes(rows: Sequence[Row]) -> tuple[dict[str, Counter[str]], list[Finding]]:
+def class_balance(rows: Sequence[Row]) -> tuple[dict[str, Counter[str]], list[Finding]]:
     """Rows by split and label for a task with labels, and what is out of balance; nothing for other tasks."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -146,7 +130,7 @@ def classes(rows: Sequence[Row]) -> tuple[dict[str, Counter[str]], list[Finding]
     return dict(counts), found
 
 
-def later(split: str) -> Callable[[Row], bool]:
+def is_later_than(split: str) -> Callable[[Row], bool]:
     """Whether a row is in a split that must know nothing of this one."""
 
     def place(name: str) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toasterft.audit import near_duplicates
-from toasterft.data.example import ImageRef
+from toasterft.data.example import ImageRef, on_white
 from toasterft.errors import DataError
 
 if TYPE_CHECKING:
@@ -166,12 +166,9 @@ def grey(image: Image) -> NDArray[np.uint8]:
         scaled = image.draft("L", (2 * side, 2 * side))
         box = scaled[1] if scaled else None
     image.load()
-    see_through = "transparency" in image.info or image.mode in ("PA", "LA")
-    if image.mode == "P" or see_through:
-        image = image.convert("RGBA" if see_through else "RGB")
-    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] != 255:
-        page = Pillow.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Pillow.alpha_composite(page, image)
+    image = on_white(image)
+    if image.mode == "P":
+        image = image.convert("RGB")
     # Straight to grey before scaling: three quarters of the work is spared.
     small = image.convert("L").resize((side, side), Pillow.Resampling.HAMMING, box=box, reducing_gap=3.0)
     return np.asarray(small, np.uint8)

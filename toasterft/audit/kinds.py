@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 # What becomes of the row in a cleaned copy: left out; kept without its trace; kept with another answer.
-Mend = Literal["row", "trace", "answer"]
+Fix = Literal["row", "trace", "answer"]
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,13 @@ class Kind:
     """One kind of fault.
 
     Attributes:
-        about: what it says of a row, as a heading.
-        mend: None where the copy keeps the row as it is.
+        about: the heading of its findings.
+        fix: None where the copy keeps the row as it is.
     """
 
     severity: Severity
     about: str
-    mend: Mend | None = None
+    fix: Fix | None = None
 
 
 KINDS: dict[str, Kind] = {
@@ -67,7 +67,7 @@ class Finding:
         split: '' for data without splits.
         where: file and line.
         what: one sentence, with the ids of other rows it is about.
-        answer: the right answer, where that can be told.
+        answer: the right answer, where it can be derived.
     """
 
     kind: str

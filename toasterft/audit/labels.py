@@ -14,22 +14,29 @@ from toasterft.audit.kinds import Finding
 from toasterft.data.example import Example
 from toasterft.scoring.answers.choice import named
 
+# A decimal with many places: `0.211111111`.
 _DECIMAL = re.compile(r"\d+\.(\d{5,})")
 _MINUTES = 24 * 60
 # So many decimals are more than anybody types: the value was worked out or stored by a machine.
 _LONG = 8
+# `What is the ratio of …`, `radio` (ChartQA's slip), `A:B`, `proportion`.
 _ASKS_RATIO = re.compile(r"\bra(?:t|d)i|\bA\s*:\s*B\b|\bproportion", re.IGNORECASE)
+# `12`, `-3.5`
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+# `#DIV/0!`, `#REF!`, `####`
 _SHEET_ERROR = re.compile(r"#(?:DIV/0!|REF!|NAME\?|VALUE!|NUM!|NULL!|N/A|#+)", re.IGNORECASE)
+# `nan`, `n/a`, `-`, `?`
 _NOTHING = re.compile(r"nan|null|n/a|undefined|[-–—?.]+", re.IGNORECASE)
+# `Is the value …`, `Does Spain …`
 _CLOSED = re.compile(r"(?:is|are|was|were|does|do|did|has|have)\b", re.IGNORECASE)
+# What makes such a question open: `Is it red or blue?`, `… and which is it?`, `increasing or decreasing`.
 _OPEN_PART = re.compile(
     r"\bor\b|/|\b(?:what|which|who|how|when|where)\b|\bincreas\w*.*\bdecreas", re.IGNORECASE
 )
 LOST_CHARACTER = "\ufffd"
 
 
-def suspects(example: Example) -> Iterator[Finding]:
+def faults(example: Example) -> Iterator[Finding]:
     """What is suspect about one row's answer, and about its text; the question and table are all that is read."""
 
     def found(kind: str, what: str, answer: str | None = None) -> Finding:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from toasterft.data.split import DisjointSets
+
 SIDE = 64
 MOST_DIFFERENCE = 14.0  # grey levels of 255, between the two clusters above, nearer to the copies
 MOST_SPOT_DIFFERENCE = 60.0  # of a single spot: one changed number on a chart may be all that is new
@@ -32,17 +34,9 @@ def groups(grey: Grey, log_aspect: NDArray[np.float64]) -> list[int]:
         grey: (n, SIDE, SIDE).
         log_aspect: (n,) logarithms of width / height.
     """
-    n = len(grey)
-    parent = list(range(n))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
+    n, sets = len(grey), DisjointSets[int]()
     if n < 2:
-        return parent
+        return list(range(n))
     coarse = _standard(
         grey.reshape(n, COARSE, SIDE // COARSE, COARSE, SIDE // COARSE).mean((2, 4)).reshape(n, -1)
     )
@@ -57,11 +51,10 @@ def groups(grey: Grey, log_aspect: NDArray[np.float64]) -> list[int]:
             near = others[rows == row]
             if len(near) > MOST_CANDIDATES:
                 near = near[np.argsort(-alike[row, near])[:MOST_CANDIDATES]]
-            near = np.array([other for other in near if root(int(other)) != root(place)], dtype=int)
+            near = np.array([other for other in near if sets.root(int(other)) != sets.root(place)], dtype=int)
             for other in near[same(grey[place], grey[near])] if len(near) else ():
-                low, high = sorted((root(place), root(int(other))))
-                parent[high] = low
-    return [root(place) for place in range(n)]
+                sets.join(place, int(other))
+    return [sets.root(place) for place in range(n)]
 
 
 def same(one: Grey, others: Grey) -> NDArray[np.bool_]:

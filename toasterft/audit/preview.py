@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from toasterft import paths
-from toasterft.data.arrow import canonical
+from toasterft.data.arrow import find_split
 from toasterft.data.chat import Chat, target
 from toasterft.data.example import Example, ImageRef
-from toasterft.data.sources import Whole
+from toasterft.data.sources import DatasetSplits
 from toasterft.data.token_stats import text_tokens
 from toasterft.errors import DataError, did_you_mean
 from toasterft.models import lookup
@@ -22,7 +22,7 @@ from toasterft.recipe import Prompt
 
 
 @dataclass(frozen=True)
-class ShownImage:
+class FormattedImage:
     """An image of a row; `fault` says why it cannot be shown."""
 
     name: str
@@ -32,8 +32,8 @@ class ShownImage:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One row, ready to be looked at.
+class FormattedRow:
+    """One row as a model is taught it.
 
     Attributes:
         parts: (text, learned?) in order, as the model's own template writes them where it is here.
@@ -44,7 +44,7 @@ class Shown:
     example: Example
     split: str
     parts: list[tuple[str, bool]]
-    images: list[ShownImage]
+    images: list[FormattedImage]
     prompt_tokens: int
     completion_tokens: int
 
@@ -58,7 +58,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Eye:
+class RowFormatter:
     """What a model makes of rows.
 
     Attributes:
@@ -80,7 +80,7 @@ class Eye:
         return f"images counted for {name}, text tokens {text}, without its chat template"
 
 
-def open_eye(model: ModelRef, count: Callable[[str], int] | None) -> Eye:
+def row_formatter(model: ModelRef, count: Callable[[str], int] | None) -> RowFormatter:
     """How rows look to a model: with the prompt it was trained with, and its template where it is here.
 
     Args:
@@ -88,21 +88,18 @@ def open_eye(model: ModelRef, count: Callable[[str], int] | None) -> Eye:
     """
     saved = (model.notes or {}).get("prompt")
     prompt = Prompt(**saved) if saved else Prompt()
-    return Eye(model, prompt, _chat(model, prompt), count)
+    return RowFormatter(model, prompt, _chat(model, prompt), count)
 
 
 def choose(
-    data: Whole, n: int, *, split: str | None = None, ids: Sequence[str] = (), seed: int | None = None
+    data: DatasetSplits, n: int, *, split: str | None = None, ids: Sequence[str] = (), seed: int | None = None
 ) -> list[tuple[str, Example]]:
     """(split, row) of the rows to look at: those named, else the first `n`, or `n` by chance with a seed.
 
     Raises:
         DataError: there is no such split or row.
     """
-    wanted = None if split is None else canonical(split)
-    if wanted is not None and wanted not in data.splits:
-        have = ", ".join(filter(None, data.splits)) or "none"
-        raise DataError(f"no split {split!r}", where=data.name, why=f"it has: {have}")
+    wanted = None if split is None else find_split(split, data.splits, data.name)
     rows = [(own, one) for own, rows in data.splits.items() if wanted in (None, own) for one in rows]
     if ids:
         found = [(own, one) for own, one in rows if one.id in ids]
@@ -117,22 +114,24 @@ def choose(
     return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), n))]
 
 
-def see(example: Example, split: str, eye: Eye) -> Shown:
+def format_row(example: Example, split: str, formatter: RowFormatter) -> FormattedRow:
     """One row with every image's size and the tokens of every part; images are opened, not decoded."""
-    images = [_image(image, eye) for image in example.images]
-    if eye.chat is not None:
-        read, learned = eye.chat.question(example), eye.chat.completion(example)
+    images = [_image(image, formatter) for image in example.images]
+    if formatter.chat is not None:
+        read, learned = formatter.chat.question(example), formatter.chat.completion(example)
         # One token stands for each image until it is expanded.
-        prompt_tokens = len(eye.chat.ids(read)) - len(images)
-        completion_tokens = len(eye.chat.ids(learned))
+        prompt_tokens = len(formatter.chat.ids(read)) - len(images)
+        completion_tokens = len(formatter.chat.ids(learned))
     else:
         # As `Chat` does: an image token in a question would claim features that no image brings.
         question = example.question.replace("<image>", "")
-        asked = [eye.prompt.system, question, eye.prompt.question_suffix]
-        read = "<image>" * len(images) + "\n".join(part for part in asked if part) + "\n"
-        learned = target(example, eye.prompt)
-        prompt_tokens, completion_tokens = text_tokens(eye.prompt, eye.count)(example)
-    return Shown(example, split, [(read, False), (learned, True)], images, prompt_tokens, completion_tokens)
+        parts = [formatter.prompt.system, question, formatter.prompt.question_suffix]
+        read = "<image>" * len(images) + "\n".join(part for part in parts if part) + "\n"
+        learned = target(example, formatter.prompt)
+        prompt_tokens, completion_tokens = text_tokens(formatter.prompt, formatter.count)(example)
+    return FormattedRow(
+        example, split, [(read, False), (learned, True)], images, prompt_tokens, completion_tokens
+    )
 
 
 def visible(text: str) -> str:
@@ -145,12 +144,12 @@ def visible(text: str) -> str:
     )
 
 
-def _image(image: ImageRef, eye: Eye) -> ShownImage:
+def _image(image: ImageRef, formatter: RowFormatter) -> FormattedImage:
     try:
         size = image.size_px
     except DataError as error:
-        return ShownImage(image.name, None, 0, error.what)
-    return ShownImage(image.name, size, eye.model.shape.geometry.image_tokens(*size))
+        return FormattedImage(image.name, None, 0, error.what)
+    return FormattedImage(image.name, size, formatter.model.shape.geometry.image_tokens(*size))
 
 
 def _chat(model: ModelRef, prompt: Prompt) -> Chat | None:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-from toasterft.audit.preview import Shown, visible
+from toasterft.audit.preview import FormattedRow, visible
 from toasterft.data.example import ImageRef
 from toasterft.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 LONGEST_EDGE_PX = 900
 # Nothing may be loaded or run, whatever a row holds.
@@ -46,7 +40,9 @@ pre { margin: .3rem 0 0; white-space: pre-wrap; overflow-wrap: anywhere; font: 1
 """
 
 
-def write(shown: Sequence[tuple[Shown, Sequence[str]]], *, title: str, about: str, max_length: int) -> str:
+def write(
+    shown: Sequence[tuple[FormattedRow, Sequence[str]]], *, title: str, about: str, max_length: int
+) -> str:
     """The page's text.
 
     Args:
@@ -70,17 +66,17 @@ def write(shown: Sequence[tuple[Shown, Sequence[str]]], *, title: str, about: st
 """
 
 
-def _row(row: Shown, findings: Sequence[str], max_length: int) -> str:
+def _row(row: FormattedRow, findings: Sequence[str], max_length: int) -> str:
     example = row.example
     pictures = "".join(
         _figure(ref, image.name, image.size_px, image.tokens, image.fault)
         for ref, image in zip(example.images, row.images)
     )
     facts = [row.split, example.kind, example.where]
-    told = "".join(f"<span>{_text(fact)}</span>" for fact in facts if fact)
+    header = "".join(f"<span>{_text(fact)}</span>" for fact in facts if fact)
     text = "".join(f"<mark>{_text(part)}</mark>" if learned else _text(part) for part, learned in row.parts)
     faults = "".join(f'<dt class="fault">found</dt><dd>{_text(finding)}</dd>' for finding in findings)
-    return f"""<article><header><b>{_text(example.id)}</b>{told}</header>
+    return f"""<article><header><b>{_text(example.id)}</b>{header}</header>
 <div>{pictures or '<div class="none">no image</div>'}</div>
 <div><dl><dt>question</dt><dd>{_text(example.question)}</dd>
 <dt>answer</dt><dd><strong>{_text(example.answer)}</strong></dd>{faults}</dl>
@@ -91,7 +87,7 @@ def _figure(ref: ImageRef, name: str, size_px: tuple[int, int] | None, tokens: i
     try:
         if fault or size_px is None:
             raise DataError(fault)
-        address = _inside(ref.open())
+        address, _, _ = ref.data_url(LONGEST_EDGE_PX)
     except DataError as error:
         return f'<div class="none fault">{_text(name)}: {_text(error.what)}</div>'
     width, height = size_px
@@ -101,18 +97,7 @@ def _figure(ref: ImageRef, name: str, size_px: tuple[int, int] | None, tokens: i
     )
 
 
-def _inside(image: Image) -> str:
-    """The picture as a data: address, drawn anew: no byte of the file itself reaches the page."""
-    image.thumbnail((LONGEST_EDGE_PX, LONGEST_EDGE_PX))
-    buffer = io.BytesIO()
-    # Few colours are a drawing, which JPEG would smear; many are a photograph.
-    drawn = image.getcolors(maxcolors=20_000) is not None
-    image.save(buffer, "PNG" if drawn else "JPEG", **({"optimize": True} if drawn else {"quality": 88}))
-    kind = "png" if drawn else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _bar(row: Shown, max_length: int) -> str:
+def _bar(row: FormattedRow, max_length: int) -> str:
     whole = max(max_length, row.tokens)
     parts = (("image", row.image_tokens), ("read", row.prompt_tokens), ("taught", row.completion_tokens))
     bars = "".join(

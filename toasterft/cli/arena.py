@@ -12,11 +12,12 @@ from typer import Argument, Option, Typer
 
 from toasterft import paths, terminal
 from toasterft.cli import options as opt
+from toasterft.data.example import Example
 from toasterft.errors import UserError
 from toasterft.evaluation.arena import contenders as answers
 from toasterft.evaluation.arena import leaderboard as board
-from toasterft.evaluation.arena.access import Gate
-from toasterft.evaluation.arena.contenders import Contender, Item
+from toasterft.evaluation.arena.access import AccessControl
+from toasterft.evaluation.arena.contenders import Contender
 from toasterft.evaluation.arena.session import VotingSession
 from toasterft.evaluation.arena.votes import VOTES_FILE, Votes
 from toasterft.terminal import arena as printing
@@ -86,7 +87,7 @@ def _folder(out: Path | None, data: str | None, runs_dir: Path) -> Path:
 def _filled(
     contenders: list[Contender], data: str, split: str | None, n: int, seed: int, folder: Path, runs_dir: Path,
     *, quiet: bool,
-) -> list[Item]:  # fmt: skip
+) -> list[Example]:  # fmt: skip
     """The chosen questions, with every contender's answers to them."""
     items = answers.load_items(data, split)
     for contender in contenders:
@@ -104,7 +105,7 @@ def _filled(
 
 
 def _open(
-    contenders: list[Contender], items: list[Item], folder: Path, *, n: int, seed: int, port: int | None,
+    contenders: list[Contender], items: list[Example], folder: Path, *, n: int, seed: int, port: int | None,
     browse: bool, json: bool,
 ) -> None:  # fmt: skip
     from toasterft.evaluation.arena import server  # a web server takes longer to import than a leaderboard
@@ -115,9 +116,11 @@ def _open(
     address = f"http://{server.HOST}:{listening.getsockname()[1]}/"
 
     def next_link() -> str:
-        return f"{address}#key={gate.new_key()}"
+        return f"{address}#key={access.new_key()}"
 
-    gate = Gate(votes, spent=lambda: None if json else terminal.line(f"next link  {next_link()}", "dim"))
+    access = AccessControl(
+        votes, spent=lambda: None if json else terminal.line(f"next link  {next_link()}", "dim")
+    )
     try:
         link = next_link()
         if json:
@@ -127,7 +130,7 @@ def _open(
             printing.print_arena(session, link)
         if browse and _has_display():
             webbrowser.open(link)
-        server.serve(server.build(session, gate), listening)
+        server.serve(server.build(session, access), listening)
     except KeyboardInterrupt:
         pass
     finally:

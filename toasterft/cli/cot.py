@@ -98,7 +98,7 @@ def build(
     data = sources.load(source, split=split)
     limit = max_trace_tokens or (RULES_TRACE_TOKENS if by_rules else None)
     plan = planning.Plan(
-        name=name, folder=write.folder_of(name, out), data_name=source, data=data,
+        name=name, folder=write.dataset_folder(name, out), data_name=source, data=data,
         style=styles.load(style, blind=blind, max_trace_tokens=limit), n=min(n or len(data), len(data)),
         teachers=services, judges=panel, blind=blind, budget_usd=budget, concurrency=concurrency,
         tries=1 if generators else tries, max_tokens=max_tokens, temperature=temperature, seed=seed,
@@ -139,7 +139,7 @@ def facts(
     data = sources.load(source, split=split)
     chosen = name or f"{data.name}-facts"
     plan = reading.Plan(
-        name=chosen, folder=write.folder_of(chosen, out), data_name=source, data=data,
+        name=chosen, folder=write.dataset_folder(chosen, out), data_name=source, data=data,
         teacher=directory.find(teacher, address, datetime.date.today()), most=pictures, budget_usd=budget,
         concurrency=concurrency, tries=tries, max_tokens=max_tokens,
     )  # fmt: skip

@@ -90,7 +90,7 @@ def import_set(
             "columns named by hand need a question and an answer",
             next_step="--question-column … --answer-column …",
         )
-    folder = write.folder_of(name, out)
+    folder = write.dataset_folder(name, out)
     paths.require_new(folder)
     found = convert.read(
         source, layout=layout, columns=columns or None, images=images, config=config, split=split
@@ -133,8 +133,8 @@ def check(
     Every finding names its row. Errors are rows that would teach or measure something wrong; warnings are worth
     a look; notes explain. Each image is opened once.
     """
-    data = sources.load_whole(name, keep_faults=True)
-    evaluation = [sources.load_whole(other, keep_faults=True) for other in against or []]
+    data = sources.load_splits(name, keep_faults=True)
+    evaluation = [sources.load_splits(other, keep_faults=True) for other in against or []]
     if fix is not None:
         paths.require_new(fix)
     _, limits = _limits(model, runs_dir, max_length, max_trace_tokens)
@@ -148,7 +148,7 @@ def check(
     else:
         terminal.print_data_check(report, most or None)
         printing.print_verdict(report, name, fix, card)
-    if report.of("error") and card is None:
+    if report.count("error") and card is None:
         raise Exit(DataError.exit_code)
 
 
@@ -170,23 +170,23 @@ def preview(
 
     With a model whose files are here (--model toast-tiny, a folder, a run) text and tokens are exactly its own.
     """
-    data = sources.load_whole(name, keep_faults=True)
+    data = sources.load_splits(name, keep_faults=True)
     chosen = previewing.choose(data, n, split=split, ids=rows or (), seed=seed)
     who, limits = _limits(model, runs_dir, max_length)
-    eye = previewing.open_eye(who, limits.count)
-    seen = [previewing.see(example, own, eye) for own, example in chosen]
+    formatter = previewing.row_formatter(who, limits.count)
+    seen = [previewing.format_row(example, own, formatter) for own, example in chosen]
     found = [
-        [f"{finding.kind}: {finding.what}" for finding in checking.of_text(row.example, limits)]
+        [f"{finding.kind}: {finding.what}" for finding in checking.text_findings(row.example, limits)]
         for row in seen
     ]
     if html is not None:
         text = preview_html.write(
-            list(zip(seen, found)), title=data.name, about=eye.provenance, max_length=limits.max_length
+            list(zip(seen, found)), title=data.name, about=formatter.provenance, max_length=limits.max_length
         )
         paths.write_atomic(html, text)
         terminal.line(f"wrote {html}: {len(seen):,} rows, {terminal.size(len(text.encode()))}", "bold green")
         return
-    terminal.line(eye.provenance, "dim")
+    terminal.line(formatter.provenance, "dim")
     for row, findings in zip(seen, found):
         terminal.print_preview(row, findings, limits.max_length)
 
@@ -202,9 +202,9 @@ def divide(
     json: opt.Json = False,
 ) -> None:
     """Divide rows by image, so that no picture is on two sides; splits that are there already stay as they are."""
-    folder = write.folder_of(new_name, out)
+    folder = write.dataset_folder(new_name, out)
     paths.require_new(folder)
-    data = sources.load_whole(name)
+    data = sources.load_splits(name)
     taken = [
         one for one, share in (("validation", validation), ("test", test)) if share and data.splits.get(one)
     ]
@@ -218,11 +218,10 @@ def divide(
     rows = [*data.splits.get("", []), *data.splits.get("train", [])]
     parts = splitting.divide(rows, {"validation": validation, "test": test}, seed)
     parts |= {own: rows for own, rows in data.splits.items() if own not in ("", "train")}
-    before = paths.read_json(data.folder / write.CARD) if data.folder is not None else None
-    card = write.write_set(
+    card = write.write_dataset(
         folder,
         {
-            **(before if isinstance(before, dict) else {}),
+            **data.card,
             "name": new_name,
             "task": data.task,
             "divided_from": data.name,
@@ -246,7 +245,7 @@ def push(
 ) -> None:
     """Share a data set on the hub: parquet with the pictures inside, a README, the card. Needs `hf auth login`."""
     hub.require_hub_id(hub_id)
-    data = sources.load_whole(name)
+    data = sources.load_splits(name)
     report = terminal.reporter(quiet=quiet)
     if out is not None:
         packed, address = hub.pack(data, out, hub_id, report), str(out)
@@ -267,7 +266,7 @@ def pull(
     quiet: opt.Quiet = False,
 ) -> None:
     """Fetch a data set from the hub into a folder of its own: what `push` wrote, or any layout `import` knows."""
-    folder = write.folder_of(name, out)
+    folder = write.dataset_folder(name, out)
     card = hub.pull(hub_id, folder, {"name": name, "source": hub_id}, terminal.reporter(quiet=quiet))
     result = {"folder": str(folder), **card}
     opt.show(json, result, lambda: printing.print_imported(result, name))

@@ -96,7 +96,7 @@ def _matrix(
     report, found = terminal.reporter(quiet=quiet), None
     kept: list[Any] = []  # cells of one model follow each other, and share it
     try:
-        for found in matrices.play(
+        for found in matrices.run(
             wanted, folder, runs_dir, lambda cell: execute.launch(cell, report, kept=kept), report.say
         ):
             page = io.StringIO()

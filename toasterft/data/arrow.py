@@ -1,8 +1,10 @@
-"""Parquet, arrow and the hub: tables by split, and their rows with pictures that stay in the table till opened."""
+"""Tables of parquet, arrow and the hub by split; pictures stay in the table until they are opened."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,27 @@ SPLITS = {
 
 
 def canonical(split: str) -> str:
-    """The usual name of a split that goes by several; any other as it is."""
+    """The usual name of a split that has several spellings; any other name as it is."""
     return next((name for name, spellings in SPLITS.items() if split.lower() in spellings), split)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, owner/name: `HuggingFaceM4/ChartQA`."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def find_split(split: str, available: Iterable[str], where: str | None = None) -> str:
+    """The name under which `split` is available, whichever of its spellings is used.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    names = list(available)
+    for name in names:
+        if split == name or (name and canonical(split) == canonical(name)):
+            return name
+    have = ", ".join(filter(None, names)) or "none"
+    raise DataError(f"no split {split!r}", where=where, why=f"it has: {have}")
 
 
 def from_hub(hub_id: str, config: str | None = None) -> dict[str, Any]:
@@ -39,22 +60,29 @@ def from_hub(hub_id: str, config: str | None = None) -> dict[str, Any]:
         ) from None
 
 
-def from_parquet(folder: Path) -> dict[str, Any]:
-    """Tables of all .parquet files below a folder; what stands before the first dash names the split."""
+def saved_to_disk(folder: Path) -> bool:
+    """Whether `datasets` wrote this folder: its .json files hold no rows."""
+    return (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
+
+
+def from_folder(folder: Path) -> dict[str, Any]:
+    """Tables of a folder: one that `save_to_disk` wrote, else its .parquet files; empty for neither.
+
+    What stands before the first dash of a parquet file's name is its split: `train-00000-of-00003.parquet`.
+    """
+    saved = saved_to_disk(folder)
+    files = [] if saved else sorted(folder.rglob("*.parquet"))
+    if not saved and not files:
+        return {}
     import datasets
 
+    if saved:
+        return _by_split(datasets.load_from_disk(str(folder)))
     datasets.disable_progress_bars()  # nothing is fetched
     groups: dict[str, list[str]] = {}
-    for file in sorted(folder.rglob("*.parquet")):
+    for file in files:
         groups.setdefault(canonical(file.stem.split("-")[0]), []).append(str(file))
     return _by_split(datasets.load_dataset("parquet", data_files=groups))
-
-
-def from_arrow(folder: Path) -> dict[str, Any]:
-    """Tables of a folder that `save_to_disk` wrote."""
-    import datasets
-
-    return _by_split(datasets.load_from_disk(str(folder)))
 
 
 def _by_split(found: Any) -> dict[str, Any]:
@@ -74,25 +102,23 @@ def arrow_rows(table: Any, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
             table = table.cast_column(column, undecoded if inner is feature else datasets.List(undecoded))
             pictures.append(column)
     for number, row in enumerate(table.remove_columns(pictures)):
-        images = [one for column in pictures for one in _arrow_images(table, column, number)]
+        images = [one for column in pictures for one in _image_readers(table, column, number)]
         yield f"{split or 'row'}[{number}]", {**row, **({"images": images} if pictures else {})}
 
 
-def _arrow_images(table: Any, column: str, number: int) -> list[Callable[[], bytes]]:
+def _image_readers(table: Any, column: str, number: int) -> list[Callable[[], bytes]]:
     """One reader per picture of a row and column."""
-    if not hasattr(table.features[column], "feature"):
-        # Looked up only where some row has none: it reads the picture.
-        if table.data.column(column).null_count and table[number][column] is None:
-            return []
-        return [lambda: _arrow_bytes(table[number][column])]
-    count = len(table[number][column] or [])
-
-    def reader(place: int) -> Callable[[], bytes]:
-        return lambda: _arrow_bytes(table[number][column][place])
-
-    return [reader(place) for place in range(count)]
+    if hasattr(table.features[column], "feature"):
+        count = len(table[number][column] or [])
+        return [partial(_encoded, table, column, number, place) for place in range(count)]
+    # Looked up only where some row has none: it reads the picture.
+    if table.data.column(column).null_count and table[number][column] is None:
+        return []
+    return [partial(_encoded, table, column, number)]
 
 
-def _arrow_bytes(value: dict[str, Any]) -> bytes:
+def _encoded(table: Any, column: str, number: int, place: int | None = None) -> bytes:
+    cell = table[number][column]
+    value = cell if place is None else cell[place]
     data: bytes | None = value.get("bytes")
     return data if data else Path(value["path"]).read_bytes()

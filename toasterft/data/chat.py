@@ -1,4 +1,4 @@
-"""A question as the text a model reads, its target as the text a model writes, and back again.
+"""Prompts and targets in a model's chat template, and completions parsed back into reasoning and answer.
 
 Nothing here imports transformers: the processor is passed in. Text holds one placeholder per image;
 `expand` replaces each by the run of tokens the processor would put there.
@@ -21,7 +21,7 @@ STEP = "Let's think step by step."
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a completion says: the reasoning, the answer, and whether its form was kept."""
+    """A completion taken apart: reasoning, answer, and whether it is well-formed."""
 
     reasoning: str | None
     answer: str
@@ -60,6 +60,7 @@ def parse(completion: str, prompt: Prompt) -> Parsed:
     """
     think, answer = re.escape(prompt.think_tag), re.escape(prompt.answer_tag)
     body = rf"(?:(?!</?(?:{think}|{answer})>).)*"
+    # `<think>2 + 3</think><answer>5</answer>`, no tag inside another.
     strict = re.fullmatch(
         rf"\s*(?:<{think}>({body})</{think}>\s*)?<{answer}>({body})</{answer}>\s*", completion, re.DOTALL
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 # A decompression bomb is refused rather than decoded: 20,000 x 20,000 px is far beyond any chart.
 MAX_IMAGE_PX = 400_000_000
-# What a data set asks for, as `task` in its card.json says; `scoring` has the scorers of each.
+# The kinds of tasks, as `task` in a data set's card.json; `scoring` has the scorers of each.
 TASKS = ("chart", "yesno-open", "choice", "class", "math")
 
 
@@ -72,7 +73,7 @@ class ImageRef:
         Raises:
             DataError: the file is missing, empty, truncated, or no image.
         """
-        from PIL import Image, ImageOps
+        from PIL import ImageOps
 
         with self.opened() as image:
             try:
@@ -81,12 +82,25 @@ class ImageRef:
                 raise DataError(
                     f"the image is damaged ({error})", where=self.name, next_step="replace or remove this row"
                 ) from None
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                rgba = upright.convert("RGBA")
-                page = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-                return Image.alpha_composite(page, rgba).convert("RGB")
-            return upright.convert("RGB")
+            return on_white(ImageOps.exif_transpose(image)).convert("RGB")
+
+    def data_url(self, longest_edge_px: int) -> tuple[str, int, int]:
+        """(address, width, height) for a page: drawn anew and small, so that no byte of the file itself is in it.
+
+        Raises:
+            DataError: as `open`.
+        """
+        image = self.open()
+        image.thumbnail((longest_edge_px, longest_edge_px))
+        image.info = {}  # comments and colour profiles, which Pillow would write again
+        files: dict[str, bytes] = {}
+        # A drawing is smaller as PNG, a photograph as JPEG.
+        for kind, settings in (("png", {}), ("jpeg", {"quality": 85})):
+            buffer = io.BytesIO()
+            image.save(buffer, kind.upper(), optimize=True, **settings)
+            files[kind] = buffer.getvalue()
+        kind = min(files, key=lambda name: len(files[name]))
+        return f"data:image/{kind};base64,{base64.b64encode(files[kind]).decode()}", *image.size
 
     def opened(self) -> Image:
         """The image with its header read and its pixels not.
@@ -111,6 +125,16 @@ class ImageRef:
         if image.width * image.height > MAX_IMAGE_PX:
             raise DataError(f"the image is too large ({image.width} x {image.height} px)", where=self.name)
         return image
+
+
+def on_white(image: Image) -> Image:
+    """The picture as it would look on white paper; one without transparency as it is."""
+    from PIL import Image as Pillow
+
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image
+    rgba = image.convert("RGBA")
+    return Pillow.alpha_composite(Pillow.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
 
 
 @dataclass(frozen=True)

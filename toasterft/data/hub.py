@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from toasterft import paths
+from toasterft.data import write
+from toasterft.data.arrow import is_hub_id
 from toasterft.data.example import Example
 from toasterft.data.importers import convert
-from toasterft.data.sources import Whole
-from toasterft.data.write import CARD
+from toasterft.data.sources import DatasetSplits
 from toasterft.errors import DataError
 from toasterft.progress import Reporter
 
@@ -54,11 +54,11 @@ def require_hub_id(hub_id: str) -> None:
     Raises:
         DataError: it is not `owner/name`.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+    if not is_hub_id(hub_id):
         raise DataError("a hub data set is called owner/name", where=hub_id)
 
 
-def pack(data: Whole, folder: Path, hub_id: str, report: Reporter) -> Packed:
+def pack(data: DatasetSplits, folder: Path, hub_id: str, report: Reporter) -> Packed:
     """Write the data set as the hub wants it: data/<split>-*.parquet, README.md and card.json.
 
     Raises:
@@ -68,15 +68,14 @@ def pack(data: Whole, folder: Path, hub_id: str, report: Reporter) -> Packed:
     if not splits:
         raise DataError("no rows", where=data.name)
     columns = _columns([example for rows in splits.values() for example in rows])
-    card = paths.read_json(data.folder / CARD) if data.folder is not None else None
     with paths.new_folder(folder) as part:
         (part / "data").mkdir()
         for split, rows in splits.items():
             report.phase(split, len(rows))
             _write_parquet(part / "data", split, rows, columns, report)
         report.done()
-        card = {"name": data.name, "task": data.task, **(card if isinstance(card, dict) else {})}
-        paths.write_json(part / CARD, card)
+        card = {"name": data.name, "task": data.task} | data.card
+        paths.write_json(part / write.CARD, card)
         counts = {split: len(rows) for split, rows in splits.items()}
         paths.write_atomic(part / "README.md", _readme(data.name, hub_id, card, counts, tuple(columns)))
         size_bytes = sum(file.stat().st_size for file in part.rglob("*") if file.is_file())
@@ -127,12 +126,9 @@ def pull(hub_id: str, folder: Path, card: dict[str, Any], report: Reporter) -> d
         raise _refused(error, hub_id, "pulled") from None
     report.done()
     found = convert.read(str(fetched))
-    before = paths.read_json(fetched / CARD)
-    if isinstance(before, dict):
-        # Counts and hashes are of the folder that was pushed; the others are of the data.
-        kept = {key: value for key, value in before.items() if key not in ("splits", "sha256")}
-        card = {**kept, **card}
-    return convert.write(found, folder, {**card, "commit": fetched.name}, report)
+    # Counts and hashes are of the folder that was pushed; the others are of the data.
+    kept = {key: value for key, value in write.read_card(fetched).items() if key not in ("splits", "sha256")}
+    return convert.write(found, folder, {**kept, **card, "commit": fetched.name}, report)
 
 
 def _refused(error: Exception, hub_id: str, done: str) -> DataError:
@@ -154,39 +150,29 @@ def _columns(examples: list[Example]) -> dict[str, Any]:
     """The columns some row has something for, with their types."""
     from datasets import Image, List, Value
 
-    several = any(len(example.images) > 1 for example in examples)
-    text = Value("string")
+    used = {name for example in examples for name, value in _texts(example).items() if value}
+    most_images = max(len(example.images) for example in examples)
+    images = {} if not most_images else {"image": Image()} if most_images == 1 else {"images": List(Image())}
+    names = ("question", "answer", "reasoning", "rejected", "kind", "choices", "facts", "task")
+    kinds = {name: List(Value("string")) if name == "choices" else Value("string") for name in names}
     return {
-        "id": text,
-        **({"images": List(Image())} if several else {}),
-        **({"image": Image()} if not several and any(example.images for example in examples) else {}),
-        "question": text,
-        "answer": text,
-        **({"reasoning": text} if any(example.reasoning for example in examples) else {}),
-        **({"rejected": text} if any(example.rejected for example in examples) else {}),
-        **({"kind": text} if any(example.kind for example in examples) else {}),
-        **({"choices": List(text)} if any(example.extra.get("choices") for example in examples) else {}),
-        **({"facts": text} if any(example.facts is not None for example in examples) else {}),
-        "task": text,
+        "id": Value("string"),
+        **images,
+        **{name: kind for name, kind in kinds.items() if name in used},
     }
+
+
+def _texts(example: Example) -> dict[str, Any]:
+    """A row's columns beside its images, as parquet holds them."""
+    texts = {"id": example.id, **write.columns(example), "task": example.extra.get("task", "chart")}
+    if not isinstance(texts["facts"], str | None):
+        texts["facts"] = json.dumps(texts["facts"], ensure_ascii=False)
+    return texts
 
 
 def _row(example: Example, columns: dict[str, Any]) -> dict[str, Any]:
-    pictures = [{"bytes": image.bytes(), "path": Path(image.name).name} for image in example.images]
-    facts = example.facts
-    everything = {
-        "id": example.id,
-        "images": pictures,
-        "image": pictures[0] if pictures else None,
-        "question": example.question,
-        "answer": example.answer,
-        "reasoning": example.reasoning,
-        "rejected": example.rejected,
-        "kind": example.kind,
-        "choices": example.extra.get("choices"),
-        "facts": facts if facts is None or isinstance(facts, str) else json.dumps(facts, ensure_ascii=False),
-        "task": example.extra.get("task", "chart"),
-    }
+    images = [{"bytes": image.bytes(), "path": Path(image.name).name} for image in example.images]
+    everything = {**_texts(example), "images": images, "image": images[0] if images else None}
     return {name: everything[name] for name in columns}
 
 

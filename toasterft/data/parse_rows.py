@@ -1,4 +1,4 @@
-"""From a row as it is written to an `Example`: flat, TRL conversation, or LLaVA conversation; images stay closed.
+"""Parse one row of data into `Example`s: flat, TRL conversation, or LLaVA conversation; images stay closed.
 
 Nothing is ever fetched from a URL in a row: a data file from a stranger must not make this machine call out
 (LLaMA-Factory's CVE-2025-61784 was that).
@@ -33,7 +33,7 @@ class Fault:
     split: str = ""
 
 
-def file_rows(path: Path, noted: list[Fault] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path, faults: list[Fault] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file:line, row) of a .jsonl file, or of the array in a .json file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -47,64 +47,84 @@ def file_rows(path: Path, noted: list[Fault] | None = None) -> Iterator[tuple[st
         if not isinstance(array, list):
             raise DataError("expected a JSON array of rows", where=str(path))
         for number, row in enumerate(array):
-            yield f"{path.name}[{number}]", _object(row, f"{path}[{number}]")
+            yield f"{path.name}[{number}]", _require_object(row, f"{path}[{number}]")
         return
-    faults: list[Fault] = []
     rows: list[tuple[str, dict[str, Any]]] = []
+    found: list[Fault] = []
+    # By "\n" alone: str.splitlines would also cut at U+2028, which JSON allows inside a string.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        where = f"{path.name}:{number}"
         try:
-            rows.append((f"{path.name}:{number}", _object(json.loads(line), f"{path}:{number}")))
+            rows.append((where, _require_object(json.loads(line), f"{path}:{number}")))
         except json.JSONDecodeError as error:
-            what = f"not valid JSON ({error.msg} at column {error.colno})"
-            faults.append(Fault(f"{path.name}:{number}", what))
+            found.append(Fault(where, f"not valid JSON ({error.msg} at column {error.colno})"))
         except DataError as error:
-            if noted is None:
+            if faults is None:
                 raise
-            faults.append(Fault(f"{path.name}:{number}", error.what))
-    if faults and noted is None:
-        raise too_many([f"{path.parent / one.where}: {one.what}" for one in faults], str(path), "broken line")
-    if noted is not None:
-        noted.extend(faults)
+            found.append(Fault(where, error.what))
+    _settle(found, faults, str(path), "broken line", path.parent)
     yield from rows
 
 
-def _object(row: Any, where: str) -> dict[str, Any]:
+def _require_object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"a row must be an object, this is {type(row).__name__}", where=where)
     return row
 
 
-def examples_of(
-    rows: Iterable[tuple[str, dict[str, Any]]], folder: Path, noted: list[Fault] | None = None
+def parse_rows(
+    rows: Iterable[tuple[str, dict[str, Any]]], folder: Path, faults: list[Fault] | None = None
 ) -> Iterator[Example]:
-    faults: list[Fault] = []
-    found: list[Example] = []
+    """The examples of (file:line, row) pairs; image paths are relative to `folder`.
+
+    Args:
+        faults: where rows that make no example are collected; None refuses all rows for the faults of some.
+    """
+    examples: list[Example] = []
+    found: list[Fault] = []
     for where, row in rows:
         try:
-            found.extend(from_row(row, where, folder))
+            examples.extend(parse_row(row, where, folder))
         except DataError as error:
-            faults.append(Fault(where, error.what, str(row.get("id") or row.get("question_id") or "")))
-    if faults and noted is None:
-        raise too_many([f"{one.where}: {one.what}" for one in faults], str(folder), "bad row")
-    if noted is not None:
-        noted.extend(faults)
-    yield from found
+            found.append(Fault(where, error.what, str(row.get("id") or row.get("question_id") or "")))
+    _settle(found, faults, str(folder), "bad row", Path())
+    yield from examples
 
 
-def too_many(faults: list[str], where: str, noun: str) -> DataError:
+def _settle(found: list[Fault], faults: list[Fault] | None, where: str, noun: str, folder: Path) -> None:
+    """Collect the faults in `faults`, or raise them where there is no such list."""
+    if faults is not None:
+        faults.extend(found)
+    elif found:
+        raise faults_error([f"{folder / fault.where}: {fault.what}" for fault in found], where, noun)
+
+
+def require_no_url(name: str) -> None:
+    """
+    Raises:
+        DataError: an image is named by a URL.
+    """
+    # A scheme and what follows it: `https://host/a.png`, `s3://bucket/a.png`.
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name):
+        raise DataError(f"images are not fetched from URLs ({name[:60]}); download it and give a path")
+
+
+def faults_error(faults: list[str], where: str, noun: str) -> DataError:
     count = f"1 {noun}" if len(faults) == 1 else f"{len(faults)} {noun}s"
-    more = [f"… and {len(faults) - SHOWN_FAULTS} more"] if len(faults) > SHOWN_FAULTS else []
     return DataError(
-        f"{count}; nothing was run",
-        where=where,
-        details=faults[:SHOWN_FAULTS] + more,
-        next_step="mend or remove them",
+        f"{count}; nothing was run", where=where, details=first_few(faults), next_step="mend or remove them"
     )
 
 
-def from_row(row: dict[str, Any], where: str, folder: Path) -> Iterator[Example]:
+def first_few(lines: list[str]) -> list[str]:
+    """The first lines, and how many there are beside them."""
+    more = len(lines) - SHOWN_FAULTS
+    return lines[:SHOWN_FAULTS] + ([f"… and {more:,} more"] if more > 0 else [])
+
+
+def parse_row(row: dict[str, Any], where: str, folder: Path) -> Iterator[Example]:
     """One example per question: a conversation of several turns becomes several examples.
 
     Raises:
@@ -143,7 +163,7 @@ def _facts(value: Any) -> Any:
 
 
 def _extra(row: dict[str, Any]) -> dict[str, Any]:
-    """What the scorer needs beside the answer; a row may be of another task than its card says."""
+    """What the scorer needs beside the answer; a row may be of another task than its card."""
     found: dict[str, Any] = {"task": row["task"]} if row.get("task") in TASKS else {}
     if isinstance(row.get("choices"), list) and row["choices"]:
         found["choices"] = [str(choice) for choice in row["choices"]]
@@ -151,7 +171,7 @@ def _extra(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _human(row: dict[str, Any]) -> str | None:
-    # The hub's ChartQA says who wrote the question with a 0/1 flag.
+    # The hub's ChartQA marks who wrote the question with a 0/1 flag.
     flag = row.get("human_or_machine")
     return None if flag is None else ("human" if flag in (0, "0", "human") else "augmented")
 
@@ -161,32 +181,36 @@ def _turns(row: dict[str, Any]) -> Iterator[tuple[str, str, str | None]]:
     conversation = row.get("messages") or row.get("conversations")
     chosen = row.get("chosen")  # TRL's name for the better completion of a pair
     if conversation is None and isinstance(row.get("prompt"), list):
-        conversation = [*row["prompt"], *_as_messages(row.get("completion", chosen))]
+        completion = row.get("completion", chosen)
+        as_text = isinstance(completion, str)
+        answers = [{"role": "assistant", "content": completion}] if as_text else completion or []
+        conversation = [*row["prompt"], *answers]
     elif conversation is None and isinstance(chosen, list):
         conversation = chosen
     if conversation is not None:
-        question: str | None = None
-        for message in conversation:
-            role = str(message.get("role") or message.get("from"))
-            text = _text(message.get("content", message.get("value")))
-            if role in ("user", "human"):
-                question = text
-            elif role in ("assistant", "gpt") and question is not None:
-                reasoning, answer = _split_reasoning(text)
-                yield question, answer, reasoning
-                question = None
+        yield from _conversation(conversation)
         return
-    asked = _first(row, QUESTION_KEYS) or (row["prompt"] if isinstance(row.get("prompt"), str) else None)
-    given = _first(row, ANSWER_KEYS)
-    if asked is not None and given is None and isinstance(chosen, str):
+    question = _first(row, QUESTION_KEYS) or (row["prompt"] if isinstance(row.get("prompt"), str) else None)
+    answer, reasoning = _first(row, ANSWER_KEYS), _first(row, REASONING_KEYS)
+    if question is not None and answer is None and isinstance(chosen, str):
         reasoning, answer = _split_reasoning(chosen)
-        yield asked, answer, reasoning
-        return
-    if asked is None:
+    if question is None:
         raise DataError(f"no question (looked for {', '.join(QUESTION_KEYS)}, messages, conversations)")
-    if given is None:
+    if answer is None:
         raise DataError(f"no answer (looked for {', '.join(ANSWER_KEYS)})")
-    yield asked, given, _first(row, REASONING_KEYS)
+    yield question, answer, reasoning
+
+
+def _conversation(messages: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str | None]]:
+    question: str | None = None
+    for message in messages:
+        role, text = str(message.get("role") or message.get("from")), _text(message)
+        if role in ("user", "human"):
+            question = text
+        elif role in ("assistant", "gpt") and question is not None:
+            reasoning, answer = _split_reasoning(text)
+            yield question, answer, reasoning
+            question = None
 
 
 def _rejected(row: dict[str, Any]) -> str | None:
@@ -210,14 +234,8 @@ def _rejected(row: dict[str, Any]) -> str | None:
 def _last(completion: Any) -> str:
     """The text of a completion: itself, or that of its last message."""
     if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
-        return _text(completion[-1].get("content", completion[-1].get("value")))
+        return _text(completion[-1])
     return str(completion)
-
-
-def _as_messages(completion: Any) -> list[dict[str, Any]]:
-    if isinstance(completion, str):
-        return [{"role": "assistant", "content": completion}]
-    return list(completion or [])
 
 
 def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
@@ -230,19 +248,19 @@ def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
     return None
 
 
-def _text(content: Any) -> str:
+def _text(message: dict[str, Any]) -> str:
     """The text of a message; image placeholders are dropped, the model's template puts its own."""
+    content = message.get("content", message.get("value"))
     if isinstance(content, list):
         content = "".join(part.get("text", "") for part in content if part.get("type") == "text")
     return str(content or "").replace("<image>", "").strip()
 
 
 def _split_reasoning(text: str) -> tuple[str | None, str]:
-    match = re.fullmatch(r"\s*<think>(.*?)</think>\s*(?:<answer>(.*?)</answer>|(.*?))\s*", text, re.DOTALL)
-    if match is None:
-        bare = re.fullmatch(r"\s*<answer>(.*?)</answer>\s*", text, re.DOTALL)
-        return None, bare.group(1) if bare else text
-    return match.group(1), match.group(2) if match.group(2) is not None else match.group(3)
+    # `<think>2 + 3</think><answer>5</answer>`, also without the trace, or without the answer's tags.
+    pattern = r"\s*(?:<think>(.*?)</think>)?\s*(?:<answer>(.*?)</answer>|(.*?))\s*"
+    reasoning, tagged, plain = re.fullmatch(pattern, text, re.DOTALL).groups()  # type: ignore[union-attr]
+    return reasoning, plain if tagged is None else tagged
 
 
 def _images(row: dict[str, Any], where: str, folder: Path) -> tuple[ImageRef, ...]:
@@ -261,7 +279,6 @@ def _image(item: Any, where: str, folder: Path) -> ImageRef:
         item = item.get("path")
     if not isinstance(item, str) or not item:
         raise DataError("the image is neither a path nor bytes")
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", item):
-        raise DataError(f"images are not fetched from URLs ({item[:60]}); download it and give a path")
+    require_no_url(item)
     path = Path(item)
     return ImageRef(name=item, path=path if path.is_absolute() else folder / path)

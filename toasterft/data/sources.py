@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,8 @@ from toasterft import catalog, paths
 from toasterft.data import arrow
 from toasterft.data.arrow import SPLITS, canonical
 from toasterft.data.example import TASKS, Example, ImageRef
-from toasterft.data.parse_rows import SHOWN_FAULTS, Fault, examples_of, file_rows, too_many
+from toasterft.data.parse_rows import SHOWN_FAULTS, Fault, faults_error, parse_rows, read_rows
+from toasterft.data.write import CARD, read_card
 from toasterft.errors import DataError, did_you_mean
 
 # Which split a purpose reads where none is named, in order of preference.
@@ -45,8 +45,8 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A data set with all its splits ('' for unsplit) and the rows that cannot be read."""
+class DatasetSplits:
+    """All splits of a data set ('' for unsplit) and the rows that cannot be read."""
 
     name: str
     folder: Path | None
@@ -56,6 +56,11 @@ class Whole:
 
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The folder's card; name and task alone where it has none."""
+        return read_card(self.folder) or {"name": self.name, "task": self.task}
 
 
 def load(
@@ -79,7 +84,7 @@ def load(
     where, splits = _open(name)
     task = _task(where)
     chosen = _choose_split(name, list(splits), purpose, split)
-    examples = [replace(one, extra={"task": task, **one.extra}) for one in splits[chosen]()]
+    examples = [replace(one, extra={"task": task, **one.extra}) for one in splits[chosen]]
     if not examples:
         raise DataError("no rows", where=f"{name} ({chosen})" if chosen else name)
     if limit is not None and limit < len(examples):
@@ -97,8 +102,8 @@ def load(
     )
 
 
-def load_whole(name: str, *, keep_faults: bool = False) -> Whole:
-    """Every split of a data set, under its usual name; nothing is asked of the images yet.
+def load_splits(name: str, *, keep_faults: bool = False) -> DatasetSplits:
+    """Every split of a data set, under its usual name; no image is opened.
 
     Args:
         keep_faults: a row that cannot be read is noted instead of refused.
@@ -107,22 +112,21 @@ def load_whole(name: str, *, keep_faults: bool = False) -> Whole:
         DataError: nothing can be read there at all; without `keep_faults`, for any fault.
     """
     faults: list[Fault] | None = [] if keep_faults else None
-    where, readers = _open(name, faults)
+    where, by_split = _open(name, faults)
     task = _task(where)
     splits: dict[str, list[Example]] = {}
     found = list(faults or ())
-    for split, reader in readers.items():
+    for split, rows in by_split.items():
         before = len(faults or ())
-        rows = [replace(one, extra={"task": task, **one.extra}) for one in reader()]
         usual = canonical(split) if split else ""
-        splits.setdefault(usual, []).extend(rows)
+        splits.setdefault(usual, []).extend(replace(one, extra={"task": task, **one.extra}) for one in rows)
         found += [replace(fault, split=usual) for fault in (faults or [])[before:]]
     if not any(splits.values()) and not found:
         raise DataError("no rows", where=name)
     usual_order = ["", *SPLITS, *splits]
     splits = {split: splits[split] for split in sorted(splits, key=usual_order.index)}
     first = next((rows[0] for rows in splits.values() if rows), None)
-    return Whole(_short(name), where, splits, found, first.extra["task"] if first else task)
+    return DatasetSplits(_short(name), where, splits, found, first.extra["task"] if first else task)
 
 
 def has_split(name: str, purpose: Purpose) -> bool:
@@ -138,7 +142,8 @@ def on_this_machine(name: str) -> bool:
 
 # --- finding ---------------------------------------------------------------------------------
 
-Reader = Callable[[], Iterator[Example]]
+Splits = dict[str, Iterator[Example]]
+"""By split ('' for unsplit); read lazily, and once."""
 
 
 def path_here(name: str) -> Path | None:
@@ -150,10 +155,10 @@ def path_here(name: str) -> Path | None:
     return built if built.exists() and name == Path(name).name else None
 
 
-def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, dict[str, Reader]]:
-    """The folder the data lies in (None for the hub), and one reader per split ('' for unsplit).
+def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, Splits]:
+    """The folder the data lies in (None for the hub), and its rows by split.
 
-    Readers refuse all rows for the faults of some, unless there is a list to put the faults in.
+    All rows of a split are refused for the faults of some, unless there is a list to put the faults in.
     """
     path = path_here(name)
     if path is not None:
@@ -162,7 +167,7 @@ def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, di
     if row is not None and row.hub_id is None:
         raise DataError(f"{name} is not on this machine", next_step=row.get)
     hub_id = row.hub_id if row is not None and row.hub_id else name
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+    if not arrow.is_hub_id(hub_id):
         raise DataError(
             f"no such data{did_you_mean(name, list(catalog.datasets()))}",
             where=name,
@@ -171,11 +176,11 @@ def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, di
     return None, _tables(arrow.from_hub(hub_id), faults)
 
 
-def _open_path(path: Path, faults: list[Fault] | None) -> dict[str, Reader]:
+def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
     if path.is_file():
         return _by_row_split(path, faults)
-    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        return _tables(arrow.from_arrow(path), faults)
+    if arrow.saved_to_disk(path):
+        return _tables(arrow.from_folder(path), faults)
     files = {
         canonical(file.stem): file for file in sorted(path.iterdir()) if file.suffix in (".jsonl", ".json")
     }
@@ -183,17 +188,16 @@ def _open_path(path: Path, faults: list[Fault] | None) -> dict[str, Reader]:
     if named:
         # A split with nothing in it (a few charts have no tenth) is no split.
         filled = {split: file for split, file in named.items() if file.stat().st_size} or named
-        return {split: _reader(file, faults) for split, file in filled.items()}
+        return {split: parse_rows(read_rows(file, faults), path, faults) for split, file in filled.items()}
     for stem in (*MAIN_FILES, path.name):
         if stem in files:
             return _by_row_split(files[stem], faults)
     jsonl = [file for file in files.values() if file.suffix == ".jsonl"]
     if len(jsonl) == 1:
         return _by_row_split(jsonl[0], faults)
-    if list(path.rglob("*.parquet")):
-        return _tables(arrow.from_parquet(path), faults)
-    classes = class_folders(path)
-    if classes:
+    if found := arrow.from_folder(path):
+        return _tables(found, faults)
+    if classes := class_folders(path):
         return classes
     raise DataError(
         "no data file found in this folder",
@@ -205,14 +209,13 @@ def _open_path(path: Path, faults: list[Fault] | None) -> dict[str, Reader]:
     )
 
 
-def _tables(found: dict[str, Any], faults: list[Fault] | None) -> dict[str, Reader]:
-    def reader(split: str) -> Reader:
-        return lambda: examples_of(arrow.arrow_rows(found[split], split), Path(), faults)
+def _tables(tables: dict[str, Any], faults: list[Fault] | None) -> Splits:
+    return {
+        split: parse_rows(arrow.arrow_rows(table, split), Path(), faults) for split, table in tables.items()
+    }
 
-    return {split: reader(split) for split in found}
 
-
-def class_folders(path: Path) -> dict[str, Reader]:
+def class_folders(path: Path) -> Splits:
     """Image folders named by their label (as EmoSet), below split folders or without any."""
     splits = {canonical(folder.name): folder for folder in sorted(path.iterdir()) if folder.is_dir()}
     named = {name: folder for name, folder in splits.items() if name in SPLITS}
@@ -224,10 +227,7 @@ def class_folders(path: Path) -> dict[str, Reader]:
     if len(labels) < 2:
         return {}
 
-    def reader(root: Path) -> Reader:
-        return lambda: _labelled(root, labels)
-
-    return {name: reader(root) for name, root in roots.items()}
+    return {name: _labelled(root, labels) for name, root in roots.items()}
 
 
 def _labelled(root: Path, labels: list[str]) -> Iterator[Example]:
@@ -250,36 +250,24 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _by_row_split(path: Path, faults: list[Fault] | None) -> dict[str, Reader]:
+def _by_row_split(path: Path, faults: list[Fault] | None) -> Splits:
     """One file whose rows may each name their split."""
-    rows = list(file_rows(path, faults))
+    rows = list(read_rows(path, faults))
     names = dict.fromkeys(str(row["split"]) for _, row in rows if row.get("split"))
     if not names:
-        return {"": lambda: examples_of(rows, path.parent, faults)}
-
-    def reader(name: str) -> Reader:
-        return lambda: examples_of(
-            [item for item in rows if item[1].get("split") == name], path.parent, faults
-        )
-
-    return {name: reader(name) for name in names}
+        return {"": parse_rows(rows, path.parent, faults)}
+    return {
+        name: parse_rows([row for row in rows if row[1].get("split") == name], path.parent, faults)
+        for name in names
+    }
 
 
-def _reader(path: Path, faults: list[Fault] | None) -> Reader:
-    return lambda: examples_of(list(file_rows(path, faults)), path.parent, faults)
-
-
-def _choose_split(name: str, available: list[str], purpose: Purpose, asked: str | None) -> str:
-    if asked is not None:
+def _choose_split(name: str, available: list[str], purpose: Purpose, wanted: str | None) -> str:
+    if wanted is not None:
+        return arrow.find_split(wanted, available, name)
+    for default in DEFAULT_SPLITS[purpose]:
         for split in available:
-            if asked == split or (split and canonical(asked) == canonical(split)):
-                return split
-        raise DataError(
-            f"no split {asked!r}", where=name, why=f"it has: {', '.join(filter(None, available)) or 'none'}"
-        )
-    for wanted in DEFAULT_SPLITS[purpose]:
-        for split in available:
-            if canonical(split) == wanted:
+            if canonical(split) == default:
                 return split
     if len(available) == 1:
         return available[0]
@@ -302,7 +290,7 @@ def _check_images_exist(examples: list[Example], name: str) -> None:
         if image.path is not None and not image.path.is_file()
     ]
     if missing:
-        raise too_many(missing, name, "missing image")
+        raise faults_error(missing, name, "missing image")
 
 
 def _content_hash(examples: list[Example]) -> str:
@@ -321,12 +309,11 @@ def _content_hash(examples: list[Example]) -> str:
 
 
 def _task(where: Path | None) -> str:
-    card = paths.read_json(where / "card.json") if where is not None else None
-    task = str(card.get("task", "chart")) if isinstance(card, dict) else "chart"
+    task = str(read_card(where).get("task", "chart"))
     if task not in TASKS:
         raise DataError(
             f"no task is called {task!r}{did_you_mean(task, list(TASKS))}",
-            where=f"{where}/card.json",
+            where=f"{where}/{CARD}",
             why=f"`task` is one of {', '.join(TASKS)}; it names the scorer",
         )
     return task

@@ -1,12 +1,15 @@
-"""Divides rows into train, validation and test by image: no picture is on two sides."""
+"""Divide rows into train, validation and test by image: no picture is on two sides."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 from toasterft.data.example import Example
 from toasterft.errors import DataError
+
+Key = TypeVar("Key", str, int)
 
 
 def divide(examples: list[Example], shares: Mapping[str, float], seed: int) -> dict[str, list[Example]]:
@@ -46,21 +49,31 @@ def divide(examples: list[Example], shares: Mapping[str, float], seed: int) -> d
 
 def _groups(examples: list[Example]) -> list[str]:
     """For each row the name of its group: rows that share a picture, also by way of others, have the same."""
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
+    sets: DisjointSets[str] = DisjointSets()
     keys = [
         [image.sha256 for image in example.images] or [" ".join(example.question.lower().split())]
         for example in examples
     ]
     for first, *others in keys:
         for other in others:
-            # The smaller name leads, so that the order of rows decides nothing.
-            low, high = sorted((root(first), root(other)))
-            parent[high] = low
-    return [root(row[0]) for row in keys]
+            sets.join(first, other)
+    return [sets.root(row[0]) for row in keys]
+
+
+class DisjointSets(Generic[Key]):
+    """Groups of things that belong together, also by way of others; the smallest of a group is its name."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Key, Key] = {}
+
+    def root(self, key: Key) -> Key:
+        """The name of the group."""
+        while self._parent.setdefault(key, key) != key:
+            self._parent[key] = self._parent[self._parent[key]]
+            key = self._parent[key]
+        return key
+
+    def join(self, one: Key, other: Key) -> None:
+        """Make one group of two; the smaller name leads, so that the order of calls decides nothing."""
+        low, high = sorted((self.root(one), self.root(other)))
+        self._parent[high] = low

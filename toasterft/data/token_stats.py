@@ -1,8 +1,7 @@
-"""How many tokens and tiles a data set really is: from image headers and text, no pixels, no torch.
+"""Token and tile statistics of a data set, from image headers and text: no pixels, no torch.
 
-`measure` reads a data set once (20,000 images take about two seconds) and gives its `RawSizes`; `RawSizes.at`
-then surveys it for any model's image geometry in milliseconds, which is what a plan that compares image
-sizes, models and GPUs needs.
+`measure` reads a data set once (20,000 images take about two seconds) into `RawSizes`; `RawSizes.at` gives the
+statistics for any model's image geometry in milliseconds, so a plan can compare image sizes, models and GPUs.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class TokenStats:
-    """Sizes of one data set for one model; `*_tokens` are means per row unless they say otherwise."""
+    """Token statistics of one data set for one model; `*_tokens` are means per row unless stated otherwise."""
 
     rows: int
     images: int
@@ -88,10 +88,14 @@ class Row:
     prompt_tokens: int
     completion_tokens: int
 
+    @property
+    def text_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
 
 @dataclass(frozen=True, eq=False)
 class RawSizes:
-    """What a data set measures, whatever the model's image geometry.
+    """Image sizes and text tokens of a data set, independent of the model's image geometry.
 
     Attributes:
         rows: different rows, and how often each occurs.
@@ -105,49 +109,29 @@ class RawSizes:
     _known: dict[tuple[Geometry, int], TokenStats] = field(default_factory=dict, repr=False)
 
     def at(self, geometry: Geometry, max_length: int) -> TokenStats:
-        """The survey for one model's tiles."""
+        """The statistics for one model's image geometry."""
         key = (geometry, max_length)
         if key not in self._known:
-            self._known[key] = self._survey(geometry, max_length)
+            self._known[key] = self._stats(geometry, max_length)
         return self._known[key]
 
     def length_of_share(self, geometry: Geometry, share: float) -> int:
         """The shortest length in tokens that holds this share of the rows."""
-        lengths = sorted(self._lengths(geometry).items())
-        wanted, seen = share * sum(self.rows.values()), 0
-        for length, count in lengths:
-            seen += count
-            if seen >= wanted:
-                return length
-        return lengths[-1][0]
+        lengths = sorted((image + row.text_tokens, count) for row, image, count in self._counted(geometry))
+        wanted, seen = share * sum(self.rows.values()), accumulate(count for _, count in lengths)
+        return next((length for (length, _), rows in zip(lengths, seen) if rows >= wanted), lengths[-1][0])
 
-    def _lengths(self, geometry: Geometry) -> Counter[int]:
-        tokens = {size: geometry.image_tokens(*size) for size in self._sizes()}
-        found: Counter[int] = Counter()
-        for row, count in self.rows.items():
-            images = sum(tokens[size] for size in row.images_px)
-            found[images + row.prompt_tokens + row.completion_tokens] += count
-        return found
+    def _counted(self, geometry: Geometry) -> list[tuple[Row, int, int]]:
+        """(row, tokens of its images, how often it occurs) of all different rows."""
+        tokens = {size: geometry.image_tokens(*size) for row in self.rows for size in row.images_px}
+        return [(row, sum(tokens[size] for size in row.images_px), count) for row, count in self.rows.items()]
 
-    def _sizes(self) -> set[Size]:
-        return {size for row in self.rows for size in row.images_px}
-
-    def _survey(self, geometry: Geometry, max_length: int) -> TokenStats:
-        tokens = {size: geometry.image_tokens(*size) for size in self._sizes()}
+    def _stats(self, geometry: Geometry, max_length: int) -> TokenStats:
+        counted = self._counted(geometry)
         rows = sum(self.rows.values())
-        in_images = in_prompts = in_completions = over = longest = longest_prompt = pictures = 0
-        longest_completion = 0
-        for row, count in self.rows.items():
-            image_tokens = sum(tokens[size] for size in row.images_px)
-            prompt = image_tokens + row.prompt_tokens
-            length = prompt + row.completion_tokens
-            in_images += count * image_tokens
-            in_prompts += count * prompt
-            in_completions += count * row.completion_tokens
-            pictures += count * len(row.images_px)
-            over += count * (length > max_length)
-            longest, longest_prompt = max(longest, length), max(longest_prompt, prompt)
-            longest_completion = max(longest_completion, row.completion_tokens)
+        in_images = sum(count * image for _, image, count in counted)
+        in_prompts = sum(count * row.prompt_tokens for row, _, count in counted)
+        in_completions = sum(count * row.completion_tokens for row, _, count in counted)
         images = sum(self.images_px.values())
 
         def per_image(measure: Callable[[int, int], int]) -> float:
@@ -160,23 +144,25 @@ class RawSizes:
             tiles=per_image(geometry.tiles),
             tower_patches=per_image(geometry.tower_patches),
             feature_tokens=per_image(geometry.feature_tokens),
-            prompt_tokens=in_prompts / rows,
+            prompt_tokens=(in_images + in_prompts) / rows,
             completion_tokens=in_completions / rows,
-            longest_tokens=longest,
-            over_max_length=over,
+            longest_tokens=max(image + row.text_tokens for row, image, _ in counted),
+            over_max_length=sum(
+                count for row, image, count in counted if image + row.text_tokens > max_length
+            ),
             with_reasoning=self.with_reasoning,
             provenance=self.provenance,
             image_tokens=in_images / rows,
-            images_per_row=pictures / rows,
-            longest_prompt_tokens=longest_prompt,
-            longest_completion_tokens=longest_completion,
+            images_per_row=sum(count * len(row.images_px) for row, _, count in counted) / rows,
+            longest_prompt_tokens=max(image + row.prompt_tokens for row, image, _ in counted),
+            longest_completion_tokens=max(row.completion_tokens for row in self.rows),
         )
 
 
 def measure(
     examples: list[Example], prompt: Prompt, count: Callable[[str], int] | None, *, pairs: bool = False
 ) -> RawSizes:
-    """Sizes of the data itself, from image headers and texts.
+    """Measure the data itself, from image headers and texts.
 
     Args:
         count: tokens of a text; None estimates from its length.
@@ -214,19 +200,19 @@ def text_tokens(
         count: tokens of a text; None estimates from its length.
         pairs: the longer completion of a pair.
     """
-    counted = count or (lambda text: round(len(text) / CHARACTERS_PER_TOKEN + 0.5))
-    fixed = TEMPLATE_TOKENS + counted((prompt.system or "") + prompt.question_suffix)
+    tokens = count or (lambda text: round(len(text) / CHARACTERS_PER_TOKEN + 0.5))
+    fixed = TEMPLATE_TOKENS + tokens((prompt.system or "") + prompt.question_suffix)
 
-    def of(example: Example) -> tuple[int, int]:
-        completion = counted(example.answer) + counted(example.reasoning or "") + TAG_TOKENS
+    def count_row(example: Example) -> tuple[int, int]:
+        completion = tokens(example.answer) + tokens(example.reasoning or "") + TAG_TOKENS
         if pairs and example.rejected:
-            completion = max(completion, counted(example.rejected))  # it has its tags in it
-        return fixed + counted(example.question), completion
+            completion = max(completion, tokens(example.rejected))  # it has its tags in it
+        return fixed + tokens(example.question), completion
 
-    return of
+    return count_row
 
 
-def of_row(row: catalog.DatasetRow, rows: int) -> RawSizes:
+def from_catalog(row: catalog.DatasetRow, rows: int) -> RawSizes:
     """Sizes of a data set that is not on this machine, from its catalog row."""
     one = Row(
         (row.image_px,),
@@ -241,7 +227,7 @@ def of_row(row: catalog.DatasetRow, rows: int) -> RawSizes:
     )
 
 
-def counter(folder: Path) -> Callable[[str], int] | None:
+def token_counter(folder: Path) -> Callable[[str], int] | None:
     """A token counter from a model folder's tokenizer.json, without transformers."""
     file = folder / "tokenizer.json"
     if not file.is_file():

@@ -1,7 +1,8 @@
-"""Writes examples as a data set folder: a .jsonl per split, the pictures, and the card that is written last."""
+"""Write examples as a data set folder: a .jsonl per split, the pictures, and the card that is written last."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,13 @@ CARD, IMAGES = "card.json", "images"
 SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GIF8": ".gif", b"BM": ".bmp"}
 
 
-def folder_of(name: str, out: Path | None) -> Path:
+def read_card(folder: Path | None) -> dict[str, Any]:
+    """The card of a data folder; empty where there is none (a hub set, a file alone, a folder of another maker)."""
+    card = paths.read_json(folder / CARD) if folder is not None and folder.is_dir() else None
+    return card if isinstance(card, dict) else {}
+
+
+def dataset_folder(name: str, out: Path | None) -> Path:
     """Where a data set of this name is built, so that `--data NAME` finds it; or `out`.
 
     Raises:
@@ -35,7 +42,7 @@ def folder_of(name: str, out: Path | None) -> Path:
     return paths.data_dir() / name
 
 
-def write_set(
+def write_dataset(
     folder: Path,
     card: dict[str, Any],
     splits: Mapping[str, Iterable[Example]],
@@ -84,56 +91,51 @@ def row(
     """One example as `data.sources` reads it back, its pictures inside `folder`.
 
     Args:
-        task: the card's; a row says only what differs.
+        task: the card's; a row names its task only where it differs.
         link: hard links instead of copies, where the disk allows.
         more: further columns.
     """
-    images = [placed(folder, image, link=link) for image in example.images]
+    images = [place_image(folder, image, link=link) for image in example.images]
     shown = {"image": images[0]} if len(images) == 1 else {"images": images} if images else {}
-    own_task = example.extra.get("task")
-    optional = {
+    texts = columns(example) | more
+    if texts["task"] == task:
+        del texts["task"]
+    return {"id": example.id, **shown, **{name: value for name, value in texts.items() if value is not None}}
+
+
+def columns(example: Example) -> dict[str, Any]:
+    """A row's columns beside id and images; None where it has nothing for one."""
+    return {
+        "question": example.question,
+        "answer": example.answer,
         "kind": example.kind,
         "facts": example.facts,
         "reasoning": example.reasoning,
         "rejected": example.rejected,
         "choices": example.extra.get("choices"),
-        "task": None if own_task == task else own_task,
-    } | more
-    return {
-        "id": example.id,
-        **shown,
-        "question": example.question,
-        "answer": example.answer,
-        **{name: value for name, value in optional.items() if value is not None},
+        "task": example.extra.get("task"),
     }
 
 
-def placed(folder: Path, image: ImageRef, *, link: bool = False) -> str:
-    """The picture inside the folder, named after its content; the path relative to the folder."""
+def place_image(folder: Path, image: ImageRef, *, link: bool = False) -> str:
+    """Put a picture into the folder, named after its content; returns its path relative to the folder."""
     data = image.bytes()
     suffix = next((suffix for magic, suffix in SUFFIXES.items() if data.startswith(magic)), ".png")
-    digest = hashlib.sha256(data).hexdigest()
-    name = f"{IMAGES}/{digest[:24]}{suffix}"
+    name = f"{IMAGES}/{hashlib.sha256(data).hexdigest()[:24]}{suffix}"
     target = folder / name
     if target.exists():
         return name
     target.parent.mkdir(exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
-        if not link or image.path is None or not _linked(image.path, temporary):
-            temporary.write_bytes(data)
+        if link and image.path is not None:
+            with contextlib.suppress(OSError):
+                # Through a symbolic link, so that the set does not depend on it.
+                os.link(image.path.resolve(), target)
+                return name
+        temporary.write_bytes(data)
         os.replace(temporary, target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise paths.disk_error(error, target) from error
     return name
-
-
-def _linked(source: Path, target: Path) -> bool:
-    try:
-        # Through a symbolic link, so that the set does not depend on it.
-        os.link(source.resolve(), target)
-    except OSError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Runs against each other on the same questions: paired tests, intervals, and how many questions it would take.
+"""Paired comparison of runs on the same questions: tests, intervals, and the number of questions needed.
 
 Everything is computed from the verdicts that evaluation stored in samples.jsonl: nothing is generated again.
 """
@@ -27,26 +27,26 @@ class Answers:
     name: str
     folder: Path
     record: dict[str, Any]
-    asked: dict[str, Any]
-    """Its recipe: the model, the data, what was added to the questions."""
+    recipe: dict[str, Any]
+    """The model, the data, what was added to the questions."""
     rows: list[dict[str, Any]]
 
     def by_item(self, *, by_content: bool) -> dict[Hashable, dict[str, Any]]:
-        """Rows by what they ask; a question that stands in the data twice is told apart by its turn."""
+        """Rows by item; a question that occurs twice in the data gets one key per occurrence."""
         turns: Counter[Hashable] = Counter()
         found: dict[Hashable, dict[str, Any]] = {}
         for row in self.rows:
-            key: Hashable = row["item"] if by_content else _asked(row)
+            key: Hashable = row["item"] if by_content else _row_key(row)
             found[key, turns[key]] = row
             turns[key] += 1
         return found
 
 
-def _asked(row: dict[str, Any]) -> Hashable:
+def _row_key(row: dict[str, Any]) -> Hashable:
     return row["id"], row["question"], row["gold"], *row.get("images", ())
 
 
-def answers_of(name: str, runs_dir: Path) -> Answers:
+def load_answers(name: str, runs_dir: Path) -> Answers:
     """The scored answers of a run.
 
     Raises:
@@ -62,8 +62,8 @@ def answers_of(name: str, runs_dir: Path) -> Answers:
             next_step=f"toasterft eval {name} --data …   and compare the runs it makes",
         )
     file = run.path / run_folder.RECIPE_FILE
-    asked = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return Answers(run.id, run.path, run.record, asked, rows)
+    recipe = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return Answers(run.id, run.path, run.record, recipe, rows)
 
 
 def compare(
@@ -82,7 +82,7 @@ def compare(
     Raises:
         UserError: fewer than two different runs, no scored answers, no such verdict, nothing in common.
     """
-    given = [answers_of(name, runs_dir) for name in names]
+    given = [load_answers(name, runs_dir) for name in names]
     if len({run.folder for run in given}) < max(2, len(given)):
         raise UserError(
             "compare takes two or more different runs", next_step="toasterft runs   lists those there are"
@@ -93,7 +93,7 @@ def compare(
     if not shared:
         raise UserError(
             "these runs have no question in common",
-            details=[f"{run.name}: {len(run.rows):,} answers on {run.asked.get('data')}" for run in given],
+            details=[f"{run.name}: {len(run.rows):,} answers on {run.recipe.get('data')}" for run in given],
             next_step="evaluate them on the same data and split",
         )
     labels = [chr(ord("A") + place) if len(given) <= 26 else str(place + 1) for place in range(len(given))]
@@ -109,7 +109,7 @@ def compare(
                 "label": label,
                 "run": run.name,
                 "folder": str(run.folder),
-                **{name: run.asked.get(name) for name in ("model", "data", "step", "suffix")},
+                **{name: run.recipe.get(name) for name in ("model", "data", "step", "suffix")},
                 "answers": len(run.rows),
                 "left_out": len(run.rows) - len(shared),
                 "score": share(sum(row[label] for row in right), len(shared)),
@@ -213,7 +213,7 @@ def _notes(labels: Sequence[str], given: Sequence[Answers], shared: int, by_cont
 
 
 def _too_few(pair: dict[str, Any], n: int) -> str | None:
-    """What to say where so many items cannot carry the difference that was seen."""
+    """A warning where the items are too few for the difference that was measured."""
     needed, points = pair["items_needed"], 100 * abs(pair["difference"]["value"])
     if needed is None or needed <= n:
         return None

@@ -1,4 +1,4 @@
-"""Which evaluations ask the same of the same weights, so that no answer is generated twice."""
+"""Deduplicate evaluations: the same questions, weights and settings are never generated twice."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from toasterft.recipe import Eval
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
 
-# Keys of a recipe that decide how fast or where it runs, or stand for something that is told by its content.
-NOT_ASKED = {
+# Keys of a recipe that decide how fast or where it runs, or are identified by their content instead.
+IRRELEVANT_KEYS = {
     "model", "reasoner", "data", "split", "limit", "load_in_4bit", "seed", "engine", "cache_limit_gb",
     "encode_batch_size", "per_device_eval_batch_size", "gpu", "price",
 }  # fmt: skip
 
 
 def identity(job: Job, data: Dataset) -> str:
-    """Digest of what is asked: every question with its pixels, the weights, and the settings that shape an answer.
+    """Digest of an evaluation: every question with its pixels, the weights, and the settings that shape an answer.
 
     Raises:
         ModelError: the reasoner cannot be found.
@@ -33,14 +33,16 @@ def identity(job: Job, data: Dataset) -> str:
     recipe = job.recipe
     assert isinstance(recipe, Eval)
     writer = None if recipe.reasoner is None else lookup.resolve(recipe.reasoner, job.runs_dir)
-    asked = [
+    identity = [
         # Greedy answers do not depend on the seed.
-        recipe.model_dump(mode="json", exclude=NOT_ASKED - {"seed"} if recipe.temperature else NOT_ASKED),
+        recipe.model_dump(
+            mode="json", exclude=IRRELEVANT_KEYS - {"seed"} if recipe.temperature else IRRELEVANT_KEYS
+        ),
         _weights(job.model, recipe.load_in_4bit),
         None if writer is None else _weights(writer, recipe.load_in_4bit),
         [(example.key, example.extra.get("task")) for example in data.examples],
     ]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 def _weights(model: ModelRef, load_in_4bit: bool | None) -> list[Any]:
@@ -53,8 +55,8 @@ def _weights(model: ModelRef, load_in_4bit: bool | None) -> list[Any]:
     ]
 
 
-def once(job: Job, data: Dataset, evaluate: Callable[[Job], Run]) -> Run:
-    """The evaluation that the ledger holds of this already; an interrupted one goes on, else a new one begins.
+def reuse_or_evaluate(job: Job, data: Dataset, evaluate: Callable[[Job], Run]) -> Run:
+    """An earlier evaluation of the same; else continue an interrupted one, else run a new one.
 
     Raises:
         ToasterError: as `evaluate`.

@@ -123,7 +123,7 @@ def _reason(job: Job, engine: Engine, report: Reporter, kept: Kept) -> Run:
     own = recipe.model_copy(update={"model": recipe.reasoner, "reasoner": None, "prompt": None})
     report.say(f"reasoning by {recipe.reasoner}")
     data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
-    return dedupe.once(
+    return dedupe.reuse_or_evaluate(
         prepare_use(own, job.runs_dir, data_name=job.data_name),
         data,
         lambda asked: run(asked, engine, report, kept=kept),

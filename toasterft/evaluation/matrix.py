@@ -3,9 +3,9 @@
     <runs>/<name>/          recipe.yaml; table.json, table.md, accuracy.png: renewed as cells end
     <runs>/<time>-eval-…/   the cells: ordinary runs, for `compare`, `arena`, `show`
 
-No list says which cell is done: the ledger is asked for an evaluation of the same weights, questions and
-settings (`evaluations.once`). So a killed matrix goes on when it is started again, a cell whose model was
-trained again is asked again, and an evaluation made by hand is taken.
+There is no list of finished cells: run folders are searched for an evaluation of the same weights, questions
+and settings (`dedupe.reuse_or_evaluate`). So a killed matrix goes on when it is started again, a cell whose
+model was retrained is evaluated again, and an evaluation made by hand counts.
 """
 
 from __future__ import annotations
@@ -81,16 +81,16 @@ def folder(name: str, runs_dir: Path, out: Path | None) -> Path:
     return path
 
 
-def play(
-    wanted: Matrix, path: Path, runs_dir: Path, evaluate: Evaluate, begin: Callable[[str], None]
+def run(
+    wanted: Matrix, path: Path, runs_dir: Path, evaluate: Evaluate, on_cell: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     """Evaluate what is not evaluated yet, cell by cell; the table after each.
 
-    A cell that cannot be had, or fails, says why in the table, and the others go on.
+    A cell that is missing or fails leaves its reason in the table, and the others go on.
 
     Args:
         path: the matrix's folder.
-        begin: told of every cell before it is looked at.
+        on_cell: called with a line about every cell before it starts.
 
     Raises:
         UserError: the data cannot be had.
@@ -103,13 +103,13 @@ def play(
     absent: dict[tuple[str, str | None], ModelError] = {}
     bugs: list[Exception] = []
     for number, cell in enumerate(all_cells, 1):
-        begin(f"cell {number} of {len(all_cells)}: {cell.name}")
+        on_cell(f"cell {number} of {len(all_cells)}: {cell.name}")
         needed = cell.recipe.model, cell.recipe.reasoner
         try:
-            cell.problem = absent.get(needed)  # a hub is asked once for what it does not have
+            cell.problem = absent.get(needed)  # one request to the hub for what it lacks
             if cell.problem is None:
-                asked = prepare_use(cell.recipe, runs_dir, data_name=Path(wanted.data).stem)
-                cell.run = dedupe.once(asked, data, evaluate)
+                job = prepare_use(cell.recipe, runs_dir, data_name=Path(wanted.data).stem)
+                cell.run = dedupe.reuse_or_evaluate(job, data, evaluate)
         except ModelError as problem:
             cell.problem = absent[needed] = _with_remedy(problem, runs_dir)
         except ToasterError as problem:
@@ -171,17 +171,17 @@ def table(path: Path, wanted: Matrix, count: int, all_cells: Sequence[Cell]) -> 
 
 
 def _row(cell: Cell, price: float | None) -> dict[str, Any]:
-    asked = cell.recipe
+    settings = cell.recipe
     row: dict[str, Any] = {
         "model": cell.model,
         "prompt": cell.prompt,
         "load_in_4bit": cell.load_in_4bit,
         "status": cell.status,
         "asked": {
-            "model": asked.model,
-            "reasoner": asked.reasoner,
-            "step": asked.step,
-            "suffix": asked.suffix,
+            "model": settings.model,
+            "reasoner": settings.reasoner,
+            "step": settings.step,
+            "suffix": settings.suffix,
         },
     }
     if cell.run is not None:
@@ -197,10 +197,8 @@ def _row(cell: Cell, price: float | None) -> dict[str, Any]:
             "eval": record["eval"],
         }
     if isinstance(cell.problem, ToasterError):
-        told = cell.problem
-        row["problem"] = {
-            "where": told.where, "what": told.what, "why": told.why, "next_step": told.next_step
-        }  # fmt: skip
+        keys = ("where", "what", "why", "next_step")
+        row["problem"] = {key: getattr(cell.problem, key) for key in keys}
     elif cell.problem is not None:
         row["problem"] = {"what": f"{type(cell.problem).__name__}: {cell.problem}"}
     return row

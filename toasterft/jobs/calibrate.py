@@ -116,7 +116,7 @@ def _smaller(job: Job, recipe: Trained, folder: Path) -> Trained:
     tiles = sorted(pictured.values(), key=lambda row: -geometry.tiles(*row.images[0].size_px))[:IMAGES]
     train = [replace(longest, id=f"train-{place}") for place in range(batch * STEPS)]
     held_out = [replace(row, id=f"held-out-{place}") for place, row in enumerate(tiles or [longest])]
-    write.write_set(folder, {"name": "rehearsal"}, {"train": train, "validation": held_out})
+    write.write_dataset(folder, {"name": "rehearsal"}, {"train": train, "validation": held_out})
     changes: dict[str, Any] = {
         "data": str(folder), "split": None, "eval_data": None, "eval_split": None, "eval_limit": IMAGES, "limit": None,
         "gradient_accumulation_steps": 1, "max_steps": STEPS, "eval_steps": None, "load_best_model_at_end": False,

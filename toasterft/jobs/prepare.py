@@ -109,7 +109,7 @@ def prepare_evaluation(recipe: Eval, runs_dir: Path) -> Job:
     row = catalog_row_elsewhere(recipe.data)
     if row is not None:
         rows = row.test_rows or row.rows
-        sizes = token_stats.of_row(row, min(rows, recipe.limit or rows))
+        sizes = token_stats.from_catalog(row, min(rows, recipe.limit or rows))
     else:
         data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
         sizes = token_stats.measure(data.examples, recipe.prompt or Prompt(), counter(settings.model))
@@ -162,7 +162,7 @@ def measure(data: str) -> RawSizes:
     """
     row = catalog_row_elsewhere(data)
     if row is not None:
-        return token_stats.of_row(row, row.rows)
+        return token_stats.from_catalog(row, row.rows)
     return token_stats.measure(sources.load(data, purpose="train").examples, Prompt(), None)
 
 
@@ -212,7 +212,7 @@ def _train_sizes(recipe: Trained, rows: TrainingRows, count: Counter) -> RawSize
     if rows.train is not None:
         return token_stats.measure(rows.train.examples, recipe.prompt, count, pairs=isinstance(recipe, Dpo))
     row = catalog.datasets()[recipe.data]
-    return token_stats.of_row(row, min(row.rows, recipe.limit or row.rows))
+    return token_stats.from_catalog(row, min(row.rows, recipe.limit or row.rows))
 
 
 def _held_out_sizes(recipe: Trained, rows: TrainingRows, count: Counter) -> RawSizes | None:
@@ -221,7 +221,7 @@ def _held_out_sizes(recipe: Trained, rows: TrainingRows, count: Counter) -> RawS
         return token_stats.measure(rows.held_out, recipe.prompt, count) if rows.held_out else None
     row = catalog.datasets()[recipe.eval_data or recipe.data]
     number = row.validation_rows or row.test_rows or row.rows
-    return token_stats.of_row(row, min(number, recipe.eval_limit or number))
+    return token_stats.from_catalog(row, min(number, recipe.eval_limit or number))
 
 
 def _live_teacher_prices(recipe: Trained) -> dict[str, catalog.Teacher]:
@@ -237,11 +237,11 @@ def _live_teacher_prices(recipe: Trained) -> dict[str, catalog.Teacher]:
 def counter(model: ModelRef) -> Counter:
     """Tokens of a text by the model's own tokenizer: from its folder, or from the hub's files if cached."""
     if model.local:
-        return token_stats.counter(Path(model.base))
+        return token_stats.token_counter(Path(model.base))
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(model.base, "tokenizer.json")
-    return token_stats.counter(Path(cached).parent) if isinstance(cached, str) else None
+    return token_stats.token_counter(Path(cached).parent) if isinstance(cached, str) else None
 
 
 def _meter_price(recipe: Recipe, target: Target) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from toasterft.audit.kinds import KINDS
-from toasterft.audit.preview import Shown, visible
+from toasterft.audit.preview import FormattedRow, visible
 from toasterft.terminal.evaluations import print_image
 from toasterft.terminal.output import line, out, pairs, table
 from toasterft.units import duration, shorten
@@ -59,7 +59,7 @@ def _balance(report: Report) -> None:
     )
 
 
-def print_preview(row: Shown, findings: Sequence[str], max_length: int) -> None:
+def print_preview(row: FormattedRow, findings: Sequence[str], max_length: int) -> None:
     """One row: its images, the text that is read, the text that is learned, and the tokens of each."""
     example = row.example
     out.print()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def print_verdict(report: Report, name: str, fixed: Path | None, card: dict[str, Any] | None) -> None:
     """How many findings of each severity, and the cleaned copy or how to make one."""
-    counts = {severity: report.of(severity) for severity in ("error", "warning", "note")}
+    counts = {severity: report.count(severity) for severity in ("error", "warning", "note")}
     found = ", ".join(f"{count:,} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
     line()
     line(found, "bold red" if counts["error"] else "bold green")

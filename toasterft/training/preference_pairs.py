@@ -128,7 +128,7 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
         for split, rows in held_out(recipe.data, recipe.seed, HELD_OUT_ROWS).items()
         if rows.split != data.split
     }
-    folder = write.folder_of(name, job.out)
+    folder = write.dataset_folder(name, job.out)
     fresh = not folder.exists()
     card = asking.opened(folder, name, data.task, _identity(job, data))
     meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)

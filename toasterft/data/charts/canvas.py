@@ -70,15 +70,10 @@ class Canvas:
         """A value as the chart writes it."""
         return shown(value, self.chart.axis.decimals)
 
-    def above(self, value: int, x: int, y: int) -> None:
-        """Write `value` just above the pixel (x, y)."""
-        _, last = text.digit_rows(self.layout.font_px)
-        self.words(self.written(value), x, y - 2 - last, "middle", halo=True)
-
-    def below(self, value: int, x: int, y: int) -> None:
-        """Write `value` just below the pixel (x, y)."""
-        first, _ = text.digit_rows(self.layout.font_px)
-        self.words(self.written(value), x, y + 2 - first, "middle", halo=True)
+    def beside(self, value: int, x: int, y: int, below: bool = False) -> None:
+        """Write `value` just above, or below, the pixel (x, y)."""
+        first, last = text.digit_rows(self.layout.font_px)
+        self.words(self.written(value), x, y + 2 - first if below else y - 2 - last, "middle", halo=True)
 
     def disc(self, x: int, y: int, radius: int, colour: Colour) -> None:
         """A filled circle around a pixel."""

@@ -19,7 +19,7 @@ def draw(chart: Chart) -> Image.Image:
     image = Image.new("RGB", chart.size_px, theme.page)
     canvas = Canvas(chart, lay_out(chart), theme, image, ImageDraw.Draw(image))
     if chart.kind not in ROUND:
-        (_sideways_axis if chart.kind in LYING else _upright_axis)(canvas)
+        _value_axis(canvas)
     marks.DRAWERS[chart.kind](canvas)
     if chart.kind not in ROUND:
         _base_line(canvas)
@@ -32,37 +32,31 @@ def draw(chart: Chart) -> Image.Image:
     return image
 
 
-def _upright_axis(canvas: Canvas) -> None:
-    """Numbers on the left, gridlines across."""
-    axis, plot, scale = canvas.chart.axis, canvas.layout.plot, canvas.layout.scale
-    room = scale.length * axis.major // axis.top
+def _value_axis(canvas: Canvas) -> None:
+    """Numbers, ticks and gridlines: on the left and across, or below and upwards where values run sideways."""
+    axis, plot, scale, lying = (
+        canvas.chart.axis,
+        canvas.layout.plot,
+        canvas.layout.scale,
+        canvas.chart.kind in LYING,
+    )
+    room, needed = scale.length * axis.major // axis.top, canvas.layout.font_px * (2 if lying else 1)
     # On tiny images every other number is left out; its gridline stays.
-    every = axis.major if room > canvas.layout.font_px else 2 * axis.major
+    every = axis.major if room > needed else 2 * axis.major
     for value in range(0, axis.top + 1, axis.major):
-        y = scale.at(value)
-        canvas.pen.line((plot.left - 3, y, plot.right - 1, y), fill=canvas.theme.grid)
-        canvas.pen.line((plot.left - 3, y, plot.left, y), fill=canvas.theme.ink)
-        if value % every == 0:
-            canvas.centred(shown(value, axis.decimals), plot.left - 4, y, "end")
+        at, number = scale.at(value), shown(value, axis.decimals)
+        foot = (at, plot.bottom + 3) if lying else (plot.left - 3, at)
+        canvas.pen.line(
+            (*foot, at, plot.top) if lying else (*foot, plot.right - 1, at), fill=canvas.theme.grid
+        )
+        canvas.pen.line((*foot, at, plot.bottom) if lying else (*foot, plot.left, at), fill=canvas.theme.ink)
+        if value % every == 0 and lying:
+            canvas.words(number, *foot, "middle")
+        elif value % every == 0:
+            canvas.centred(number, plot.left - 4, at, "end")
     if scale.length * axis.step // axis.top >= _MIN_TICK_GAP_PX:
-        for value in range(0, axis.top, axis.step):
-            canvas.pen.point((plot.left - 1, scale.at(value)), fill=canvas.theme.ink)
-
-
-def _sideways_axis(canvas: Canvas) -> None:
-    """Numbers below, gridlines upwards."""
-    axis, plot, scale = canvas.chart.axis, canvas.layout.plot, canvas.layout.scale
-    room = scale.length * axis.major // axis.top
-    every = axis.major if room > 2 * canvas.layout.font_px else 2 * axis.major
-    for value in range(0, axis.top + 1, axis.major):
-        x = scale.at(value)
-        canvas.pen.line((x, plot.top, x, plot.bottom + 3), fill=canvas.theme.grid)
-        canvas.pen.line((x, plot.bottom, x, plot.bottom + 3), fill=canvas.theme.ink)
-        if value % every == 0:
-            canvas.words(shown(value, axis.decimals), x, plot.bottom + 3, "middle")
-    if scale.length * axis.step // axis.top >= _MIN_TICK_GAP_PX:
-        for value in range(0, axis.top, axis.step):
-            canvas.pen.point((scale.at(value), plot.bottom + 1), fill=canvas.theme.ink)
+        for at in map(scale.at, range(0, axis.top, axis.step)):
+            canvas.pen.point((at, plot.bottom + 1) if lying else (plot.left - 1, at), fill=canvas.theme.ink)
 
 
 def _base_line(canvas: Canvas) -> None:

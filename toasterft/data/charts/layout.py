@@ -36,6 +36,10 @@ class Box:
     def height(self) -> int:
         return self.bottom - self.top
 
+    def without(self, left: int = 0, top: int = 0, right: int = 0, bottom: int = 0) -> Box:
+        """The box with strips of these widths cut off."""
+        return Box(self.left + left, self.top + top, self.right - right, self.bottom - bottom)
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -89,8 +93,7 @@ def lay_out(chart: Chart) -> Layout:
     if chart.title:
         at_top = chart.title_at == "top"
         title_top = free.top if at_top else free.bottom - row
-        taken = row + 2
-        free = Box(free.left, free.top + at_top * taken, free.right, free.bottom - (not at_top) * taken)
+        free = free.without(top=row + 2) if at_top else free.without(bottom=row + 2)
 
     swatch_px = font_px - 1
     legend, free = _legend(chart, free, font_px, swatch_px)
@@ -106,11 +109,10 @@ def lay_out(chart: Chart) -> Layout:
         end = width_px(_widest_number(chart), font_px) + 4
         end = end if chart.value_labels else end // 2
         near = max(widest, width_px("0", font_px))
-        mirrored = chart.kind == "mirrored"
-        left, right = (end, near) if mirrored else (near, end)
-        plot = _at_least(Box(free.left + left, free.top, free.right - right, free.bottom - row - 2))
+        left, right = (end, near) if chart.kind == "mirrored" else (near, end)
+        plot = _at_least(free.without(left=left, right=right, bottom=row + 2))
     else:
-        left = free.left + max(width_px(_widest_tick(chart), font_px), 1) + 5
+        left = free.left + max(width_px(shown(chart.axis.top, chart.axis.decimals), font_px), 1) + 5
         bottom = free.bottom - font_px // 2
         if labelled:
             slot = max(1, (free.right - left) // len(chart.labels))
@@ -163,8 +165,8 @@ def _legend(chart: Chart, free: Box, font_px: int, swatch_px: int) -> tuple[tupl
         )
         corners = tuple((x, top + pitch * i) for i in range(len(names)))
         if chart.legend == "left":
-            return corners, Box(free.left + cell + 6, free.top, free.right, free.bottom)
-        return corners, Box(free.left, free.top, free.right - cell - 5, free.bottom)
+            return corners, free.without(left=cell + 6)
+        return corners, free.without(right=cell + 5)
     per_row = max(1, min(len(names), free.width // (cell + 4)))
     rows = -(-len(names) // per_row)
     spread = free.width // per_row
@@ -175,7 +177,7 @@ def _legend(chart: Chart, free: Box, font_px: int, swatch_px: int) -> tuple[tupl
         for i in range(len(names))
     )
     taken = rows * row + 3
-    return corners, Box(free.left, free.top + (not below) * taken, free.right, free.bottom - below * taken)
+    return corners, free.without(bottom=taken) if below else free.without(top=taken)
 
 
 def _at_least(box: Box) -> Box:
@@ -185,10 +187,7 @@ def _at_least(box: Box) -> Box:
     )
 
 
-def _widest_tick(chart: Chart) -> str:
-    return shown(chart.axis.top, chart.axis.decimals)
-
-
 def _widest_number(chart: Chart) -> str:
-    numbers = [shown(value, chart.axis.decimals) for row in chart.values for value in row]
-    return max([*numbers, _widest_tick(chart)] if chart.value_labels else [_widest_tick(chart)], key=len)
+    """The longest number on the axis or, where values are written, beside a mark."""
+    values = [value for row in chart.values for value in row] if chart.value_labels else []
+    return max((shown(value, chart.axis.decimals) for value in [*values, chart.axis.top]), key=len)

@@ -37,7 +37,7 @@ def _upright_bars(canvas: Canvas) -> None:
             else:
                 canvas.pen.rectangle(corners, fill=chart.colour(row, column))
             if chart.value_labels:
-                canvas.above(value, left + (thick - gap) // 2, top)
+                canvas.beside(value, left + (thick - gap) // 2, top)
 
 
 def _lying_bars(canvas: Canvas) -> None:
@@ -112,14 +112,9 @@ def _numbers_above(canvas: Canvas) -> None:
         x, y = layout.middle(column), layout.scale.at(value)
         beside = values[max(0, column - 1) : column + 2]
         # In the trough of a line the number goes under it, where there is room above the axis.
-        if (
-            canvas.chart.kind == "line"
-            and value == min(beside)
-            and y + lift + layout.font_px < layout.scale.base
-        ):
-            canvas.below(value, x, y + lift)
-        else:
-            canvas.above(value, x, y - lift)
+        trough = canvas.chart.kind == "line" and value == min(beside)
+        below = trough and y + lift + layout.font_px < layout.scale.base
+        canvas.beside(value, x, y + lift if below else y - lift, below)
 
 
 def _dots(canvas: Canvas) -> None:
@@ -147,39 +142,25 @@ def _slices(canvas: Canvas) -> None:
     edges = [360 * sum(values[:place]) // total for place in range(len(values) + 1)]
     for column in range(len(values)):
         # Clockwise from twelve o'clock, which Pillow calls -90 degrees.
-        canvas.pen.pieslice(
-            box,
-            edges[column] - 90,
-            edges[column + 1] - 90,
-            fill=chart.colour(0, column),
-            outline=canvas.theme.page,
-        )
+        start, end, colour = edges[column] - 90, edges[column + 1] - 90, chart.colour(0, column)
+        canvas.pen.pieslice(box, start, end, fill=colour, outline=canvas.theme.page)
     if chart.kind == "donut":
         canvas.disc(x, y, radius * 9 // 20, canvas.theme.page)
     # Numbers sit further out on a donut, in the middle of its ring.
     reach = radius * (72 if chart.kind == "donut" else 66) // 100
     for column, value in enumerate(values):
         degree = ((edges[column] + edges[column + 1]) // 2 - 90) % 360
-        canvas.centred(
-            canvas.written(value),
-            x + reach * _COS[degree] // 1000,
-            y + reach * _SIN[degree] // 1000,
-            "middle",
-            ink_on(chart.colour(0, column)),
-        )
+        at = x + reach * _COS[degree] // 1000, y + reach * _SIN[degree] // 1000
+        canvas.centred(canvas.written(value), *at, "middle", ink_on(chart.colour(0, column)))
 
 
 DRAWERS: dict[str, Callable[[Canvas], None]] = {
-    "bar": _upright_bars,
-    "grouped": _upright_bars,
-    "hatched": _upright_bars,
-    "hbar": _lying_bars,
-    "mirrored": _lying_bars,
+    **dict.fromkeys(("bar", "grouped", "hatched"), _upright_bars),
+    **dict.fromkeys(("hbar", "mirrored"), _lying_bars),
+    **dict.fromkeys(("pie", "donut"), _slices),
     "stacked": _stacked,
     "line": _lines,
     "area": _area,
     "lollipop": _lollipops,
     "dots": _dots,
-    "pie": _slices,
-    "donut": _slices,
 }

@@ -134,20 +134,14 @@ NONE = "none"
 
 # What the marks of a chart kind are called.
 NOUNS: dict[str, str] = {
-    "bar": "bars",
-    "hbar": "bars",
-    "grouped": "bars",
-    "line": "points",
-    "pie": "slices",
-    "donut": "slices",
+    **dict.fromkeys(("bar", "hbar", "grouped", "hatched", "mirrored"), "bars"),
+    **dict.fromkeys(("line", "area", "lollipop"), "points"),
+    **dict.fromkeys(("pie", "donut"), "slices"),
     "dots": "dots",
-    "area": "points",
-    "lollipop": "points",
-    "hatched": "bars",
-    "mirrored": "bars",
     "stacked": "values",  # a part lying above another need not be the larger
 }
 
+# `red = 12.` is red, =, 12 and a full stop.
 _TOKEN = re.compile(r"[A-Za-z]+|[0-9]+|[^A-Za-z0-9\s]")
 CORE_LARGEST_NUMBER = 100  # five bars of twenty
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from random import Random
 
@@ -31,19 +32,7 @@ from toasterft.data.charts.sample import make_chart
 from toasterft.data.charts.spec import Chart, Fact, checked_difficulty, fact_name, facts_table, shown
 from toasterft.errors import DataError, did_you_mean
 
-KINDS = (
-    "transcribe",
-    "count",
-    "lookup",
-    "highest",
-    "lowest",
-    "difference",
-    "sum",
-    "ratio",
-    "count_above",
-    "compare",
-    "trend",
-)
+KINDS = tuple(STEPS)
 _ROUNDS = 4  # how often each kind is tried again where a chart is to give several questions of a kind
 
 
@@ -93,6 +82,14 @@ class _Table:
     def number(self, row: int) -> str:
         return self.shown(self.values[row])
 
+    def term(self, row: int) -> str:
+        """A row's name inside a question: a bare 2009 next to "sum" would read as a number."""
+        return f"year {self.names[row]}" if self.names[row].isdigit() else self.names[row]
+
+    def operands(self, first: int, second: int) -> dict[str, str]:
+        """The values of two rows, for a step and its recheck."""
+        return {"x": self.number(first), "y": self.number(second)}
+
     def scope(self, rng: Random) -> tuple[str, list[int]]:
         """All rows, or one series' where there are several, and how a question says so."""
         series = self.chart.series
@@ -113,20 +110,20 @@ def kinds_for(difficulty: str) -> tuple[str, ...]:
 
 
 def checked_kinds(difficulty: str, kinds: Iterable[str] | None) -> tuple[str, ...]:
-    """The kinds to ask, each once; all that `difficulty` has where `kinds` is None."""
+    """The question kinds chosen, each once; all that `difficulty` has where `kinds` is None."""
     known = kinds_for(difficulty)
     if kinds is None:
         return known
-    asked = tuple(dict.fromkeys(kinds))
-    for kind in asked:
+    chosen = tuple(dict.fromkeys(kinds))
+    for kind in chosen:
         if kind not in known:
             raise DataError(
                 f"{difficulty} charts have no question kind {kind!r}{did_you_mean(kind, list(known))}",
                 next_step=f"use some of {', '.join(known)}",
             )
-    if not asked:
+    if not chosen:
         raise DataError("no question kind was chosen", next_step=f"use some of {', '.join(known)}")
-    return asked
+    return chosen
 
 
 def make_items(
@@ -160,12 +157,12 @@ def stream(
     Skip charts whose `key` is in an evaluation set (`write.dataset_keys`): with few bars the same
     table comes up again sooner or later.
     """
-    asked = checked_kinds(difficulty, kinds)
+    chosen = checked_kinds(difficulty, kinds)
     index = 0
     while True:
         rng = Random(f"toasterft charts, stream, {difficulty}, {seed}, {index}")
         chart = make_chart(rng, difficulty, size_px)
-        for item in make_items(chart, rng, asked):
+        for item in make_items(chart, rng, chosen):
             yield chart, item
         index += 1
 
@@ -188,17 +185,9 @@ def _item(table: _Table, kind: str, draft: _Draft) -> ChartItem:
     )
 
 
-def _wordings(table: _Table, asked: str) -> tuple[str, ...]:
-    return QUESTIONS[asked][:CORE_WORDINGS] if table.chart.difficulty == "core" else QUESTIONS[asked]
-
-
-def _question(table: _Table, rng: Random, asked: str, **words: str) -> str:
-    return rng.choice(_wordings(table, asked)).format(**words)
-
-
-def _asked(name: str) -> str:
-    """A row's name inside a question: a bare 2009 next to "sum" would read as a number."""
-    return f"year {name}" if name.isdigit() else name
+def _question(table: _Table, rng: Random, kind: str, **words: str) -> str:
+    wordings = QUESTIONS[kind][:CORE_WORDINGS] if table.chart.difficulty == "core" else QUESTIONS[kind]
+    return rng.choice(wordings).format(**words)
 
 
 def _transcribe(table: _Table, rng: Random) -> _Draft:
@@ -222,23 +211,13 @@ def _count(table: _Table, rng: Random) -> _Draft:
 def _lookup(table: _Table, rng: Random) -> _Draft:
     row = rng.randrange(len(table.names))
     name, number = table.names[row], table.number(row)
-    return _Draft(_question(table, rng, "lookup", a=_asked(name)), number, [row], {"a": name, "x": number})
+    return _Draft(_question(table, rng, "lookup", a=table.term(row)), number, [row], {"a": name, "x": number})
 
 
-def _highest(table: _Table, rng: Random) -> _Draft | None:
-    return _extreme(table, rng, "highest", max, ">")
-
-
-def _lowest(table: _Table, rng: Random) -> _Draft | None:
-    return _extreme(table, rng, "lowest", min, "<")
-
-
-def _extreme(
-    table: _Table, rng: Random, kind: str, pick: Callable[[list[int]], int], sign: str
-) -> _Draft | None:
+def _extreme(table: _Table, rng: Random, *, kind: str, sign: str) -> _Draft | None:
     scope, rows = table.scope(rng)
     values = [table.values[row] for row in rows]
-    best = pick(values)
+    best = max(values) if kind == "highest" else min(values)
     if values.count(best) > 1:
         return None
     winner = rows[values.index(best)]
@@ -257,12 +236,12 @@ def _difference(table: _Table, rng: Random) -> _Draft | None:
         return None
     more, less = rng.choice(pairs)
     a, b = rng.choice(((more, less), (less, more)))
-    names = [_asked(name) for name in table.names]
+    words = {name: table.term(row) for name, row in (("a", a), ("b", b), ("more", more), ("less", less))}
     return _Draft(
-        _question(table, rng, "difference", a=names[a], b=names[b], more=names[more], less=names[less]),
+        _question(table, rng, "difference", **words),
         table.shown(table.values[more] - table.values[less]),
         sorted((more, less)),
-        {"x": table.number(more), "y": table.number(less)},
+        table.operands(more, less),
     )
 
 
@@ -272,9 +251,7 @@ def _sum(table: _Table, rng: Random) -> _Draft:
         question = _question(table, rng, "total", scope=scope)
     else:
         rows = rng.sample(range(len(table.names)), 2)
-        question = _question(
-            table, rng, "sum", a=_asked(table.names[rows[0]]), b=_asked(table.names[rows[1]])
-        )
+        question = _question(table, rng, "sum", a=table.term(rows[0]), b=table.term(rows[1]))
     numbers = [table.number(row) for row in rows]
     return _Draft(
         question,
@@ -296,10 +273,10 @@ def _ratio(table: _Table, rng: Random) -> _Draft | None:
     more, less = rng.choice(pairs)
     tenths = 10 * table.values[more] // table.values[less]
     return _Draft(
-        _question(table, rng, "ratio", more=_asked(table.names[more]), less=_asked(table.names[less])),
+        _question(table, rng, "ratio", more=table.term(more), less=table.term(less)),
         str(tenths // 10) if tenths % 10 == 0 else shown(tenths, 1),
         sorted((more, less)),
-        {"x": table.number(more), "y": table.number(less)},
+        table.operands(more, less),
     )
 
 
@@ -320,11 +297,7 @@ def _count_above(table: _Table, rng: Random) -> _Draft | None:
         _question(table, rng, "count_above", noun=NOUNS[chart.kind], t=table.shown(bound), scope=scope),
         str(len(above)),
         rows,
-        {
-            "t": table.shown(bound),
-            "above": ", ".join(above) or NONE,
-            "not_above": ", ".join(others) or NONE,
-        },
+        {"t": table.shown(bound), "above": ", ".join(above) or NONE, "not_above": ", ".join(others) or NONE},
     )
 
 
@@ -336,17 +309,11 @@ def _compare(table: _Table, rng: Random) -> _Draft | None:
     wording, wants_more = rng.choice(COMPARISONS[:CORE_WORDINGS] if core else COMPARISONS)
     more, less = rng.choice(pairs)
     a, b = rng.choice(((more, less), (less, more)))
-    larger = a == more
     return _Draft(
-        wording.format(a=_asked(table.names[a]), b=_asked(table.names[b])),
-        "yes" if larger == wants_more else "no",
+        wording.format(a=table.term(a), b=table.term(b)),
+        "yes" if (a == more) == wants_more else "no",
         sorted((a, b)),
-        {
-            "x": table.number(a),
-            "y": table.number(b),
-            "sign": ">" if larger else "<",
-            "other_sign": "<" if larger else ">",
-        },
+        {**table.operands(a, b), "sign": "><"[a == less], "other_sign": "><"[a == more]},
     )
 
 
@@ -379,8 +346,8 @@ _MAKERS: dict[str, Callable[[_Table, Random], _Draft | None]] = {
     "transcribe": _transcribe,
     "count": _count,
     "lookup": _lookup,
-    "highest": _highest,
-    "lowest": _lowest,
+    "highest": partial(_extreme, kind="highest", sign=">"),
+    "lowest": partial(_extreme, kind="lowest", sign="<"),
     "difference": _difference,
     "sum": _sum,
     "ratio": _ratio,

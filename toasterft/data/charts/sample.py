@@ -7,10 +7,13 @@ size, so it can be read off exactly; any other value is only used where it is wr
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from random import Random
 
 from toasterft.data.charts import style, vocabulary
+from toasterft.data.charts.layout import ROUND
 from toasterft.data.charts.spec import (
     CHART_KINDS,
     DEFAULT_SIZE_PX,
@@ -53,19 +56,14 @@ def make_chart(rng: Random, difficulty: str, size_px: tuple[int, int] | None = N
     """
     size = checked_size(size_px or DEFAULT_SIZE_PX[checked_difficulty(difficulty)])
     kind = rng.choice(CHART_KINDS[difficulty])
-    if difficulty == "core":
-        return _core(rng, kind, size)
-    if difficulty == "full":
-        return _pie(rng, kind, size) if kind in ("pie", "donut") else _full(rng, kind, size)
-    return _hard(rng, kind, size)
+    make = _pie if kind in ROUND else {"core": _core, "full": _full, "hard": _hard}[difficulty]
+    return make(rng, kind, partial(Chart, kind=kind, difficulty=difficulty, size_px=size))
 
 
-def _core(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
+def _core(rng: Random, kind: str, chart: Callable[..., Chart]) -> Chart:
     count = rng.randint(2, 5)
     labels = tuple(rng.sample(list(style.CORE_COLOURS), count))
-    return Chart(
-        kind=kind,
-        difficulty="core",
+    return chart(
         labels=labels,
         series=(),
         values=(tuple(rng.randint(1, CORE_AXIS.top) for _ in labels),),
@@ -77,11 +75,10 @@ def _core(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
         legend_order=tuple(range(count)),
         # Five upright bars stand closer together than two digits are wide.
         value_labels=rng.randrange(8) == 0 and (kind == "hbar" or count < 5),
-        size_px=size_px,
     )
 
 
-def _full(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
+def _full(rng: Random, kind: str, chart: Callable[..., Chart]) -> Chart:
     several = kind == "grouped" or (kind == "line" and rng.randrange(2) == 0)
     pool = rng.choice([pool for pool in vocabulary.FULL_POOLS if pool.ordered or kind != "line"])
     if several:
@@ -101,9 +98,7 @@ def _full(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
     in_legend = not several and kind in ("bar", "hbar") and rng.randrange(3) == 0
     one_each = in_legend or rng.randrange(3) == 0
     names = series_count if several else count if in_legend else 0
-    return Chart(
-        kind=kind,
-        difficulty="full",
+    return chart(
         labels=labels,
         series=series,
         values=values,
@@ -115,14 +110,13 @@ def _full(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
         labels_in="legend" if in_legend else "axis",
         legend="" if not names else "bottom" if several or rng.randrange(2) else "right",
         legend_order=tuple(range(names)),
-        title=_title(rng, vocabulary.FULL_QUANTITIES, pool) if rng.randrange(2) else "",
+        title=_title(rng, vocabulary.FULL_QUANTITIES, pool),
         value_labels=written,
         theme=rng.choice(style.FULL_THEMES),
-        size_px=size_px,
     )
 
 
-def _pie(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
+def _pie(rng: Random, kind: str, chart: Callable[..., Chart]) -> Chart:
     """A pie's numbers are always written: an angle cannot be read off exactly."""
     pool = rng.choice([pool for pool in vocabulary.FULL_POOLS if not pool.ordered])
     count = rng.randint(3, 5)
@@ -134,9 +128,7 @@ def _pie(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
             values = [rng.randint(4, 60) for _ in range(count)]
         if min(values) * 100 >= _PIE_MIN_SHARE_PC * sum(values):
             break
-    return Chart(
-        kind=kind,
-        difficulty="full",
+    return chart(
         labels=_labels(rng, pool, count),
         series=(),
         values=(tuple(values),),
@@ -145,14 +137,13 @@ def _pie(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
         labels_in="legend",
         legend=rng.choice(("right", "bottom")),
         legend_order=tuple(range(count)),
-        title=_title(rng, vocabulary.FULL_QUANTITIES, pool) if rng.randrange(2) else "",
+        title=_title(rng, vocabulary.FULL_QUANTITIES, pool),
         value_labels=True,
         theme=rng.choice(style.FULL_THEMES),
-        size_px=size_px,
     )
 
 
-def _hard(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
+def _hard(rng: Random, kind: str, chart: Callable[..., Chart]) -> Chart:
     several = kind == "stacked" or (kind in ("dots", "hatched") and rng.randrange(2) == 0)
     pool = rng.choice([pool for pool in vocabulary.HARD_POOLS if pool.ordered or kind != "area"])
     if several:
@@ -175,9 +166,7 @@ def _hard(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
     # The legend never follows the marks' order here, nor sits where full charts have it.
     turn = rng.randrange(1, series_count) if several else 0
     order = tuple((place + turn) % series_count for place in range(series_count)) if several else ()
-    return Chart(
-        kind=kind,
-        difficulty="hard",
+    return chart(
         labels=_labels(rng, pool, count),
         series=rng.choice(vocabulary.HARD_SERIES)[:series_count] if several else (),
         values=values,
@@ -186,11 +175,10 @@ def _hard(rng: Random, kind: str, size_px: tuple[int, int]) -> Chart:
         ordered=pool.ordered,
         legend=rng.choice(("left", "top")) if several else "",
         legend_order=order,
-        title=_title(rng, vocabulary.HARD_QUANTITIES, pool) if rng.randrange(2) else "",
+        title=_title(rng, vocabulary.HARD_QUANTITIES, pool),
         title_at="bottom",
         value_labels=written,
         theme=theme,
-        size_px=size_px,
     )
 
 
@@ -202,7 +190,8 @@ def _labels(rng: Random, pool: vocabulary.Pool, count: int) -> tuple[str, ...]:
 
 
 def _title(rng: Random, quantities: tuple[str, ...], pool: vocabulary.Pool) -> str:
-    return f"{rng.choice(quantities)} by {pool.noun}"
+    """A title on every second chart."""
+    return f"{rng.choice(quantities)} by {pool.noun}" if rng.randrange(2) else ""
 
 
 def _values(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,8 +15,9 @@ from toasterft.data.charts.draw import draw
 from toasterft.data.charts.questions import ChartItem, checked_kinds, make_items
 from toasterft.data.charts.sample import make_chart
 from toasterft.data.charts.spec import DEFAULT_SIZE_PX, Chart, checked_difficulty, checked_size, facts_key
+from toasterft.data.write import write_rows
 from toasterft.errors import DataError
-from toasterft.paths import new_folder, require_new
+from toasterft.paths import new_folder, require_new, write_json
 
 # Raised whenever the same seed would give other rows or visibly other images.
 GENERATOR_VERSION = 1
@@ -57,7 +57,7 @@ def write_dataset(
     Raises:
         DataError: `out` exists and is not an empty folder, or an argument makes no sense.
     """
-    asked = checked_kinds(difficulty, kinds)
+    chosen = checked_kinds(difficulty, kinds)
     size = checked_size(size_px or DEFAULT_SIZE_PX[checked_difficulty(difficulty)])
     _check_numbers(n, per_chart, style)
     counts = _split_counts(n, splits)
@@ -69,26 +69,20 @@ def write_dataset(
 
     with new_folder(out) as part:
         (part / "images").mkdir()
-        lines: dict[str, list[str]] = {split: [] for split in SPLITS}
-        kind_counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
         chart_kinds: Counter[str] = Counter()
         seen: set[str] = set()
         for index, split in enumerate(places):
             name = f"{difficulty}-{index:06d}"
-            chart, items = _fresh(Random(f"{name}, {seed}"), difficulty, size, asked, per_chart, seen)
+            chart, items = _fresh(Random(f"{name}, {seed}"), difficulty, size, chosen, per_chart, seen)
             draw(chart).save(part / "images" / f"{name}.png", compress_level=_PNG_EFFORT)
             for number, item in enumerate(items):
-                row = _row(f"{name}-{number}", f"images/{name}.png", item, style)
-                lines[split].append(json.dumps(row) + "\n")
-                kind_counts[split][item.kind] += 1
+                rows[split].append(_row(f"{name}-{number}", f"images/{name}.png", item, style))
             chart_kinds[chart.kind] += 1
             if progress is not None:
                 progress(index + 1, n)
-        digests = {}
-        for split in SPLITS:
-            data = "".join(lines[split]).encode()
-            (part / f"{split}.jsonl").write_bytes(data)
-            digests[f"{split}.jsonl"] = hashlib.sha256(data).hexdigest()
+        digests = {f"{split}.jsonl": write_rows(part / f"{split}.jsonl", rows[split]) for split in SPLITS}
+        by_kind = {split: Counter(row["kind"] for row in rows[split]) for split in SPLITS}
         card = {
             "name": "toasterft charts",
             "generator_version": GENERATOR_VERSION,
@@ -99,16 +93,16 @@ def write_dataset(
             "style": style,
             "per_chart": per_chart,
             "splits": {
-                split: {"charts": count, "questions": len(lines[split]), "kinds": _sorted(kind_counts[split])}
+                split: {"charts": count, "questions": len(rows[split]), "kinds": _sorted(by_kind[split])}
                 for split, count in zip(SPLITS, counts, strict=True)
             },
-            "kinds": _sorted(sum(kind_counts.values(), Counter())),
+            "kinds": _sorted(sum(by_kind.values(), Counter())),
             "chart_kinds": _sorted(chart_kinds),
             "licence": "CC0-1.0",
             "sha256": digests,
             "pillow": pillow_version,  # pixels may differ by a shade between versions, rows never
         }
-        (part / "card.json").write_bytes((json.dumps(card, indent=2) + "\n").encode())
+        write_json(part / "card.json", card)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Takes in a data set that somebody else laid out: finds its layout, reads every row, and writes a folder of ours."""
+"""Import a foreign data set: recognise its layout, read every row, write a folder of ours."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toasterft import paths
 from toasterft.data import arrow, sources
 from toasterft.data.example import TASKS, Example
-from toasterft.data.importers.datasets import ADAPTERS, Adapter, At, LeftOut, of_columns
-from toasterft.data.importers.discover import Table, levels
-from toasterft.data.parse_rows import SHOWN_FAULTS, Fault
+from toasterft.data.importers.datasets import ADAPTERS, Adapter, LeftOut, RowContext, of_columns
+from toasterft.data.importers.discover import Table, tables_by_depth
+from toasterft.data.parse_rows import SHOWN_FAULTS, Fault, first_few
 from toasterft.data.token_stats import MAX_DROPPED
-from toasterft.data.write import CARD, write_set
+from toasterft.data.write import read_card, write_dataset
 from toasterft.errors import DataError
 from toasterft.progress import Reporter
 
@@ -24,8 +23,8 @@ CLASS_FOLDERS = "class-folders"
 
 
 @dataclass
-class Found:
-    """A data set as it was read, before it is written.
+class Imported:
+    """An imported data set before it is written.
 
     Attributes:
         layout: the adapter that read it.
@@ -55,7 +54,7 @@ def read(
     images: Path | None = None,
     config: str | None = None,
     split: str | None = None,
-) -> Found:
+) -> Imported:
     """Every row of a data set in any layout of `ADAPTERS`, its images not opened yet.
 
     Args:
@@ -70,23 +69,22 @@ def read(
         DataError: nothing is there, or its layout is not known.
     """
     tried: list[Table] = []
-    for level in levels(source, config):
+    for level in tables_by_depth(source, config):
         adapter = of_columns(columns) if columns else _adapter(level, layout)
         fitting = [table for table in level if adapter is not None and adapter.takes(table)]
         if adapter is not None and fitting:
             others = [table.name for table in level if table not in fitting]
             return _with_card(_read(adapter, fitting, others, images, split), source)
         tried += level
-    if columns is None and layout in (None, CLASS_FOLDERS) and Path(source).expanduser().is_dir():
-        readers = sources.class_folders(Path(source).expanduser())
-        if readers:
-            found = Found(CLASS_FOLDERS, "class")
-            found.splits = {name or "train": list(reader()) for name, reader in readers.items()}
-            return _only(found, split)
+    folder = Path(source).expanduser()
+    if columns is None and layout in (None, CLASS_FOLDERS) and folder.is_dir():
+        rows_by_split = {name or "train": list(rows) for name, rows in sources.class_folders(folder).items()}
+        if rows_by_split:
+            return _select_split(Imported(CLASS_FOLDERS, "class", splits=rows_by_split), split)
     raise _unknown(source, tried, layout, columns)
 
 
-def write(found: Found, folder: Path, card: dict[str, Any], report: Reporter) -> dict[str, Any]:
+def write(found: Imported, folder: Path, card: dict[str, Any], report: Reporter) -> dict[str, Any]:
     """Write what was read as the new data set `folder`; returns its card.
 
     Rows whose picture is missing or no image are left out too, and counted.
@@ -114,7 +112,7 @@ def write(found: Found, folder: Path, card: dict[str, Any], report: Reporter) ->
         found.splits[split] = good
     _require_enough(found, str(card.get("source", folder)))
     report.done()
-    return write_set(
+    return write_dataset(
         folder,
         {
             **card,
@@ -145,8 +143,8 @@ def _adapter(level: list[Table], layout: str | None) -> Adapter | None:
 
 def _read(
     adapter: Adapter, fitting: list[Table], unread: list[str], images: Path | None, split: str | None
-) -> Found:
-    found = Found(adapter.name, adapter.task, adapter.licence)
+) -> Imported:
+    found = Imported(adapter.name, adapter.task, adapter.licence)
     if any(table.split for table in fitting):
         # Beside files that name their split others are something else: rejects, drafts, whole sets.
         unread += [table.name for table in fitting if not table.split]
@@ -157,7 +155,7 @@ def _read(
             name = table.split or arrow.canonical(str(row.get("split") or "train"))
             into = found.splits.setdefault(name if name in arrow.SPLITS else "train", [])
             try:
-                into.extend(adapter.read(row, At(where, table, images)))
+                into.extend(adapter.read(row, RowContext(where, table, images)))
             except LeftOut as reason:
                 found.left_out[str(reason)] += 1
             except DataError as error:
@@ -165,36 +163,29 @@ def _read(
             except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
                 # The row is not what its layout says; which of its parts is not, nobody can list beforehand.
                 found.faults.append(Fault(where, f"not as {adapter.name} lays it out ({error!r})", "", name))
-    return _only(found, split)
+    return _select_split(found, split)
 
 
-def _only(found: Found, split: str | None) -> Found:
+def _select_split(found: Imported, split: str | None) -> Imported:
     if split is not None:
-        wanted = arrow.canonical(split)
-        if wanted not in found.splits:
-            raise DataError(f"no split {split!r}", why=f"it has: {', '.join(found.splits)}")
-        found.splits = {wanted: found.splits[wanted]}
+        name = arrow.find_split(split, found.splits)
+        found.splits = {name: found.splits[name]}
     return found
 
 
-def _with_card(found: Found, source: str) -> Found:
+def _with_card(found: Imported, source: str) -> Imported:
     """Task and licence as a card of ours in the folder has them."""
-    root = Path(source).expanduser()
-    card = paths.read_json(root / CARD) if root.is_dir() else None
-    if isinstance(card, dict):
-        found.task = card["task"] if card.get("task") in TASKS else found.task
-        found.licence = card.get("licence") or found.licence
+    card = read_card(Path(source).expanduser())
+    found.task = card["task"] if card.get("task") in TASKS else found.task
+    found.licence = card.get("licence") or found.licence
     return found
 
 
-def _require_enough(found: Found, source: str) -> None:
+def _require_enough(found: Imported, source: str) -> None:
     bad, all_rows = len(found.faults), len(found.faults) + found.rows
     if found.rows and bad <= MAX_DROPPED * all_rows:
         return
-    reasons = Counter(fault.what for fault in found.faults)
-    details = [f"{fault.where}: {fault.what}" for fault in found.faults[:SHOWN_FAULTS]]
-    if bad > SHOWN_FAULTS:
-        details.append(f"… and {bad - SHOWN_FAULTS:,} more")
+    details = first_few([f"{fault.where}: {fault.what}" for fault in found.faults])
     raise DataError(
         f"{bad:,} of {all_rows:,} rows cannot be used; nothing was written"
         if all_rows
@@ -205,7 +196,7 @@ def _require_enough(found: Found, source: str) -> None:
         if bad
         else None,
         next_step="unpack the pictures (images.zip, imgs.zip) beside the rows, or name their folder: --images DIR"
-        if any("picture" in reason for reason in reasons)
+        if any("picture" in fault.what for fault in found.faults)
         else "name the layout: --format " + " | ".join(ADAPTERS),
     )
 

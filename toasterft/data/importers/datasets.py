@@ -1,4 +1,4 @@
-"""What toasterft makes of a row of each public data set: one small function per layout, in a table.
+"""Adapters of public data sets, as a table: one small function per layout turns a row into examples.
 
 Layouts as published: ChartQA github.com/vis-nlp/ChartQA and HuggingFaceM4/ChartQA; SLAKE BoKelvin/SLAKE;
 Geo170K Luckyjhg/Geo170K (G-LLaVA); MathVerse AI4Math/MathVerse; A-OKVQA github.com/allenai/aokvqa and
@@ -17,13 +17,15 @@ from typing import Any
 
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.importers.discover import Row, Table
-from toasterft.data.parse_rows import ANSWER_KEYS, QUESTION_KEYS, from_row
+from toasterft.data.parse_rows import ANSWER_KEYS, QUESTION_KEYS, parse_row
 from toasterft.data.sources import class_example
 from toasterft.errors import DataError
 
 # `A: 34°`, `B.12`, `(C) x`: one option a line, as Geo170K and MathVerse write them behind "Choices:".
 _OPTION = re.compile(r"^\s*\(?([A-H])\s*[).:]\s*(.*\S)\s*$", re.MULTILINE)
+# What stands before the question: `Please reason step by step. Question: In the figure …`.
 _ORDER_TO_REASON = re.compile(r"^.*?\bQuestion\s*:\s*", re.DOTALL)
+# A solution and its last line: `… so AB = 5.\nAnswer: 5`.
 _LAST_ANSWER = re.compile(r"^(?P<reasoning>.*?)\s*\bAnswer\s*:\s*(?P<answer>[^\n]+?)\s*$", re.DOTALL)
 
 
@@ -32,8 +34,8 @@ class LeftOut(Exception):
 
 
 @dataclass(frozen=True)
-class At:
-    """Where a row stands.
+class RowContext:
+    """Where a row stands, and what its example needs of its surroundings.
 
     Attributes:
         where: file and line, for messages and as its id.
@@ -50,8 +52,13 @@ class At:
             return tuple(ImageRef(name=self.where, read=read) for read in row["images"])
         return (self.table.picture(*names, images=self.images),)
 
+    def example(self, question: Any, answer: Any, *, id: Any = None, **more: Any) -> Example:
+        """An example of this row; its place is its id where the row has none."""
+        texts = str(question).strip(), str(answer).strip()
+        return Example(str(id or self.where), *texts, where=self.where, **more)
 
-Read = Callable[[Row, At], Iterator[Example]]
+
+Read = Callable[[Row, RowContext], Iterator[Example]]
 
 
 @dataclass(frozen=True)
@@ -67,30 +74,27 @@ class Adapter:
     name: str
     about: str
     task: str
-    columns: frozenset[str]
+    columns: tuple[str, ...]
     read: Read
     fits: Callable[[Row], bool] = lambda row: True
     licence: str | None = None
 
     def takes(self, table: Table) -> bool:
-        return self.columns <= table.first.keys() and self.fits(table.first)
+        return set(self.columns) <= table.first.keys() and self.fits(table.first)
 
 
 # --- charts ----------------------------------------------------------------------------------
 
 
-def _chartqa(row: Row, at: At) -> Iterator[Example]:
-    name, folder = str(row["imgname"]), at.table.folder
-    kind = next((kind for kind in ("human", "augmented") if kind in at.table.name), None)
-    cells = folder / "tables" / f"{Path(name).stem}.csv"
-    yield Example(
-        id=at.where,
-        question=str(row["query"]).strip(),
-        answer=str(row["label"]).strip(),
-        images=at.picture(row, f"png/{name}", name),
-        kind=kind,
+def _chartqa(row: Row, context: RowContext) -> Iterator[Example]:
+    name, table = str(row["imgname"]), context.table
+    cells = table.folder / "tables" / f"{Path(name).stem}.csv"
+    yield context.example(
+        row["query"],
+        row["label"],
+        images=context.picture(row, f"png/{name}", name),
+        kind=next((kind for kind in ("human", "augmented") if kind in table.name), None),
         facts=_table_text(cells) if cells.is_file() else None,
-        where=at.where,
     )
 
 
@@ -116,26 +120,20 @@ def _table_text(path: Path) -> str | None:
 # --- medicine --------------------------------------------------------------------------------
 
 
-def _slake(row: Row, at: At) -> Iterator[Example]:
+def _slake(row: Row, context: RowContext) -> Iterator[Example]:
     if str(row.get("q_lang", "en")) != "en":
         raise LeftOut("not in English")
-    yield Example(
-        id=f"slake-{row['qid']}" if "qid" in row else at.where,
-        question=str(row["question"]).strip(),
-        answer=str(row["answer"]).strip(),
-        images=at.picture(row, f"imgs/{row['img_name']}", str(row["img_name"])),
+    yield context.example(
+        row["question"],
+        row["answer"],
+        id=f"slake-{row['qid']}" if "qid" in row else None,
+        images=context.picture(row, f"imgs/{row['img_name']}", str(row["img_name"])),
         kind=str(row.get("answer_type", "")).lower() or None,
-        where=at.where,
         extra={"task": "yesno-open"},
     )
 
 
 # --- choices and mathematics -----------------------------------------------------------------
-
-
-def _with_options(question: str, options: list[str]) -> str:
-    lines = [f"{letter}: {option}" for letter, option in zip(string.ascii_uppercase, options)]
-    return "\n".join([question, "Choices:", *lines])
 
 
 def _options(question: str) -> list[str]:
@@ -152,7 +150,7 @@ def _maths(example: Example) -> Example:
     return replace(example, extra=extra)
 
 
-def _aokvqa(row: Row, at: At) -> Iterator[Example]:
+def _aokvqa(row: Row, context: RowContext) -> Iterator[Example]:
     options = [str(option) for option in row["choices"]]
     if row.get("correct_choice_idx") is None:
         raise LeftOut("no answer published")
@@ -161,33 +159,32 @@ def _aokvqa(row: Row, at: At) -> Iterator[Example]:
         raise DataError(f"option {place} of {len(options)} is none")
     number = f"{int(row['image_id']):012}.jpg" if "image_id" in row else ""
     split = row.get("split", "train")
-    yield Example(
-        id=str(row.get("question_id") or at.where),
-        question=_with_options(str(row["question"]).strip(), options),
-        answer=options[place],
-        images=at.picture(
+    lines = [f"{letter}: {option}" for letter, option in zip(string.ascii_uppercase, options)]
+    yield context.example(
+        "\n".join([str(row["question"]).strip(), "Choices:", *lines]),
+        options[place],
+        id=row.get("question_id"),
+        images=context.picture(
             row, *(f"{folder}{number}" for folder in (f"{split}2017/", f"coco/{split}2017/", ""))
         ),
         reasoning=str(row["rationales"][0]).strip() if row.get("rationales") else None,
-        where=at.where,
         extra={"task": "choice", "choices": options},
     )
 
 
-def _geo170k(row: Row, at: At) -> Iterator[Example]:
-    said = {str(turn.get("from")): str(turn.get("value") or "") for turn in row["conversations"]}
-    asked = said.get("human", "").replace("<image>", "").strip()
-    found = _LAST_ANSWER.match(said.get("gpt", ""))
+def _geo170k(row: Row, context: RowContext) -> Iterator[Example]:
+    turns = {str(turn.get("from")): str(turn.get("value") or "") for turn in row["conversations"]}
+    question = turns.get("human", "").replace("<image>", "").strip()
+    found = _LAST_ANSWER.match(turns.get("gpt", ""))
     if found is None:
         raise DataError("the reply does not end in `Answer: …`")
     yield _maths(
-        Example(
-            id=str(row.get("id") or at.where),
-            question=_ORDER_TO_REASON.sub("", asked, count=1),
-            answer=found["answer"].rstrip("."),
-            images=at.picture(row, str(row["image"])),
+        context.example(
+            _ORDER_TO_REASON.sub("", question, count=1),
+            found["answer"].rstrip("."),
+            id=row.get("id"),
+            images=context.picture(row, str(row["image"])),
             reasoning=found["reasoning"].strip() or None,
-            where=at.where,
         )
     )
 
@@ -197,32 +194,29 @@ def _is_geo170k(row: Row) -> bool:
     return len(turns) == 2 and "Choices:" in turns[0] and bool(_LAST_ANSWER.match(turns[1]))
 
 
-def _mathverse(row: Row, at: At) -> Iterator[Example]:
+def _mathverse(row: Row, context: RowContext) -> Iterator[Example]:
     # Where the question is part of the picture ("Vision Only") only the instruction is left.
     question = str(row.get("question") or row.get("query_wo") or "").strip()
     if not str(row["answer"]).strip():
         raise DataError("empty answer")
     yield _maths(
-        Example(
-            id=str(row.get("sample_index") or at.where),
-            question=question or "Answer the question shown in the image.",
-            answer=str(row["answer"]).strip(),
-            images=at.picture(row, str(row.get("image") or "")),
+        context.example(
+            question or "Answer the question shown in the image.",
+            row["answer"],
+            id=row.get("sample_index"),
+            images=context.picture(row, str(row.get("image") or "")),
             kind=str(row["problem_version"]),
-            where=at.where,
         )
     )
 
 
-def _gsm8k(row: Row, at: At) -> Iterator[Example]:
+def _gsm8k(row: Row, context: RowContext) -> Iterator[Example]:
     reasoning, _, answer = str(row["answer"]).partition("####")
     # <<48/2=24>> is for a calculator; the sum stands beside it in words.
-    yield Example(
-        id=at.where,
-        question=str(row["question"]).strip(),
-        answer=answer.strip(),
+    yield context.example(
+        row["question"],
+        answer,
         reasoning=re.sub(r"<<[^<>]*>>", "", reasoning).strip() or None,
-        where=at.where,
         extra={"task": "math"},
     )
 
@@ -230,39 +224,40 @@ def _gsm8k(row: Row, at: At) -> Iterator[Example]:
 # --- classes ---------------------------------------------------------------------------------
 
 
-def _emoset(row: Row, at: At) -> Iterator[Example]:
+def _emoset(row: Row, context: RowContext) -> Iterator[Example]:
     label = str(row["0"])
-    pictures = at.table.root / "image"
+    pictures = context.table.root / "image"
     labels = sorted(folder.name for folder in pictures.iterdir() if folder.is_dir())
     if label not in labels:
         raise DataError(f"no folder image/{label}")
-    (image,) = at.picture(row, str(row["1"]))
-    yield class_example(str(row["1"]), image, label, labels, at.where)
+    (image,) = context.picture(row, str(row["1"]))
+    yield class_example(str(row["1"]), image, label, labels, context.where)
 
 
 # --- what toasterft reads anyway -------------------------------------------------------------
 
 
-def _as_it_is(row: Row, at: At) -> Iterator[Example]:
+def _as_it_is(row: Row, context: RowContext) -> Iterator[Example]:
     """Flat rows, TRL and LLaVA conversations; pictures may lie in a folder of their own."""
 
     def found(item: Any) -> Any:
         if isinstance(item, dict) and not item.get("bytes"):
             item = item.get("path")
-        return str(at.table.picture(item, images=at.images).path) if isinstance(item, str) and item else item
+        named = isinstance(item, str) and item
+        return str(context.table.picture(item, images=context.images).path) if named else item
 
     row = dict(row)
     for column in ("image", "images"):
         value = row.pop(column, None)
         if value:  # an empty cell of a CSV file is no picture
             row[column] = [found(one) for one in value] if isinstance(value, list) else found(value)
-    yield from from_row(row, at.where, at.table.folder)
+    yield from parse_row(row, context.where, context.table.folder)
 
 
 def of_columns(columns: Mapping[str, str]) -> Adapter:
     """Rows whose columns are named by hand: role (`question`, `answer`, `image` …) to column."""
 
-    def read(row: Row, at: At) -> Iterator[Example]:
+    def read(row: Row, context: RowContext) -> Iterator[Example]:
         for role, column in columns.items():
             if row.get(column) in (None, "") and role in ("question", "answer"):
                 raise DataError(f"no {role} in column {column!r}")
@@ -270,25 +265,13 @@ def of_columns(columns: Mapping[str, str]) -> Adapter:
         given = {role: row[column] for role, column in columns.items() if row.get(column) not in (None, "")}
         if isinstance(given.get("image"), list):
             given["images"] = given.pop("image")
-        yield from _as_it_is({**own, **given}, at)
+        yield from _as_it_is({**own, **given}, context)
 
-    return Adapter("columns", "columns named by hand", "chart", frozenset(columns.values()), read)
+    return Adapter("columns", "columns named by hand", "chart", tuple(columns.values()), read)
 
 
 def _is_flat(row: Row) -> bool:
     return any(key in row for key in QUESTION_KEYS) and any(key in row for key in ANSWER_KEYS)
-
-
-def _is_gsm8k(row: Row) -> bool:
-    return "####" in str(row["answer"])
-
-
-def _is_emoset(row: Row) -> bool:
-    return str(row["1"]).startswith("image/")
-
-
-def _columns(*names: str) -> frozenset[str]:
-    return frozenset(names)
 
 
 # The first that takes a row reads its table: those that ask for more come first.
@@ -296,26 +279,26 @@ ADAPTERS = {
     adapter.name: adapter
     for adapter in (
         Adapter("chartqa", "ChartQA, its official folders: {train,val,test}/{png,tables}, *_human.json", "chart",
-                _columns("imgname", "query", "label"), _chartqa, licence="GPL-3.0"),
+                ("imgname", "query", "label"), _chartqa, licence="GPL-3.0"),
         Adapter("chartqa-hub", "HuggingFaceM4/ChartQA", "chart",
-                _columns("query", "label", "human_or_machine"), _as_it_is, licence="GPL-3.0"),
+                ("query", "label", "human_or_machine"), _as_it_is, licence="GPL-3.0"),
         Adapter("slake", "SLAKE, its English questions: train.json, imgs/", "yesno-open",
-                _columns("img_name", "question", "answer"), _slake, licence="CC-BY-4.0"),
+                ("img_name", "question", "answer"), _slake, licence="CC-BY-4.0"),
         Adapter("mathverse", "MathVerse: testmini.json, images/; or AI4Math/MathVerse", "math",
-                _columns("problem_version", "question_type", "answer"), _mathverse, licence="MIT"),
+                ("problem_version", "question_type", "answer"), _mathverse, licence="MIT"),
         Adapter("a-okvqa", "A-OKVQA: aokvqa_v1p0_*.json and COCO 2017; or HuggingFaceM4/A-OKVQA", "choice",
-                _columns("question", "choices", "correct_choice_idx"), _aokvqa, licence="Apache-2.0"),
+                ("question", "choices", "correct_choice_idx"), _aokvqa, licence="Apache-2.0"),
         Adapter("geo170k", "Geo170K: qa_tuning.json, images/", "math",
-                _columns("image", "conversations"), _geo170k, _is_geo170k),
+                ("image", "conversations"), _geo170k, _is_geo170k),
         Adapter("gsm8k", "GSM8K, rows without an image: train.jsonl; or openai/gsm8k", "math",
-                _columns("question", "answer"), _gsm8k, _is_gsm8k, licence="MIT"),
+                ("question", "answer"), _gsm8k, lambda row: "####" in str(row["answer"]), licence="MIT"),
         Adapter("emoset", "EmoSet-118K: train.json, image/<label>/", "class",
-                _columns("0", "1"), _emoset, _is_emoset),
-        Adapter("llava", "LLaVA JSON: image, conversations", "chart", _columns("conversations"), _as_it_is),
-        Adapter("trl", "TRL conversations: images, messages", "chart", _columns("messages"), _as_it_is),
+                ("0", "1"), _emoset, lambda row: str(row["1"]).startswith("image/")),
+        Adapter("llava", "LLaVA JSON: image, conversations", "chart", ("conversations",), _as_it_is),
+        Adapter("trl", "TRL conversations: images, messages", "chart", ("messages",), _as_it_is),
         Adapter("trl-prompt", "TRL conversations: images, prompt, completion", "chart",
-                _columns("prompt", "completion"), _as_it_is),
+                ("prompt", "completion"), _as_it_is),
         Adapter("rows", "JSON, JSONL, CSV or parquet with image, question, answer", "chart",
-                _columns(), _as_it_is, _is_flat),
+                (), _as_it_is, _is_flat),
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Finds the tables of a data set that somebody else laid out: rows as they are, and where its pictures may lie."""
+"""Find the tables of a foreign data set: rows as they are, and where its pictures may lie."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from toasterft.data import arrow
 from toasterft.data.example import ImageRef
-from toasterft.data.parse_rows import file_rows
+from toasterft.data.parse_rows import read_rows, require_no_url
 from toasterft.errors import DataError
 
 Row = dict[str, Any]
@@ -55,8 +55,9 @@ class Table:
 
     @property
     def split(self) -> str:
-        """The split its name speaks of: `train_human`, `aokvqa_v1p0_val`, `test/annotations`; '' for none."""
+        """The split in its name: `train_human`, `aokvqa_v1p0_val`, `test/annotations`; '' for none."""
         for part in reversed(Path(self.name).with_suffix("").parts):
+            # Words between marks: `aokvqa_v1p0_val` is aokvqa, v1p0 and val.
             for word in re.split(r"[\W_]+", part.lower()):
                 split = SPLIT_WORDS.get(word) or arrow.canonical(word)
                 if split in arrow.SPLITS:
@@ -70,10 +71,7 @@ class Table:
             images: looked through before all others.
         """
         for name in names:
-            if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name):
-                raise DataError(
-                    f"images are not fetched from URLs ({name[:60]}); download it and give a path"
-                )
+            require_no_url(name)
         starts = [] if images is None else [images]
         starts += [base / below for base in (self.folder, self.root) for below in PICTURE_FOLDERS]
         for start in starts:
@@ -83,7 +81,7 @@ class Table:
         raise DataError(f"no picture {names[0]}")
 
 
-def levels(source: str, config: str | None = None) -> Iterator[list[Table]]:
+def tables_by_depth(source: str, config: str | None = None) -> Iterator[list[Table]]:
     """The tables of a file, a folder or a hub data set, those nearest to the top first.
 
     Raises:
@@ -94,8 +92,8 @@ def levels(source: str, config: str | None = None) -> Iterator[list[Table]]:
         yield [_file(path, path.parent)]
     elif path.is_dir():
         yield from _folder(path)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        yield [_arrow(table, split, Path()) for split, table in arrow.from_hub(source, config).items()]
+    elif arrow.is_hub_id(source):
+        yield _tables(arrow.from_hub(source, config), Path())
     else:
         raise DataError(
             "nothing to import", where=source, why="it is no file or folder here, and no hub id (owner/name)"
@@ -103,8 +101,8 @@ def levels(source: str, config: str | None = None) -> Iterator[list[Table]]:
 
 
 def _folder(root: Path) -> Iterator[list[Table]]:
-    if (root / "dataset_dict.json").exists() or (root / "state.json").exists():
-        yield [_arrow(table, split, root) for split, table in arrow.from_arrow(root).items()]
+    if arrow.saved_to_disk(root):
+        yield _tables(arrow.from_folder(root), root)
         return
     for depth in range(DEEPEST + 1):
         # Numbered parts of one set lie in one folder, and are read together.
@@ -116,8 +114,8 @@ def _folder(root: Path) -> Iterator[list[Table]]:
         files = [file for some in folders.values() if len(some) <= MOST_TABLES for file in some]
         if files:
             yield [_file(file, root) for file in files if file.name != "card.json"]
-    if next(root.rglob("*.parquet"), None) is not None:
-        yield [_arrow(table, split, root) for split, table in arrow.from_parquet(root).items()]
+    if tables := arrow.from_folder(root):
+        yield _tables(tables, root)
 
 
 def _file(path: Path, root: Path) -> Table:
@@ -127,14 +125,16 @@ def _file(path: Path, root: Path) -> Table:
     return Table(str(path.relative_to(root)), path.parent, root, read)
 
 
-def _arrow(table: Any, split: str, root: Path) -> Table:
-    return Table(split, root, root, lambda: arrow.arrow_rows(table, split))
+def _tables(by_split: dict[str, Any], root: Path) -> list[Table]:
+    return [
+        Table(split, root, root, partial(arrow.arrow_rows, table, split)) for split, table in by_split.items()
+    ]
 
 
 def _json(path: Path) -> Iterator[tuple[str, Row]]:
-    """Rows of JSON lines, of an array, or of the only array in an object; an array as a row goes by places."""
+    """Rows of JSON lines, of an array, or of the only array in an object; an array as a row is keyed by position."""
     if path.suffix.lower() == ".jsonl":
-        yield from file_rows(path)
+        yield from read_rows(path)
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -17,7 +17,7 @@ from toasterft.evaluation.arena.votes import Votes
 COOKIE_SECONDS = 30 * 24 * 3600
 
 
-class Gate:
+class AccessControl:
     """The open links, and the cookies given out for spent ones.
 
     Args:
@@ -37,21 +37,19 @@ class Gate:
             self._keys.add(key)
         return key
 
-    def enter(self, key: str) -> str | None:
+    def redeem(self, key: str) -> str | None:
         """The secret of a new cookie for the key of a link; None for a wrong or spent one."""
         with self._lock:
-            known = next(
-                (each for each in self._keys if hmac.compare_digest(each.encode(), key.encode())), None
-            )
-            if known is None:
+            known = {each for each in self._keys if hmac.compare_digest(each.encode(), key.encode())}
+            if not known:
                 return None
-            self._keys.remove(known)
+            self._keys -= known
         cookie = secrets.token_urlsafe(32)
         self._votes.open_session(_digest(cookie))
         self._spent()
         return cookie
 
-    def knows(self, cookie: str | None) -> bool:
+    def admits(self, cookie: str | None) -> bool:
         """Whether a cookie was given out here, by this server or one before it."""
         return bool(cookie) and self._votes.has_session(_digest(cookie or ""))
 

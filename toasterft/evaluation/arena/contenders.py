@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toasterft import paths as places
-from toasterft import recipe
+from toasterft import paths, recipe, units
 from toasterft.data import sources
 from toasterft.data.example import Example
+from toasterft.data.write import write_rows
 from toasterft.errors import RunFailed, UserError
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
@@ -45,14 +45,6 @@ class Output:
     answer: str
     as_written: bool = False
     cut_off: bool = False
-
-
-@dataclass(frozen=True)
-class Item:
-    """A question of the data; votes and answers are kept under `key`, its `Example.key`."""
-
-    key: str
-    example: Example
 
 
 @dataclass
@@ -149,30 +141,30 @@ def _unusual(settings: dict[str, Any]) -> list[str]:
     changed = {
         key: value for key, value in settings.items() if key not in NEUTRAL_KEYS and value != plain.get(key)
     }
-    return [f"+{key}" if value is True else f"+{key}={_short(value)}" for key, value in changed.items()]
+    return [f"+{key}" if value is True else f"+{key}={_as_text(value)}" for key, value in changed.items()]
 
 
-def _short(value: Any) -> str:
+def _as_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return units.shorten(text, 40)
 
 
 # --- which questions -------------------------------------------------------------------------
 
 
-def load_items(data: str, split: str | None) -> list[Item]:
-    """The questions that `eval` would answer; a question that is asked twice is one.
+def load_items(data: str, split: str | None) -> list[Example]:
+    """The questions that `eval` would answer; duplicates are left out.
 
     Raises:
         DataError: the data cannot be read, or there is nothing in it.
     """
-    found: dict[str, Item] = {}
+    found: dict[str, Example] = {}
     for example in sources.load(data, purpose="evaluate", split=split).examples:
-        found.setdefault(example.key, Item(example.key, example))
+        found.setdefault(example.key, example)
     return list(found.values())
 
 
-def choose(items: Sequence[Item], contenders: Sequence[Contender], n: int, seed: int) -> list[Item]:
+def choose(items: Sequence[Example], contenders: Sequence[Contender], n: int, seed: int) -> list[Example]:
     """`n` items in random order: those that most contenders have answered go first, the rest is the seed's.
 
     A second call after the missing answers were generated chooses the same items.
@@ -180,7 +172,7 @@ def choose(items: Sequence[Item], contenders: Sequence[Contender], n: int, seed:
     shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
 
-    def missing(item: Item) -> int:
+    def missing(item: Example) -> int:
         return sum(item.key not in contender.outputs for contender in contenders)
 
     chosen = {item.key for item in sorted(shuffled, key=missing)[:n]}
@@ -190,16 +182,19 @@ def choose(items: Sequence[Item], contenders: Sequence[Contender], n: int, seed:
 # --- stored answers --------------------------------------------------------------------------
 
 
-def read(contender: Contender, items: Iterable[Item], folder: Path) -> None:
+def read(contender: Contender, items: Iterable[Example], folder: Path) -> None:
     """Fill `contender.outputs` from its evaluation, and from what was generated in the arena's `folder`."""
     by_key = {item.key: item for item in items}
-    by_row = {_asked(item.example): item.key for item in by_key.values()}
+    by_row: dict[Any, str] = {
+        (item.id, item.question, item.answer, tuple(image.name for image in item.images)): item.key
+        for item in by_key.values()
+    }
     own = [Run(contender.run)] if contender.run else []
     for run in (*own, *_generated(contender, folder)):
         for row in run.samples():
             if not isinstance(row.get("text"), str):
                 continue
-            # Generated rows carry the key as their id; rows older than item digests are told by what was asked.
+            # Generated rows carry the key as their id; rows older than item digests are matched by question.
             key = next((row[name] for name in ("item", "id") if row.get(name) in by_key), None)
             if key is None and "item" not in row:
                 key = by_row.get(
@@ -207,10 +202,6 @@ def read(contender: Contender, items: Iterable[Item], folder: Path) -> None:
                 )
             if key is not None:
                 contender.outputs.setdefault(key, output(row))
-
-
-def _asked(example: Example) -> tuple[Any, ...]:
-    return example.id, example.question, example.answer, tuple(image.name for image in example.images)
 
 
 def output(row: dict[str, Any]) -> Output:
@@ -228,12 +219,12 @@ def output(row: dict[str, Any]) -> Output:
 
 
 def generate(
-    contender: Contender, items: Sequence[Item], folder: Path, runs_dir: Path, *, quiet: bool = False
+    contender: Contender, items: Sequence[Example], folder: Path, runs_dir: Path, *, quiet: bool = False
 ) -> None:
     """Let `toasterft eval` answer `items` in a process of its own, then read what it wrote.
 
     A process of its own keeps torch, and the model's memory, out of the one that serves the page. What
-    an interrupted one has answered is kept, and not asked again.
+    an interrupted one has answered is kept, and not generated again.
 
     Raises:
         RunFailed: it ended without all answers; its own message went to stderr. A UserError where that
@@ -246,14 +237,14 @@ def generate(
         out.mkdir(parents=True)
         questions = out / "questions.jsonl"
         rows = [_row(item, folder / ANSWERS_FOLDER / "images") for item in items]
-        places.write_atomic(questions, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_rows(questions, rows)
         settings = contender.settings | {
             "method": "eval", "model": contender.model, "data": str(questions.resolve()), "split": None, "limit": None,
         }  # fmt: skip
         wanted = recipe.validate(recipe.Eval, settings, str(out))
-        places.write_atomic(out / run_folder.RECIPE_FILE, recipe.dump(wanted))
+        paths.write_atomic(out / run_folder.RECIPE_FILE, recipe.dump(wanted))
     except OSError as error:
-        raise places.disk_error(error, folder) from error
+        raise paths.disk_error(error, folder) from error
     words = [
         contender.model, str(out / run_folder.RECIPE_FILE), "--out", str(out / "run"), "--runs-dir", str(runs_dir), "--json",
     ]  # fmt: skip
@@ -278,16 +269,16 @@ def _generated(contender: Contender, folder: Path) -> list[Run]:
     return [Run(path.parent) for path in sorted(home.glob(f"*/run/{run_folder.SAMPLES_FILE}"))]
 
 
-def _row(item: Item, images: Path) -> dict[str, Any]:
+def _row(item: Example, images: Path) -> dict[str, Any]:
     """A question as a line of JSONL; pictures that are no files (hub data) are written to `images`."""
-    example, paths = item.example, []
-    for image in example.images:
+    names = []
+    for image in item.images:
         path = image.path
         if path is None:
             path = images / image.sha256
             if not path.exists():
                 images.mkdir(parents=True, exist_ok=True)
-                places.write_atomic(path, image.bytes())
-        paths.append(str(path.resolve()))
-    asked = {"id": item.key, "question": example.question, "answer": example.answer, "images": paths}
-    return asked | {name: example.extra[name] for name in ("task", "choices") if name in example.extra}
+                paths.write_atomic(path, image.bytes())
+        names.append(str(path.resolve()))
+    row = {"id": item.key, "question": item.question, "answer": item.answer, "images": names}
+    return row | {name: item.extra[name] for name in ("task", "choices") if name in item.extra}

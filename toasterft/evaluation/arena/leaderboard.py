@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 from toasterft import scoring
 from toasterft.evaluation.arena import ratings
-from toasterft.evaluation.arena.ratings import Duel, Interval
+from toasterft.evaluation.arena.ratings import Duel
 from toasterft.evaluation.arena.votes import Vote
 
 # What voters must agree on: which of the two is better, or neither. Tie and "both bad" are one verdict.
@@ -37,14 +39,19 @@ def build(votes: Sequence[Vote], labels: Mapping[str, str]) -> dict[str, Any]:
             {
                 "run": run,
                 "model": names[run],
-                "rating": _json(rating),
+                "rating": asdict(rating),
                 "elo": online[run],
-                **_record(run, votes),
+                **_tally((v for v in votes if run in (v.left, v.right)), wins=run.__eq__, losses=run.__ne__),
             }
             for run, rating in fitted.models.items()
         ],
         "pairs": [
-            {"a": names[a], "b": names[b], **_between(a, b, votes), "preferred": _json(chance)}
+            {
+                "a": names[a],
+                "b": names[b],
+                **_tally((v for v in votes if {v.left, v.right} == {a, b}), a_wins=a.__eq__, b_wins=b.__eq__),
+                "preferred": asdict(chance),
+            }
             for (a, b), chance in fitted.preferred.items()
         ],
         "groups": [[names[run] for run in group] for group in fitted.groups],
@@ -55,53 +62,35 @@ def build(votes: Sequence[Vote], labels: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _json(found: Interval) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
-
-
-def _record(run: str, votes: Sequence[Vote]) -> dict[str, int]:
-    mine = [vote for vote in votes if run in (vote.left, vote.right)]
-    return {
-        "votes": len(mine),
-        "wins": sum(vote.winner == run for vote in mine),
-        "losses": sum(vote.winner not in (None, run) for vote in mine),
-        "ties": sum(vote.choice == "tie" for vote in mine),
-        "both_bad": sum(vote.choice == "bad" for vote in mine),
+def _tally(votes: Iterable[Vote], **won: Callable[[str], bool]) -> dict[str, int]:
+    """How many votes; of them those whose winner passes each test of `won`, ties, and ones for neither."""
+    counted = list(votes)
+    wins = {
+        name: sum(vote.winner is not None and test(vote.winner) for vote in counted)
+        for name, test in won.items()
     }
-
-
-def _between(a: str, b: str, votes: Sequence[Vote]) -> dict[str, int]:
-    met = [vote for vote in votes if {vote.left, vote.right} == {a, b}]
-    return {
-        "votes": len(met),
-        "a_wins": sum(vote.winner == a for vote in met),
-        "b_wins": sum(vote.winner == b for vote in met),
-        "ties": sum(vote.choice == "tie" for vote in met),
-        "both_bad": sum(vote.choice == "bad" for vote in met),
-    }
+    ties, bad = (sum(vote.choice == choice for vote in counted) for choice in ("tie", "bad"))
+    return {"votes": len(counted), **wins, "ties": ties, "both_bad": bad}
 
 
 def _agreement(votes: Sequence[Vote]) -> dict[str, Any] | None:
-    """How far several voters said the same; None where no comparison had two."""
+    """How far voters agree; None where no comparison had two."""
     units: dict[tuple[str, frozenset[str]], dict[str, str]] = defaultdict(dict)
     for vote in votes:
         units[vote.item, frozenset((vote.left, vote.right))][vote.voter] = vote.winner or NEITHER
     whole = ratings.agreement(units.values())
     if not whole.pairs:
         return None
-    voters = sorted({vote.voter for vote in votes})
     couples = []
-    for place, a in enumerate(voters):
-        for b in voters[place + 1 :]:
-            both = [{a: unit[a], b: unit[b]} for unit in units.values() if a in unit and b in unit]
-            if both:
-                couples.append({"voters": [a, b], **_share(ratings.agreement(both))})
+    for a, b in combinations(sorted({vote.voter for vote in votes}), 2):
+        both = [{a: unit[a], b: unit[b]} for unit in units.values() if a in unit and b in unit]
+        if both:
+            couples.append({"voters": [a, b], **_share(ratings.agreement(both))})
     return {**_share(whole), "alpha": whole.alpha, "couples": couples}
 
 
 def _share(found: ratings.Agreement) -> dict[str, Any]:
-    rate = scoring.Rate.of(found.agreed, found.pairs)
-    return {"shared": found.pairs, "agreed": {"value": rate.value, "low": rate.low, "high": rate.high}}
+    return {"shared": found.pairs, "agreed": scoring.share(found.agreed, found.pairs)}
 
 
 # --- CSV ---------------------------------------------------------------------------------------

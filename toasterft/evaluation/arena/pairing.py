@@ -1,6 +1,6 @@
-"""Which two answers a voter sees next, and which of them on the left.
+"""Pairing and order of comparisons: which two answers a voter sees next, and on which side.
 
-Everybody is asked about the same comparisons, so that agreement can be measured; everybody gets them
+Everybody judges the same comparisons, so that agreement can be measured; everybody gets them
 in an order, and with sides, of their own, so that neither habit nor fatigue favours a model.
 """
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from toasterft.data.split import DisjointSets
+
 ELO_START = 1500.0
 ELO_K = 32.0
 POINTS_PER_LOGIT = 400 / np.log(10)
@@ -53,7 +55,7 @@ class Ratings:
         models: rating in Elo points, strongest first; their mean is 1500.
         preferred: (a, b) → probability that a vote prefers `a` to `b`, for a before b in `models`.
         groups: models that were compared, directly or through others; ratings of different groups
-            say nothing about each other.
+            are not comparable.
     """
 
     models: dict[str, Interval]
@@ -154,7 +156,7 @@ def _resampled(items: Floats, prior: Floats, resamples: int, rng: np.random.Gene
     """Tables of wins [resample, winner, loser] of items drawn with replacement.
 
     Votes of the prior are in the urn too: three votes for A must not look like certainty only because
-    every resample of them says A.
+    every resample of them prefers A.
     """
     models = prior.shape[0]
     # Items with the same votes are drawn together: the same distribution, many times faster.
@@ -177,21 +179,17 @@ def _interval(value: float, drawn: Floats) -> Interval:
 
 def _groups(names: Sequence[str], wins: Floats) -> tuple[tuple[str, ...], ...]:
     """Models connected by votes, largest group first."""
-    met = (wins + wins.T) > 0
-    left, found = set(range(len(names))), []
-    while left:
-        group, edge = set(), {min(left)}
-        while edge:
-            group |= edge
-            edge = {int(k) for one in edge for k in np.flatnonzero(met[one])} - group
-        left -= group
-        found.append(tuple(names[k] for k in sorted(group)))
-    return tuple(sorted(found, key=len, reverse=True))
+    sets, groups = DisjointSets[int](), defaultdict(list)
+    for one, other in np.argwhere(wins + wins.T > 0).tolist():
+        sets.join(one, other)
+    for place, name in enumerate(names):
+        groups[sets.root(place)].append(name)
+    return tuple(sorted(map(tuple, groups.values()), key=len, reverse=True))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far voters say the same about the same two answers.
+    """Inter-rater agreement on the same pairs of answers.
 
     Attributes:
         agreed, pairs: pairs of votes by different people on one comparison, and how many were the same.

@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -27,9 +28,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toasterft.errors import DataError, UserError
 from toasterft.evaluation.arena import leaderboard as board
-from toasterft.evaluation.arena.access import COOKIE_SECONDS, Gate
+from toasterft.evaluation.arena.access import COOKIE_SECONDS, AccessControl
 from toasterft.evaluation.arena.session import Stale, VotingSession
-from toasterft.evaluation.arena.votes import AlreadyCast, BadName
+from toasterft.evaluation.arena.votes import AlreadyCast
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8765
@@ -53,18 +54,26 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+# What a request can run into: HTTP status and message. `ValueError` covers names that are none (`BadName`).
+PROBLEMS: dict[type[Exception], tuple[int, str]] = {
+    ValueError: (400, "{error}"),
+    AlreadyCast: (409, "you have voted on this one before"),
+    Stale: (409, "this page is out of date"),
+    DataError: (404, "the picture cannot be read"),
+    sqlite3.Error: (503, "the votes file cannot be used ({error})"),
+}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build(hall: VotingSession, gate: Gate) -> Starlette:
+def build(session: VotingSession, access: AccessControl) -> Starlette:
     """The ASGI app of one arena."""
     # Cookies know no ports: arenas side by side need names of their own.
-    cookie = f"arena-{hashlib.sha256(str(hall.votes.path.resolve()).encode()).hexdigest()[:12]}"
+    cookie = f"arena-{hashlib.sha256(str(session.votes.path.resolve()).encode()).hexdigest()[:12]}"
 
     def guarded(endpoint: Endpoint) -> Endpoint:
         async def checked(request: Request) -> Response:
-            if not gate.knows(request.cookies.get(cookie)):
+            if not access.admits(request.cookies.get(cookie)):
                 raise HTTPException(403, "open the arena through a fresh link")
             return await endpoint(request)
 
@@ -72,9 +81,9 @@ def build(hall: VotingSession, gate: Gate) -> Starlette:
 
     async def enter(request: Request) -> Response:
         body = await _body(request)
-        if gate.knows(request.cookies.get(cookie)):
+        if access.admits(request.cookies.get(cookie)):
             return JSONResponse({})  # a link is not used up by a browser that is in already
-        secret = gate.enter(_text(body, "key"))
+        secret = access.redeem(_text(body, "key"))
         if secret is None:
             raise HTTPException(403, "this link has been used, or was never given out")
         answer = JSONResponse({})
@@ -82,10 +91,10 @@ def build(hall: VotingSession, gate: Gate) -> Starlette:
         return answer
 
     async def state(request: Request) -> Response:
-        return JSONResponse(hall.state())
+        return JSONResponse(session.state())
 
     async def next_battle(request: Request) -> Response:
-        return JSONResponse(hall.show(request.query_params.get("voter", "")))
+        return JSONResponse(session.show(request.query_params.get("voter", "")))
 
     async def vote(request: Request) -> Response:
         body = await _body(request)
@@ -93,8 +102,8 @@ def build(hall: VotingSession, gate: Gate) -> Starlette:
         if not isinstance(seconds, int | float) or not math.isfinite(seconds):
             raise HTTPException(400, "`seconds` is a number")
         name = _text(body, "voter")
-        hall.vote(name, _text(body, "battle"), _text(body, "choice"), seconds)
-        return JSONResponse(hall.show(name))
+        session.vote(name, _text(body, "battle"), _text(body, "choice"), seconds)
+        return JSONResponse(session.show(name))
 
     async def undo(request: Request) -> Response:
         body = await _body(request)
@@ -102,15 +111,15 @@ def build(hall: VotingSession, gate: Gate) -> Starlette:
         if not isinstance(vote_id, int) or not 0 <= vote_id < 2**63:
             raise HTTPException(400, "`vote` is a number")
         name = _text(body, "voter")
-        return JSONResponse(hall.show(name, first=hall.undo(name, vote_id)))
+        return JSONResponse(session.show(name, first=session.undo(name, vote_id)))
 
     async def invite(request: Request) -> Response:
         await _body(request)
-        return JSONResponse({"key": gate.new_key()})
+        return JSONResponse({"key": access.new_key()})
 
     async def image(request: Request) -> Response:
         key, place = request.path_params["key"], request.path_params["place"]
-        found = await run_in_threadpool(hall.image, key, place)
+        found = await run_in_threadpool(session.image, key, place)
         if found is None:
             raise HTTPException(404, "no such picture")
         data, media_type = found
@@ -118,14 +127,14 @@ def build(hall: VotingSession, gate: Gate) -> Starlette:
         return Response(data, media_type=media_type, headers={"cache-control": "private, max-age=120"})
 
     async def leaderboard(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(board.build, hall.votes.all(), hall.votes.labels()))
+        return JSONResponse(await run_in_threadpool(board.build, session.votes.all(), session.votes.labels()))
 
     async def leaderboard_csv(request: Request) -> Response:
-        built = await run_in_threadpool(board.build, hall.votes.all(), hall.votes.labels())
+        built = await run_in_threadpool(board.build, session.votes.all(), session.votes.labels())
         return _download(board.board_csv(built), "leaderboard.csv")
 
     async def votes_csv(request: Request) -> Response:
-        return _download(board.votes_csv(hall.votes.all(), hall.votes.labels()), "votes.csv")
+        return _download(board.votes_csv(session.votes.all(), session.votes.labels()), "votes.csv")
 
     return Starlette(
         routes=[
@@ -142,15 +151,7 @@ def build(hall: VotingSession, gate: Gate) -> Starlette:
             Route("/votes.csv", guarded(votes_csv)),
         ],
         middleware=[Middleware(_SecurityHeaders)],
-        exception_handlers={
-            HTTPException: _refused,
-            BadName: _bad_request,
-            ValueError: _bad_request,
-            AlreadyCast: _conflict,
-            Stale: _conflict,
-            DataError: _unreadable,
-            sqlite3.Error: _not_written,
-        },
+        exception_handlers={HTTPException: _refused, **{kind: _problem(kind) for kind in PROBLEMS}},
     )
 
 
@@ -241,32 +242,18 @@ def _download(text: str, name: str) -> Response:
     )
 
 
-def _problem(status: int, what: str) -> Response:
-    return JSONResponse({"error": what}, status_code=status)
+def _problem(kind: type[Exception]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    status, text = PROBLEMS[kind]
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": text.format(error=error)}, status_code=status)
+
+    return handle
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _problem(error.status_code, error.detail)
-
-
-async def _bad_request(request: Request, error: Exception) -> Response:
-    return _problem(400, str(error))
-
-
-async def _conflict(request: Request, error: Exception) -> Response:
-    return _problem(
-        409,
-        "you have voted on this one before" if isinstance(error, AlreadyCast) else "this page is out of date",
-    )
-
-
-async def _unreadable(request: Request, error: Exception) -> Response:
-    return _problem(404, "the picture cannot be read")
-
-
-async def _not_written(request: Request, error: Exception) -> Response:
-    return _problem(503, f"the votes file cannot be used ({error})")
+    return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
 
 class _SecurityHeaders:
@@ -278,15 +265,9 @@ class _SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = {name for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(
-                        (k.encode(), v.encode())
-                        for k, v in SECURITY_HEADERS.items()
-                        if k.encode() not in given
-                    ),
-                ]
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, secured)

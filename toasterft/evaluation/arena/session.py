@@ -1,6 +1,6 @@
-"""What one voter is shown, and what becomes of their vote. Knows nothing of HTTP.
+"""The next comparison of each voter, and their votes. Knows nothing of HTTP.
 
-Nothing that goes out says which run wrote what: a comparison has an id, a left and a right.
+Nothing that goes out tells which run wrote what: a comparison has an id, a left and a right.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import asdict
 from io import BytesIO
 from typing import Any
 
-from toasterft.data.example import ImageRef
+from toasterft.data.example import Example, ImageRef
 from toasterft.errors import DataError
 from toasterft.evaluation.arena import pairing
-from toasterft.evaluation.arena.contenders import Contender, Item
+from toasterft.evaluation.arena.contenders import Contender
 from toasterft.evaluation.arena.pairing import Battle
 from toasterft.evaluation.arena.votes import CHOICES, Vote, Votes, clean_name
 
@@ -38,7 +38,7 @@ class VotingSession:
     """
 
     def __init__(
-        self, contenders: Sequence[Contender], items: Sequence[Item], votes: Votes, *, n: int, seed: int
+        self, contenders: Sequence[Contender], items: Sequence[Example], votes: Votes, *, n: int, seed: int
     ) -> None:
         self.votes, self.seed = votes, seed
         self.contenders = {contender.id: contender for contender in contenders}
@@ -96,7 +96,7 @@ class VotingSession:
                 break
         else:
             raise Stale
-        question = self.items[battle.item].example.question
+        question = self.items[battle.item].question
         seconds = min(max(seconds, 0.0), LONGEST_VOTE_SECONDS)
         self.votes.cast(Vote(voter, battle.item, question, left, right, choice, seconds))
 
@@ -119,9 +119,9 @@ class VotingSession:
             DataError: it cannot be read.
         """
         item = self.items.get(key)
-        if item is None or not 0 <= place < len(item.example.images):
+        if item is None or not 0 <= place < len(item.images):
             return None
-        return _for_browsers(item.example.images[place])
+        return _for_browsers(item.images[place])
 
     def _done(self, voter: str) -> int:
         cast = self.votes.of(voter)
@@ -132,7 +132,7 @@ class VotingSession:
         outputs = [self.contenders[run].outputs[battle.item] for run in (left, right)]
         return {
             "id": _battle_id(battle.item, left, right),
-            "question": self.items[battle.item].example.question,
+            "question": self.items[battle.item].question,
             "images": self._images(battle),
             "left": asdict(outputs[0]),
             "right": asdict(outputs[1]),
@@ -141,7 +141,7 @@ class VotingSession:
 
     def _images(self, battle: Battle) -> list[dict[str, Any]]:
         found = []
-        for place, image in enumerate(self.items[battle.item].example.images):
+        for place, image in enumerate(self.items[battle.item].images):
             try:
                 width, height = image.size_px
             except DataError:
@@ -155,16 +155,10 @@ def _battle_id(item: str, left: str, right: str) -> str:
 
 
 def _for_browsers(image: ImageRef) -> tuple[bytes, str]:
-    from PIL import Image, UnidentifiedImageError
-
-    data = image.bytes()
-    try:
-        with Image.open(BytesIO(data)) as opened:
-            media_type = BROWSER_FORMATS.get(opened.format or "")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"the image cannot be opened ({error})", where=image.name) from None
-    if media_type is None:
-        png = BytesIO()
-        image.open().save(png, "PNG")
-        return png.getvalue(), "image/png"
-    return data, media_type
+    with image.opened() as opened:
+        media_type = BROWSER_FORMATS.get(opened.format or "")
+    if media_type is not None:
+        return image.bytes(), media_type
+    png = BytesIO()
+    image.open().save(png, "PNG")
+    return png.getvalue(), "image/png"

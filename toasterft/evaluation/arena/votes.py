@@ -1,4 +1,4 @@
-"""Every vote, in one SQLite file, on disk before the voter is told so.
+"""Every vote, in one SQLite file, on disk before it is confirmed.
 
 Several processes may have the file open, and each of them may be killed at any moment: what was
 answered with "saved" is there (WAL, synchronous=FULL).
@@ -45,7 +45,7 @@ CREATE TABLE sessions (hash TEXT PRIMARY KEY, opened_at TEXT NOT NULL);
 
 @dataclass(frozen=True)
 class Vote:
-    """What one person said about two answers to one question.
+    """One voter's choice between two answers to one question.
 
     Attributes:
         item: key of the question (`Example.key`).
@@ -164,7 +164,7 @@ class Votes:
         except sqlite3.IntegrityError as error:
             if "UNIQUE" not in str(error):
                 raise
-            # A page that never got the answer asks again, and must not be told that its vote is lost.
+            # A page that never got the answer asks again, and must not get an error for a vote that counts.
             same = 'SELECT 1 FROM votes WHERE (voter, item, question, "left", "right", choice) = (?, ?, ?, ?, ?, ?)'
             if self._db.execute(same, values[:6]).fetchone() is None:
                 raise AlreadyCast from None

@@ -77,7 +77,7 @@ class Subject:
     def main(self) -> Answers | None:
         """The answers it is judged by: those with a base to hold against, then the most, then the newest."""
         against = {gain.own.folder for gain in self.gains}
-        plain = [each for each in self.answered if not any(condition(each.asked))]
+        plain = [each for each in self.answered if not any(condition(each.recipe))]
         ranked = sorted(
             plain or self.answered, key=lambda each: (each.folder in against, len(each.rows)), reverse=True
         )
@@ -204,7 +204,7 @@ def _shared(several: Sequence[Answers]) -> int:
 
 
 def _gain(own: Answers, bases: Sequence[Answers]) -> Gain | None:
-    alike = [base for base in bases if condition(base.asked) == condition(own.asked)]
+    alike = [base for base in bases if condition(base.recipe) == condition(own.recipe)]
     if not alike:
         return None
     base = max(reversed(alike), key=lambda base: _shared([base, own]))  # the newest of the best
@@ -226,7 +226,7 @@ def choose(several: Sequence[Subject]) -> list[Answers] | None:
     for anchor in several[0].answered:
 
         def fit(other: Answers, anchor: Answers = anchor) -> tuple[bool, int]:
-            return condition(other.asked) == condition(anchor.asked), _shared([anchor, other])
+            return condition(other.recipe) == condition(anchor.recipe), _shared([anchor, other])
 
         chosen = [anchor, *(max(each.answered, key=fit) for each in several[1:] if each.answered)]
         if len(chosen) == len(several) and (count := _shared(chosen)) > best[0]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import random
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toasterft.data import sources
-from toasterft.data.example import Example, ImageRef
+from toasterft.data.example import Example
 from toasterft.errors import DataError, ToasterError
 from toasterft.evaluation.arena import contenders as stored
 from toasterft.evaluation.compare import Answers
@@ -233,7 +231,7 @@ class Pictures:
             example = next((one for one in alike if row.get("item") in (None, one.key)), None)
             if example is None:
                 return (), "picture not shown: the data has changed since"
-            found = tuple(_reduced(image) for image in example.images[:MOST_IMAGES])
+            found = tuple(Picture(*image.data_url(LONGEST_EDGE_PX)) for image in example.images[:MOST_IMAGES])
         except DataError as error:
             return (), f"picture not shown: {error.what}"
         size = sum(len(picture.address) for picture in found)
@@ -245,7 +243,7 @@ class Pictures:
 
 def _examples(answers: Answers) -> list[Example]:
     """The rows of the questions, whatever part of them a limit took."""
-    name, split = evaluated_rows(answers.record, answers.asked)
+    name, split = evaluated_rows(answers.record, answers.recipe)
     if name is None:
         raise DataError("its recipe names none")
     purpose: Literal["evaluate", "validate"] = (
@@ -259,19 +257,3 @@ def _where(name: str, folder: Path) -> str:
     if sources.on_this_machine(name) or Path(name).is_absolute():
         return name
     return next((str(above / name) for above in folder.parents if (above / name).exists()), name)
-
-
-def _reduced(ref: ImageRef) -> Picture:
-    """The picture drawn anew and small: no byte of the file itself reaches the page."""
-    image = ref.open()
-    image.thumbnail((LONGEST_EDGE_PX, LONGEST_EDGE_PX))
-    image.info = {}  # comments and colour profiles, which Pillow would write again
-    best: tuple[str, bytes] | None = None
-    # A drawing is smaller as PNG, a photograph as JPEG.
-    for kind, settings in (("png", {"optimize": True}), ("jpeg", {"quality": 85, "optimize": True})):
-        buffer = io.BytesIO()
-        image.save(buffer, kind.upper(), **settings)
-        if best is None or buffer.tell() < len(best[1]):
-            best = kind, buffer.getvalue()
-    assert best is not None
-    return Picture(f"data:image/{best[0]};base64,{base64.b64encode(best[1]).decode()}", *image.size)

@@ -78,8 +78,8 @@ def _title(answers: Answers) -> str:
 
 def asked_words(answers: Answers) -> str:
     """The data, the split, and what was added to the questions."""
-    where = " ".join(filter(None, evaluated_on(answers.record, answers.asked)))
-    return ", ".join([where, *conditions(answers.asked)])
+    where = " ".join(filter(None, evaluated_on(answers.record, answers.recipe)))
+    return ", ".join([where, *conditions(answers.recipe)])
 
 
 def conditions(settings: dict[str, Any]) -> list[str]:
