@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from toasterft import paths
 from toasterft.data.arrow import find_split
 from toasterft.data.chat import Chat, target
 from toasterft.data.example import Example, ImageRef
-from toasterft.data.sources import DatasetSplits
+from toasterft.data.sources import DatasetSplits, sample
 from toasterft.data.token_stats import text_tokens
 from toasterft.errors import DataError, did_you_mean
 from toasterft.models import lookup
@@ -109,9 +108,7 @@ def choose(
         return found
     if not rows:
         raise DataError("no rows that can be read", where=data.name)
-    if seed is None or n >= len(rows):
-        return rows[:n]
-    return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), n))]
+    return sample(rows, n, seed)
 
 
 def format_row(example: Example, split: str, formatter: RowFormatter) -> FormattedRow:

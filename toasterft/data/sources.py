@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from toasterft import catalog, paths
 from toasterft.data import arrow
@@ -24,6 +24,7 @@ from toasterft.errors import DataError, did_you_mean
 # Which split a purpose reads where none is named, in order of preference.
 DEFAULT_SPLITS = {"train": ("train",), "validate": ("validation", "test"), "evaluate": ("test", "validation")}
 Purpose = Literal["train", "validate", "evaluate"]
+Item = TypeVar("Item")
 
 # Files a folder is searched for when it is not split into train/validation/test files.
 MAIN_FILES = ("items", "data", "metadata", "dataset", "all")
@@ -87,11 +88,8 @@ def load(
     examples = [replace(one, extra={"task": task, **one.extra}) for one in splits[chosen]]
     if not examples:
         raise DataError("no rows", where=f"{name} ({chosen})" if chosen else name)
-    if limit is not None and limit < len(examples):
-        picked = (
-            range(limit) if seed is None else sorted(random.Random(seed).sample(range(len(examples)), limit))
-        )
-        examples = [examples[index] for index in picked]
+    if limit is not None:
+        examples = sample(examples, limit, seed)
     _check_images_exist(examples, name)
     return Dataset(
         name=_short(name),
@@ -100,6 +98,13 @@ def load(
         sha256=_content_hash(examples),
         task=examples[0].extra["task"],
     )
+
+
+def sample(rows: list[Item], n: int, seed: int | None) -> list[Item]:
+    """The first `n` rows, or with a seed `n` random ones in their old order; all where there are no more."""
+    if seed is None or n >= len(rows):
+        return rows[:n]
+    return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), n))]
 
 
 def load_splits(name: str, *, keep_faults: bool = False) -> DatasetSplits:

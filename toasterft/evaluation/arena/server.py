@@ -127,11 +127,10 @@ def build(session: VotingSession, access: AccessControl) -> Starlette:
         return Response(data, media_type=media_type, headers={"cache-control": "private, max-age=120"})
 
     async def leaderboard(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(board.build, session.votes.all(), session.votes.labels()))
-
-    async def leaderboard_csv(request: Request) -> Response:
         built = await run_in_threadpool(board.build, session.votes.all(), session.votes.labels())
-        return _download(board.board_csv(built), "leaderboard.csv")
+        if request.url.path.endswith(".csv"):
+            return _download(board.board_csv(built), "leaderboard.csv")
+        return JSONResponse(built)
 
     async def votes_csv(request: Request) -> Response:
         return _download(board.votes_csv(session.votes.all(), session.votes.labels()), "votes.csv")
@@ -147,7 +146,7 @@ def build(session: VotingSession, access: AccessControl) -> Starlette:
             Route("/api/invite", guarded(invite), methods=["POST"]),
             Route("/api/leaderboard", guarded(leaderboard)),
             Route("/image/{key}/{place:int}", guarded(image)),
-            Route("/leaderboard.csv", guarded(leaderboard_csv)),
+            Route("/leaderboard.csv", guarded(leaderboard)),
             Route("/votes.csv", guarded(votes_csv)),
         ],
         middleware=[Middleware(_SecurityHeaders)],
