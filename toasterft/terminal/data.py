@@ -10,7 +10,7 @@ from rich.text import Text
 from toasterft.audit.kinds import KINDS
 from toasterft.audit.preview import FormattedRow, visible
 from toasterft.terminal.evaluations import print_image
-from toasterft.terminal.output import line, out, pairs, table
+from toasterft.terminal.output import learned_text, line, out, pairs, table
 from toasterft.units import duration, shorten
 
 if TYPE_CHECKING:
@@ -33,22 +33,26 @@ def print_data_check(report: Report, most: int | None) -> None:
     pairs([("rows", rows), ("images", f"{report.images:,}"), ("took", duration(report.seconds))])
     for kind, findings in report.by_kind().items():
         mark, style = _MARKS[KINDS[kind].severity]
-        out.print()
-        out.print(Text(f"{mark} {kind}  ", style=style) + Text(f"{KINDS[kind].about}: {len(findings):,}"))
+        line()
+        _print((f"{mark} {kind}  ", style), (f"{KINDS[kind].about}: {len(findings):,}", ""))
         for finding in findings[:most]:
             place = "  ".join(part for part in (finding.id, finding.split, finding.where) if part)
-            what = shorten(finding.what, _LONGEST)
-            text = Text("    ") + Text(visible(place), style="bold")
-            out.print(text + Text(visible(f"  {what}" if place else what).replace("\n", " ")), soft_wrap=True)
+            what = shorten(finding.what, _LONGEST).replace("\n", " ")
+            _print(("    ", ""), (place, "bold"), (f"  {what}" if place else what, ""))
         if most is not None and len(findings) > most:
-            out.print(Text(f"    … and {len(findings) - most:,} more", style="dim"))
+            line(f"    … and {len(findings) - most:,} more", "dim")
     if report.classes:
-        _balance(report)
+        _print_classes(report)
 
 
-def _balance(report: Report) -> None:
+def _print(*parts: tuple[str, str]) -> None:
+    """One line of text and style, broken by the terminal itself; what would steer it is written out."""
+    out.print(Text.assemble(*((visible(text), style) for text, style in parts)), soft_wrap=True)
+
+
+def _print_classes(report: Report) -> None:
     """Rows by label, one column a split."""
-    out.print()
+    line()
     labels = sorted({label for counts in report.classes.values() for label in counts})
     table(
         ["label", *(f">{split or 'rows'}" for split in report.classes)],
@@ -62,43 +66,32 @@ def _balance(report: Report) -> None:
 def print_preview(row: FormattedRow, findings: Sequence[str], max_length: int) -> None:
     """One row: its images, the text that is read, the text that is learned, and the tokens of each."""
     example = row.example
-    out.print()
+    line()
     facts = [part for part in (row.split, example.kind, example.where) if part]
-    out.print(
-        Text(visible(example.id), style="bold cyan") + Text(visible("  " + "  ".join(facts)), style="dim"),
-        soft_wrap=True,
-    )
+    _print((example.id, "bold cyan"), ("  " + "  ".join(facts), "dim"))
     for ref, image in zip(example.images, row.images):
         if image.size_px is None:
-            out.print(Text(visible(f"✗ {image.name}: {image.fault}"), style="red"), soft_wrap=True)
+            _print((f"✗ {image.name}: {image.fault}", "red"))
             continue
         width, height = image.size_px
-        facts_of_it = f"{image.name}  {width:,} × {height:,} px  {image.tokens:,} tokens"
-        out.print(Text(visible(facts_of_it), style="dim"), soft_wrap=True)
+        _print((f"{image.name}  {width:,} × {height:,} px  {image.tokens:,} tokens", "dim"))
         if ref.path is not None:
             try:
                 print_image(str(ref.path))
             except (OSError, SyntaxError, ValueError) as error:
-                out.print(Text(visible(f"✗ {image.name}: the image is damaged ({error})"), style="red"))
+                _print((f"✗ {image.name}: the image is damaged ({error})", "red"))
     if not example.images:
         line("no image", "dim")
-    plain = not out.is_terminal
-    text = Text()
-    for part, learned in row.parts:
-        shown = visible(part)
-        text.append(f"⟦{shown}⟧" if plain and learned else shown, style="bold green" if learned else "dim")
-    out.print(text, soft_wrap=True)
+    parts = [(visible(part), learned) for part, learned in row.parts]
+    out.print(learned_text(parts, plain=not out.is_terminal), soft_wrap=True)
     over = "  too long: training leaves it out" if row.tokens > max_length else ""
-    out.print(
-        Text(
-            f"{row.tokens:,} tokens of {max_length:,}: {row.image_tokens:,} image, {row.prompt_tokens:,} read, "
-            f"{row.completion_tokens:,} learned{over}",
-            style="red" if over else "dim",
-        ),
-        soft_wrap=True,
+    counts = (
+        f"{row.tokens:,} tokens of {max_length:,}: {row.image_tokens:,} image, {row.prompt_tokens:,} read, "
+        f"{row.completion_tokens:,} learned{over}"
     )
+    _print((counts, "red" if over else "dim"))
     for finding in findings:
-        out.print(Text("! ", style="yellow") + Text(visible(finding)), soft_wrap=True)
+        _print(("! ", "yellow"), (finding, ""))
 
 
 def print_import(card: dict[str, Any], folder: str) -> None:

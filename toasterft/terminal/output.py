@@ -84,6 +84,16 @@ def heading(command: str, model: str, rest: str) -> None:
     out.print(Text(f"{command}  ", style="bold cyan") + Text(model, style="bold") + Text(f" {rest}"))
 
 
+def learned_text(parts: Iterable[tuple[str, bool]], *, plain: bool) -> Text:
+    """A training text: what is learned stands out, bracketed where there are no colours."""
+    return Text.assemble(
+        *(
+            (f"⟦{part}⟧" if plain and learned else part, "bold green" if learned else "dim")
+            for part, learned in parts
+        )
+    )
+
+
 def line(text: str = "", style: str = "") -> None:
     out.print(Text(text, style=style))
 

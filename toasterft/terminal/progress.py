@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toasterft.progress import Reporter, Silent
-from toasterft.terminal.output import err
+from toasterft.terminal.output import err, learned_text
 from toasterft.units import dollars, duration, shorten, size
 
 LIVE_EVERY_SECONDS = 0.2
@@ -35,14 +35,9 @@ class Samples:
     def sample(self, parts: list[tuple[str, bool]]) -> None:
         """One training text: what is trained stands out, and without colours it is bracketed."""
         plain = not err.is_terminal
-        text = Text(
-            "sample: dim text is read, bright text is learned\n" if not plain else "sample: ⟦learned text⟧\n",
-            style="italic",
-        )
-        for part, trained in parts:
-            shown = f"⟦{part}⟧" if plain and trained else part
-            text.append(shown, style="bold green" if trained else "dim")
-        err.print(text, soft_wrap=True)
+        about = "⟦learned text⟧" if plain else "dim text is read, bright text is learned"
+        heading = Text(f"sample: {about}\n", style="italic")
+        err.print(heading + learned_text(parts, plain=plain), soft_wrap=True)
 
     def completions(self, step: int, question: str, gold: str, rows: list[tuple[str, float]]) -> None:
         """One group of samples: the question, the completions and their rewards."""
