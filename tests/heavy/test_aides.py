@@ -26,6 +26,8 @@ from toasterft.teachers.judge import Judge, level_of
 from toasterft.teachers.refine import Refiner, Template, Writer
 from toasterft.teachers.training_session import LiveTeachers
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 ONE_USD = (INPUT_TOKENS * PRICE_IN + OUTPUT_TOKENS * PRICE_OUT) / 1e6
 FACTS = [{"label": "red", "value": 7}, {"label": "blue", "value": 3}]
@@ -52,13 +54,11 @@ def impatient(monkeypatch):
     monkeypatch.setattr(background, "WAIT_SECONDS", 20.0)
     monkeypatch.setattr(aiding, "TRY_SECONDS", 0.5)
     monkeypatch.setattr(aiding, "TRIES", 2)
-    defaults = Endpoint.__init__.__kwdefaults__
-    monkeypatch.setattr(Endpoint.__init__, "__kwdefaults__", {**defaults, "first_wait_seconds": 0.01})
 
 
-def aside_of(teacher, purse=None, **more):
+def requests_to(teacher, ledger=None, **more):
     service = api.given(teacher.url, "fake", input_usd_per_mtok=PRICE_IN, output_usd_per_mtok=PRICE_OUT)
-    return BackgroundRequests(Endpoint(service, purse, **{"tries": 2, "timeout_seconds": 0.5, **more}))
+    return BackgroundRequests(Endpoint(service, ledger, **{"tries": 2, "timeout_seconds": 0.5, **more}))
 
 
 def completion(trace, answer="4"):
@@ -88,11 +88,11 @@ def test_levels(reply, level):
 @pytest.mark.parametrize(("word", "level"), [("low", 0.0), ("medium", 0.5), ("high", 1.0)])
 def test_the_verdict_is_the_reward(word, level):
     with Helper(f"say: {word}") as teacher:
-        judge = Judge(aside_of(teacher))
+        judge = Judge(requests_to(teacher))
         rewards = Rewards({"thinking_judge": 2.0}, {"thinking_judge": judge})
         rewards.start(completion(GOOD_TRACE), EXAMPLE)
         earned = rewards(completion(GOOD_TRACE), EXAMPLE)
-        judge.aside.close()
+        judge.requests.close()
     assert earned == {"thinking_judge": level}
     assert rewards.total(earned) == 2 * level
     assert (judge.asked, judge.failed) == (1, 0)
@@ -104,14 +104,14 @@ def test_the_verdict_is_the_reward(word, level):
 
 def test_without_facts_the_reference_stands_in_and_without_a_trace_nobody_is_asked():
     with Helper() as teacher:
-        judge = Judge(aside_of(teacher))
+        judge = Judge(requests_to(teacher))
         judge.start(completion("  "), EXAMPLE)
         assert judge(completion("  "), EXAMPLE) == 0.0
         assert teacher.asked == []
         bare = Example("2", "How high?", "4", (), "It is at 4.")
         judge.start(completion("At {trace} 4."), bare)
         assert judge(completion("At {trace} 4."), bare) == 1.0
-        judge.aside.close()
+        judge.requests.close()
     assert "a reference says: It is at 4." in prompt_of(teacher.asked[0])
     assert "At {trace} 4." in prompt_of(teacher.asked[0])
     assert judge.asked == 1
@@ -125,16 +125,16 @@ def test_without_facts_the_reference_stands_in_and_without_a_trace_nobody_is_ask
 def test_a_judge_that_fails_leaves_it_to_the_local_checker(how, kind):
     traces = [GOOD_TRACE, HALF_TRACE, "red = 8. So 5."]
     with Helper(how) as teacher:
-        judge = Judge(aside_of(teacher, give_up_after=100))
+        judge = Judge(requests_to(teacher, give_up_after=100))
         for trace in traces:
             judge.start(completion(trace), EXAMPLE)
         found = [judge(completion(trace), EXAMPLE) for trace in traces]
-        judge.aside.close()
+        judge.requests.close()
     assert found == [checker.thinking(completion(trace), EXAMPLE) for trace in traces]
     assert found[0] > found[1] > found[2]
     assert (judge.asked, judge.failed) == (3, 3)
-    assert sum(judge.aside.failures.values()) == (0 if kind is None else 3)
-    assert set(judge.aside.failures) <= {kind, "refused"}
+    assert sum(judge.requests.failures.values()) == (0 if kind is None else 3)
+    assert set(judge.requests.failures) <= {kind, "refused"}
 
 
 def test_all_traces_of_a_step_are_judged_together():
@@ -146,43 +146,43 @@ def test_all_traces_of_a_step_are_judged_together():
         return "good"
 
     with Helper(once_all_are_here) as teacher:
-        judge = Judge(aside_of(teacher, concurrency=12, timeout_seconds=20.0))
+        judge = Judge(requests_to(teacher, concurrency=12, timeout_seconds=20.0))
         for trace in traces * 2:
             judge.start(completion(trace), EXAMPLE)
         assert [judge(completion(trace), EXAMPLE) for trace in traces * 2] == [1.0] * 24
-        judge.aside.close()
+        judge.requests.close()
     assert len(teacher.asked) == teacher.at_once == 12  # what is said twice is judged once
 
 
 def test_a_step_waits_only_so_long_and_a_late_verdict_is_there_next_time(monkeypatch):
     monkeypatch.setattr(background, "WAIT_SECONDS", 0.2)
     with Helper("held") as teacher:
-        judge = Judge(aside_of(teacher, timeout_seconds=20.0, tries=1))
+        judge = Judge(requests_to(teacher, timeout_seconds=20.0, tries=1))
         judge.start(completion(HALF_TRACE), EXAMPLE)
         assert judge(completion(HALF_TRACE), EXAMPLE) < 1
-        assert judge.aside.failures == {"late": 1}
+        assert judge.requests.failures == {"late": 1}
         monkeypatch.setattr(background, "WAIT_SECONDS", 20.0)
         teacher.gate.set()
         judge.start(completion(HALF_TRACE), EXAMPLE)
         assert judge(completion(HALF_TRACE), EXAMPLE) == 1.0
-        judge.aside.close()
+        judge.requests.close()
     assert len(teacher.asked) == 1
 
 
 def test_a_cap_ends_the_asking_and_nothing_else():
     with Helper() as teacher:
         # A request may cost 1,024 tokens of output: $0.0041, and $0.0010 of input.
-        purse = SpendLedger(cap_usd=4 * ONE_USD + 0.006)
-        judge = Judge(aside_of(teacher, purse))
+        ledger = SpendLedger(cap_usd=4 * ONE_USD + 0.006)
+        judge = Judge(requests_to(teacher, ledger))
         traces = [f"red = {n}. So 4." for n in range(20)]
         for trace in traces:
             judge.start(completion(trace), EXAMPLE)
         found = [judge(completion(trace), EXAMPLE) for trace in traces]
-        judge.aside.close()
+        judge.requests.close()
     assert 0 < judge.failed < 20
-    assert judge.aside.failures == {"cap": judge.failed}
+    assert judge.requests.failures == {"cap": judge.failed}
     assert sum(level == 1.0 for level in found) == 20 - judge.failed == len(teacher.asked)
-    assert purse.spent_usd <= purse.cap_usd
+    assert ledger.spent_usd <= ledger.cap_usd
 
 
 def test_a_reward_named_without_a_judge_is_refused():
@@ -198,7 +198,7 @@ def test_a_reward_named_without_a_judge_is_refused():
 
 
 def refiner_of(teacher, **more):
-    return Refiner(Template(), Writer(aside_of(teacher, **more)))
+    return Refiner(Template(), Writer(requests_to(teacher, **more)))
 
 
 def refined(refiner, example):
@@ -217,7 +217,7 @@ def test_a_model_rewrites_references_once_per_sample_and_template():
         refiner.template = Template(("goal", "facts", "step", "conclusion"), whole_table=True, headings=True)
         refined(refiner, EXAMPLE)
         assert len(teacher.asked) == 3
-        refiner.writer.aside.close()
+        refiner.writer.requests.close()
     assert refiner.counts == {"refined": 4}
     first, last = prompt_of(teacher.asked[0]), prompt_of(teacher.asked[2])
     for said in ('"label": "blue", "value": 3', EXAMPLE.question, "Answer: 4", EXAMPLE.reasoning):
@@ -242,7 +242,7 @@ def test_what_misses_the_gold_answer_is_dropped(said):
         refiner = refiner_of(teacher)
         assert refined(refiner, EXAMPLE) is None
         assert refined(refiner, EXAMPLE) is None
-        refiner.writer.aside.close()
+        refiner.writer.requests.close()
     assert refiner.counts == {"dropped": 2}
     assert len(teacher.asked) == 1
 
@@ -255,7 +255,7 @@ def test_a_refiner_that_fails_leaves_the_reference_and_is_asked_again(how):
         assert refiner.counts == {"failed": 1}
         teacher.behave = lambda *_: f"say: {GOOD_TRACE}"
         again = refined(refiner, EXAMPLE)
-        refiner.writer.aside.close()
+        refiner.writer.requests.close()
     # Only a service that refuses its key is left alone from then on.
     assert again == (None if how == "401" else GOOD_TRACE)
 
@@ -264,7 +264,7 @@ def test_nothing_to_rewrite_from():
     with Helper() as teacher:
         refiner = refiner_of(teacher)
         assert refined(refiner, Example("3", "How high?", "4")) is None
-        refiner.writer.aside.close()
+        refiner.writer.requests.close()
     assert teacher.asked == []
     assert refiner.counts == {"kept": 1}
 
@@ -299,14 +299,14 @@ def test_answers_count_on_the_meter_and_shrink_with_the_budget(tmp_path):
     live_teachers = LiveTeachers(settings(rewards=rewards, **wanted), meter.budget_usd)
     live_teachers.open(tmp_path, meter)
     before = meter.usd
-    live_teachers._purse.paid_usd = 0.2
+    live_teachers._ledger.paid_usd = 0.2
     assert meter.usd == pytest.approx(before + 0.2, abs=1e-3)
     assert meter.seconds_left == pytest.approx((0.5 - before - 0.2) / 0.36 * 3600, rel=1e-2)
     live_teachers.hold(meter)
-    assert live_teachers._purse.cap_usd == pytest.approx(0.5 - before, abs=1e-3)
+    assert live_teachers._ledger.cap_usd == pytest.approx(0.5 - before, abs=1e-3)
     meter.budget_usd = 9.0
     live_teachers.hold(meter)
-    assert live_teachers._purse.cap_usd == 1.0
+    assert live_teachers._ledger.cap_usd == 1.0
     live_teachers.close()
 
 
@@ -424,8 +424,8 @@ def test_what_each_failure_was_is_said_once():
 
     with Helper("500") as teacher:
         live_teachers = LiveTeachers(settings(), None)
-        live_teachers._asides["judge"] = aside_of(teacher)
-        judge = Judge(live_teachers._asides["judge"])
+        live_teachers._requests["judge"] = requests_to(teacher)
+        judge = Judge(live_teachers._requests["judge"])
         for _ in range(2):
             judge.start(completion(GOOD_TRACE), EXAMPLE)
             judge(completion(GOOD_TRACE), EXAMPLE)

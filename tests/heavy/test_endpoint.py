@@ -13,21 +13,24 @@ import sys
 import time
 
 import fake_teacher
+import openai
 import pytest
 from fake_teacher import Teacher
 
 from toasterft.errors import UserError
 from toasterft.teachers import api
 from toasterft.teachers.api import (
-    Answer,
-    Caller,
+    BackgroundRequests,
     Endpoint,
-    EndpointError,
     EndpointRefused,
+    Reply,
     Request,
     SpendCapReached,
     SpendLedger,
+    background,
 )
+
+pytestmark = pytest.mark.usefixtures("quick_retries")
 
 # $ per million tokens: one answer of the fake teacher costs 1000 + 120 × 4 = 1,480 millionths of a dollar.
 PRICE_IN, PRICE_OUT = 1.0, 4.0
@@ -39,9 +42,9 @@ def service(teacher, **more):
     return api.given(teacher.url, "fake", **{**prices, **more})
 
 
-def opened(teacher, purse=None, **more):
-    given = {"first_wait_seconds": 0.01, "timeout_seconds": 10.0, **more}
-    return Endpoint(service(teacher), purse, **given)
+def opened(teacher, ledger=None, **more):
+    given = {"timeout_seconds": 10.0, **more}
+    return Endpoint(service(teacher), ledger, **given)
 
 
 def requests(count, **more):
@@ -67,7 +70,7 @@ def test_answers_bills_and_thinking_tokens():
     assert "<answer>0</answer>" in answer.text
     assert (answer.input_tokens, answer.output_tokens, answer.thinking_tokens) == (1000, 120, 80)
     assert answer.usd == pytest.approx(ONE_USD)
-    assert client.purse.paid_usd == pytest.approx(ONE_USD)
+    assert client.ledger.paid_usd == pytest.approx(ONE_USD)
 
 
 def test_thinking_left_out_of_the_completion_tokens_is_billed_all_the_same():
@@ -97,16 +100,16 @@ def test_the_same_request_is_paid_once_together_later_and_by_another_job():
 
 @pytest.mark.parametrize("how", ["500", "drop", "half", "malformed", "html", "no-choices", "429"])
 def test_one_failure_is_tried_again(how, monkeypatch):
-    waits, sleep = [], asyncio.sleep
+    waits, plain = [], openai.AsyncOpenAI._calculate_retry_timeout
 
-    def noted(seconds, *rest):
-        waits.append(seconds)
-        return sleep(seconds, *rest)
+    def noted(*words):
+        waits.append(plain(*words))
+        return waits[-1]
 
-    monkeypatch.setattr(asyncio, "sleep", noted)
+    monkeypatch.setattr(openai.AsyncOpenAI, "_calculate_retry_timeout", noted)
     with Teacher(lambda number, _: how if number == 0 else "good") as teacher:
         [answer] = ask(opened(teacher), requests(1))
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Reply)
     assert len(teacher.asked) == 2
     assert (0.3 in waits) == (how == "429")  # what its Retry-After asks for
 
@@ -115,8 +118,8 @@ def test_a_timeout_is_tried_again_and_counted_as_possibly_billed():
     with Teacher(lambda number, _: "slow" if number == 0 else "good") as teacher:
         client = opened(teacher, timeout_seconds=0.5)
         [answer] = ask(client, requests(1))
-    assert isinstance(answer, Answer)
-    assert client.purse.uncertain_usd > 0
+    assert isinstance(answer, Reply)
+    assert client.ledger.uncertain_usd > 0
 
 
 @pytest.mark.parametrize(
@@ -141,10 +144,10 @@ def test_a_dead_endpoint_is_not_asked_for_a_while():
 
 
 def test_nobody_there():
-    client = Endpoint(api.given("http://127.0.0.1:9/v1", "fake"), tries=2, first_wait_seconds=0.01)
+    client = Endpoint(api.given("http://127.0.0.1:9/v1", "fake"), tries=2)
     [error] = ask(client, requests(1))
     assert error.kind == "unreachable"
-    assert client.purse.uncertain_usd == 0
+    assert client.ledger.uncertain_usd == 0
 
 
 def test_a_wrong_key_is_refused_at_once_and_shown_nowhere(monkeypatch, homes):
@@ -178,40 +181,40 @@ def test_pictures_travel_as_data_urls_and_are_known_by_content(charts_folder):
         ask(client, [Request("Question: ?", example.images)])
         [parts] = [body["messages"][0]["content"] for body in teacher.asked]
     assert parts[0]["image_url"]["url"].startswith("data:image/png;base64,")
-    assert client.most_usd(Request("", example.images, max_tokens=1)) > ONE_USD * 0.7
+    assert client.max_usd(Request("", example.images, max_tokens=1)) > ONE_USD * 0.7
 
 
 def test_the_cap_is_held_however_many_ask():
     with Teacher(seconds=0.01) as teacher:
-        purse = SpendLedger(cap_usd=10.5 * ONE_USD)
+        ledger = SpendLedger(cap_usd=10.5 * ONE_USD)
         found = ask(
-            opened(teacher, purse, concurrency=8), requests(40, max_tokens=fake_teacher.OUTPUT_TOKENS)
+            opened(teacher, ledger, concurrency=8), requests(40, max_tokens=fake_teacher.OUTPUT_TOKENS)
         )
-    paid = [answer for answer in found if isinstance(answer, Answer)]
+    paid = [answer for answer in found if isinstance(answer, Reply)]
     assert all(isinstance(error, SpendCapReached) for error in found if error not in paid)
     assert sum(teacher.billed.values()) == len(paid) == 10
-    assert purse.spent_usd <= purse.cap_usd
-    assert purse.reserved_usd == pytest.approx(0)
+    assert ledger.spent_usd <= ledger.cap_usd
+    assert ledger.reserved_usd == pytest.approx(0)
 
 
 def test_an_endpoint_that_bills_beyond_max_tokens_passes_the_cap_by_what_is_in_flight_only():
     with Teacher("greedy", seconds=0.01) as teacher:
-        purse = SpendLedger(cap_usd=20 * ONE_USD)
+        ledger = SpendLedger(cap_usd=20 * ONE_USD)
         found = ask(
-            opened(teacher, purse, concurrency=4), requests(60, max_tokens=fake_teacher.OUTPUT_TOKENS)
+            opened(teacher, ledger, concurrency=4), requests(60, max_tokens=fake_teacher.OUTPUT_TOKENS)
         )
-    largest = max(answer.usd for answer in found if isinstance(answer, Answer))
-    assert purse.spent_usd <= purse.cap_usd + 4 * largest
-    assert purse.paid_usd == pytest.approx(sum(answer.usd for answer in found if isinstance(answer, Answer)))
+    largest = max(answer.usd for answer in found if isinstance(answer, Reply))
+    assert ledger.spent_usd <= ledger.cap_usd + 4 * largest
+    assert ledger.paid_usd == pytest.approx(sum(answer.usd for answer in found if isinstance(answer, Reply)))
 
 
 def test_a_ledger_is_one_process_s_own_and_survives_half_a_line(homes):
     with Teacher() as teacher:
-        purse = SpendLedger(homes / "ledger")
-        ask(opened(teacher, purse, cache=False), requests(3))
+        ledger = SpendLedger(homes / "ledger")
+        ask(opened(teacher, ledger, cache=False), requests(3))
         with pytest.raises(UserError, match="another process"):
             SpendLedger(homes / "ledger")
-        purse.close()
+        ledger.close()
         with (homes / "ledger").open("a") as file:
             file.write('{"event": "paid", "key": "torn')
         again = SpendLedger(homes / "ledger")
@@ -223,11 +226,11 @@ def test_a_ledger_is_one_process_s_own_and_survives_half_a_line(homes):
 
 
 def test_a_request_in_flight_at_a_kill_counts_as_probably_paid(homes):
-    purse = SpendLedger(homes / "ledger")
-    purse.sent("a", "fake", 0.5)
-    purse.pay("a", "fake", Answer("x", "stop", 1, 1, 0, 0.1))
-    purse.sent("b", "fake", 0.5)
-    purse.close()
+    ledger = SpendLedger(homes / "ledger")
+    ledger.sent("a", "fake", 0.5)
+    ledger.pay("a", "fake", Reply("x", "stop", 1, 1, 0, 0.1))
+    ledger.sent("b", "fake", 0.5)
+    ledger.close()
     again = SpendLedger(homes / "ledger")
     assert (again.paid_usd, again.uncertain_usd) == (0.1, pytest.approx(0.1))
 
@@ -242,36 +245,25 @@ def test_no_answer_is_lost_in_chaos(seed, homes):
     rng = random.Random(seed)
     count = 40 if seed == 1 else 400
     with Teacher(lambda *_: rng.choice(CHAOS)) as teacher:
-        purse = SpendLedger(homes / "ledger", cap_usd=10.0)
-        found = ask(opened(teacher, purse, tries=20, give_up_after=1000), requests(count))
+        ledger = SpendLedger(homes / "ledger", cap_usd=10.0)
+        found = ask(opened(teacher, ledger, tries=20, give_up_after=1000), requests(count))
     assert all(f"<answer>{n}</answer>" in answer.text for n, answer in enumerate(found))
-    assert purse.paid == count
+    assert ledger.paid == count
     # Answers that broke on the way may have been billed, and are counted so.
-    assert purse.spent_usd >= sum(teacher.billed.values()) * ONE_USD - 1e-9
+    assert ledger.spent_usd >= sum(teacher.billed.values()) * ONE_USD - 1e-9
 
 
-def test_ordinary_code_asks_while_it_does_other_things():
-    with (
-        Teacher(lambda number, _: "500" if number % 5 == 4 else "good", seconds=0.05) as teacher,
-        Caller(opened(teacher, tries=1, give_up_after=100)) as caller,
-    ):
+def test_ordinary_code_asks_while_it_does_other_things(monkeypatch):
+    monkeypatch.setattr(background, "WAIT_SECONDS", 20.0)
+    with Teacher(lambda number, _: "500" if number % 5 == 4 else "good", seconds=0.05) as teacher:
+        aside = BackgroundRequests(opened(teacher, tries=1, give_up_after=100))
         wanted = requests(10)
-        pending = [caller.start(request) for request in wanted[:5]]
-        found = caller.answers(wanted)
-        assert sum(future.exception() is None for future in pending) >= 3
-    assert sum(isinstance(answer, Answer) for answer in found) >= 7
-    assert all(isinstance(answer, (Answer, EndpointError)) for answer in found)
-
-
-def test_ordinary_code_waits_no_longer_than_it_said():
-    with Teacher("held") as teacher, Caller(opened(teacher, timeout_seconds=20.0, tries=1)) as caller:
-        [late] = caller.answers(requests(1), timeout_seconds=0.2)
-        assert late.kind == "timeout"
-        # The request goes on in the background, and the next asking finds it.
-        teacher.gate.set()
-        [answer] = caller.answers(requests(1))
-        assert isinstance(answer, Answer)
-        assert len(teacher.asked) == 1
+        for request in wanted:
+            aside.start(request)
+        found = [aside.reply(request) for request in wanted]
+        aside.close()
+    assert sum(isinstance(reply, Reply) for reply in found) == 8
+    assert aside.failures == {"server": 2}
 
 
 # --- builds ----------------------------------------------------------------------------------
@@ -409,7 +401,7 @@ def test_an_endpoint_that_dies_stops_the_build_and_the_same_command_goes_on(
     monkeypatch.setattr(
         Endpoint.__init__,
         "__kwdefaults__",
-        {**Endpoint.__init__.__kwdefaults__, "tries": 2, "first_wait_seconds": 0.001},
+        {**Endpoint.__init__.__kwdefaults__, "tries": 2},
     )
     with Teacher(lambda number, _: "good" if number < 6 else "500") as teacher:
         stopped = run_cli(*words(teacher, charts_folder, n=20))

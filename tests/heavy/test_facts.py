@@ -18,6 +18,8 @@ from toasterft.scoring import rewards, tables
 from toasterft.teachers.api import Endpoint
 from toasterft.teachers.facts import MOST_FACTS, parse
 
+pytestmark = pytest.mark.usefixtures("quick_retries")
+
 PRICE_IN, PRICE_OUT = 1.0, 4.0
 ONE_USD = (INPUT_TOKENS * PRICE_IN + OUTPUT_TOKENS * PRICE_OUT) / 1e6
 GOOD = [{"label": "red", "value": 7}, {"label": "blue", "value": 3.5}]
@@ -222,7 +224,7 @@ def test_a_failing_endpoint_ends_it_and_leaves_what_was_paid(how, code, run_cli,
     monkeypatch.setattr(
         Endpoint.__init__,
         "__kwdefaults__",
-        {**Endpoint.__init__.__kwdefaults__, "tries": 2, "first_wait_seconds": 0.001},
+        {**Endpoint.__init__.__kwdefaults__, "tries": 2},
     )
     folder, known = bare
     with Reader(known, how) as teacher:

@@ -18,7 +18,7 @@ from toasterft.errors import UserError
 from toasterft.scoring import tables
 from toasterft.scoring import traces as checker
 from toasterft.scoring.traces import strict_faults
-from toasterft.teachers import directory, filters, strip, styles
+from toasterft.teachers import directory, filters, panel, styles
 from toasterft.teachers.directory import Address
 from toasterft.teachers.rules import write as rules
 
@@ -292,12 +292,12 @@ def test_structured_traces_have_their_six_headings_in_whatever_dress():
     ],
 )  # fmt: skip
 def test_the_answer_is_taken_out(rationale, answer, left):
-    assert strip.without(rationale, answer) == left
+    assert panel.without_answer(rationale, answer) == left
 
 
 def test_nothing_else_is():
     text = "The bar of 1990 is at 120 and that of 2012 at 112."
-    assert strip.without(text, "12") == text
+    assert panel.without_answer(text, "12") == text
 
 
 # --- styles and teachers ---------------------------------------------------------------------

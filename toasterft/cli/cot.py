@@ -97,14 +97,14 @@ def build(
         _require_panel(services, panel, blind=blind)
     data = sources.load(source, split=split)
     limit = max_trace_tokens or (RULES_TRACE_TOKENS if by_rules else None)
-    plan = planning.Plan(
+    plan = planning.TracesPlan(
         name=name, folder=write.dataset_folder(name, out), data_name=source, data=data,
         style=styles.load(style, blind=blind, max_trace_tokens=limit), n=min(n or len(data), len(data)),
         teachers=services, judges=panel, blind=blind, budget_usd=budget, concurrency=concurrency,
         tries=1 if generators else tries, max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
     card = _carry_out(
-        plan, planning.expect(plan), traces.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet
+        plan, planning.expect_traces(plan), traces.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet
     )
     if card is not None:
         opt.show(json, card, lambda: printing.print_traces(card, plan))
@@ -138,13 +138,13 @@ def facts(
     address = directory.Address(base_url, model_id, price_in, price_out, api_key_env)
     data = sources.load(source, split=split)
     chosen = name or f"{data.name}-facts"
-    plan = reading.Plan(
+    plan = planning.FactsPlan(
         name=chosen, folder=write.dataset_folder(chosen, out), data_name=source, data=data,
         teacher=directory.find(teacher, address, datetime.date.today()), most=pictures, budget_usd=budget,
         concurrency=concurrency, tries=tries, max_tokens=max_tokens,
     )  # fmt: skip
     card = _carry_out(
-        plan, reading.expect(plan), reading.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet,
+        plan, planning.expect_facts(plan), reading.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet,
         things="pictures", fewer="--pictures",
     )  # fmt: skip
     if card is not None:
@@ -206,7 +206,7 @@ def _carry_out(
     """Show a job's plan, hold it against its budget and run it.
 
     Args:
-        counted: `things` and `fewer` of `hold_against`.
+        counted: `things` and `fewer` of `require_within_budget`.
 
     Returns:
         The card of the data set; None after a dry run.
@@ -218,7 +218,7 @@ def _carry_out(
         if json:
             terminal.as_json({"build": plan.identity, "n": plan.n, "expected": bill})
         return None
-    planning.hold_against(plan, expected, yes=yes, **counted)
+    planning.require_within_budget(plan, expected, yes=yes, **counted)
     return run(plan, expected, terminal.reporter(quiet=quiet))
 
 

@@ -1,9 +1,9 @@
-"""The processes of one training, as `accelerate launch` starts them: which one this is, and what they agree on.
+"""Rank and world size of a training under `accelerate launch`, and what all ranks must agree on.
 
-The main process alone reads the command line, owns the run's folder and speaks. The others are handed its job, take
-their share of rows and pictures, and say nothing. Whatever must not differ between them goes through here: the job
-and the folder, whether to stop, and problems: what one of them meets before the first step is raised in all, so that
-none waits for another that is gone.
+Rank 0 alone reads the command line, owns the run's folder and prints. The others receive its job, take their share of
+rows and images, and print nothing. Whatever must not differ between ranks goes through here: the job and the folder,
+whether to stop, and errors: what one rank meets before the first step is raised in all, so that none waits for another
+that is gone.
 
 With one process all of this does nothing, and torch is not imported.
 """
@@ -22,19 +22,19 @@ from toasterft.errors import ToasterError, UserError
 
 # As torchrun sets them (docs.pytorch.org/docs/stable/elastic/run.html); `accelerate launch` is torchrun.
 COUNT, INDEX, LOCAL_COUNT, LOCAL_INDEX = "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"
-# The longest that one may wait for another: while the main process reads its data, or one encodes larger pictures.
-PATIENCE = datetime.timedelta(hours=2)
+# The longest that one rank may wait for another: while rank 0 reads its data, or one encodes larger images.
+TIMEOUT = datetime.timedelta(hours=2)
 
-_shared_problem = False
+_shared_error = False
 
 
 def count() -> int:
-    """How many processes train together, on all machines."""
+    """World size: processes on all machines."""
     return int(os.environ.get(COUNT, "1"))
 
 
 def index() -> int:
-    """Which of them this one is; 0 is the main one."""
+    """Rank of this process; 0 is the main one."""
     return int(os.environ.get(INDEX, "0"))
 
 
@@ -43,12 +43,12 @@ def is_main() -> bool:
 
 
 def on_this_machine() -> tuple[int, int]:
-    """(which, of how many) processes of this machine this one is."""
+    """Local rank and local world size."""
     return int(os.environ.get(LOCAL_INDEX, "0")), int(os.environ.get(LOCAL_COUNT, "1"))
 
 
 def command(processes: int | None = None) -> str:
-    """How to start this program with as many processes as now, or with so many, for messages."""
+    """The launch command of this program for `processes`, by default as many as now, for messages."""
     processes = count() if processes is None else processes
     # Without `--multi_gpu` accelerate starts one process where it finds no second GPU.
     return (
@@ -59,7 +59,7 @@ def command(processes: int | None = None) -> str:
 
 
 def alone() -> dict[str, str]:
-    """The environment for a command that is started from here: it is not one of the processes."""
+    """The environment without the ranks' variables, for a command that is started from here."""
     ours = (COUNT, INDEX, LOCAL_COUNT, LOCAL_INDEX, "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
     return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
 
@@ -98,7 +98,7 @@ def require_a_gpu_each() -> None:
 
 
 def join() -> None:
-    """Meet the other processes; each turns to the GPU of its number. Once is enough."""
+    """Initialise the process group, each rank on the GPU of its local rank; nothing where that is done."""
     import torch
     from torch import distributed
 
@@ -113,11 +113,11 @@ def join() -> None:
     if threading.current_thread() is threading.main_thread() and not is_main():
         # While it waits in C++ for the main process, Python's own handler would not come to its turn.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
 
 
 def from_main(value: Any = None) -> Any:
-    """What the main process gives, in every process."""
+    """Broadcast rank 0's value to all ranks."""
     if count() == 1:
         return value
     from torch import distributed
@@ -128,7 +128,7 @@ def from_main(value: Any = None) -> Any:
 
 
 def gathered(value: Any) -> list[Any]:
-    """The values of all processes, in their order."""
+    """All-gather the values of all ranks, in their order."""
     if count() == 1:
         return [value]
     from torch import distributed
@@ -139,7 +139,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def largest(values: Sequence[int]) -> list[int]:
-    """Each value as large as in the process where it is largest."""
+    """All-reduce: the largest of each value over all ranks."""
     if count() == 1:
         return list(values)
     import torch
@@ -152,11 +152,11 @@ def largest(values: Sequence[int]) -> list[int]:
 
 @contextmanager
 def as_one() -> Iterator[None]:
-    """What goes wrong for one process inside goes wrong for all: each raises the first one's problem, at the end.
+    """Raise the first error of any rank in all of them, at the end of the block.
 
-    Inside, processes may wait for each other only where all of them come to it.
+    Inside, ranks may wait for each other only where all of them come to it.
     """
-    global _shared_problem
+    global _shared_error
     mine: ToasterError | None = None
     try:
         yield
@@ -165,13 +165,13 @@ def as_one() -> Iterator[None]:
     first = next((each for each in gathered(mine) if each is not None), None)
     if first is None:
         return
-    _shared_problem = True
+    _shared_error = True
     raise mine if mine is not None and is_main() else first
 
 
 def lost(error: BaseException) -> bool:
-    """Whether this is what waiting for a process that is gone raises."""
-    global _shared_problem
+    """Whether an error is what waiting for a rank that is gone raises."""
+    global _shared_error
     if count() == 1:
         return False
     from torch import distributed
@@ -179,18 +179,18 @@ def lost(error: BaseException) -> bool:
     found = isinstance(error, distributed.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error)
     )
-    _shared_problem |= found
+    _shared_error |= found
     return found
 
 
 def speaks() -> bool:
-    """Whether this process tells its user how it ends: the main one, and another with a problem of its own."""
-    return is_main() or not _shared_problem
+    """Whether this rank prints how it ends: rank 0, and another with an error of its own."""
+    return is_main() or not _shared_error
 
 
 @contextmanager
 def led() -> Iterator[None]:
-    """All that the main process does. Where it ends without a training the others still wait for one: they end too."""
+    """Everything rank 0 does; where it ends without a training, the others, which wait for one, end too."""
     code: Any = 1
     try:
         yield
@@ -200,14 +200,14 @@ def led() -> Iterator[None]:
         raise
     finally:
         if count() > 1:
-            _part(code)
+            _leave(code)
 
 
-def _part(code: int) -> None:
+def _leave(code: int) -> None:
     from torch import distributed
 
     with suppress(RuntimeError):  # the others may have been ended by whoever started them
-        if _shared_problem:
+        if _shared_error:
             # A launcher ends all that are left once one has failed: the main process may still have things to do.
             gathered(None)
         elif is_main() and not distributed.is_initialized() and code != 128 + signal.SIGINT:

@@ -1,4 +1,4 @@
-"""What a run has spent, across all its processes, and how far it may still go.
+"""Seconds and dollars of a run over all its processes, and its caps.
 
 The clock starts with the process, because imports and loading are rented time too. A heartbeat writes
 `spend.json` every few seconds, so that a process that is killed loses at most one beat of the bill.
@@ -53,7 +53,7 @@ class Meter:
         self.usd_per_hour, self.budget_usd, self.max_seconds = usd_per_hour, budget_usd, max_seconds
         self.before_seconds = self.before_usd = 0.0
         self.teachers_usd: Callable[[], float] = lambda: 0.0
-        """What models behind an API have cost this run so far, all its processes together."""
+        """Dollars of API teachers of this run so far, all its processes together."""
         self._began = process_start()
         self._folder: Path | None = None
         self._stop = threading.Event()
@@ -68,7 +68,7 @@ class Meter:
         self._folder = folder
         spent = paths.read_json(folder / SPEND_FILE) or {}
         self.before_seconds = float(spent.get("seconds", 0.0))
-        # Whoever asks a teacher has the exact bill of earlier processes, and says it from then on.
+        # The teachers' ledger has the exact bill of earlier processes, which `teachers_usd` gives from then on.
         if spent.get("usd") is not None:
             self.before_usd = float(spent["usd"]) - float(spent.get("teachers_usd", 0.0))
         if not keep:
@@ -128,7 +128,7 @@ class Meter:
         return " and ".join(parts) or "no cap"
 
     def reached(self, next_seconds: float = 0.0) -> bool:
-        """Whether something that takes `next_seconds` would end beyond a cap."""
+        """Whether a step of `next_seconds` would end beyond a cap."""
         left = self.seconds_left
         return left is not None and left <= next_seconds
 

@@ -1,4 +1,4 @@
-"""A run's folder: what was asked, what happened, what came out.
+"""A run's folder: recipe, record, metrics, samples, results.
 
     runs/<time>-<method>-<model>-<data>/
         recipe.yaml     the resolved recipe; loading it gives the same run
@@ -23,6 +23,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -42,19 +43,9 @@ CHECKPOINTS = "checkpoints"
 LOCK_FILE = ".lock"
 
 RECORDED_PACKAGES = (
-    "torch",
-    "transformers",
-    "trl",
-    "peft",
-    "accelerate",
-    "bitsandbytes",
-    "datasets",
-    "unsloth",
-    "unsloth_zoo",
-    "safetensors",
-    "tokenizers",
-    "torchvision",
-)
+    "torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets", "unsloth", "unsloth_zoo",
+    "safetensors", "tokenizers", "torchvision",
+)  # fmt: skip
 
 
 @dataclass
@@ -125,7 +116,7 @@ class Run:
         return None
 
     def forget_after(self, step: int) -> None:
-        """Drop metrics of steps that are about to be done again."""
+        """Drop metrics of steps that are about to be repeated."""
         file = self.path / METRICS_FILE
         if file.exists():
             journal.rewrite(file, [row for row in journal.read(file) if row.get("step", 0) <= step])
@@ -136,7 +127,7 @@ class Run:
 
 
 class FollowerRun(Run):
-    """A run as processes see it that only take part: another one keeps its folder."""
+    """A run as every rank but 0 sees it: it writes nothing, rank 0 owns the folder."""
 
     def update(self, **values: Any) -> None:
         self.record |= values
@@ -232,7 +223,7 @@ def runs(runs_dir: Path) -> list[Run]:
 
 
 def predicted_and_measured(record: dict[str, Any]) -> dict[str, Any] | None:
-    """What the plan said beside what came, for a finished run; None where there was no plan for its machine.
+    """Predicted beside measured figures of a finished run; None where there was no estimate for its machine.
 
     `comparable` is False for a run on another machine than it was planned for (a CPU, or another GPU).
     """
@@ -264,7 +255,7 @@ def predicted_and_measured(record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of everything that decides a run's numbers, read without importing it."""
+    """Installed versions of the packages that decide a run's numbers, read without importing them."""
     found = {}
     for package in RECORDED_PACKAGES:
         try:
@@ -295,21 +286,12 @@ def _git_commit() -> str | None:
     here = Path(__file__).parents[1]
     if not (here.parent / ".git").exists():
         return None
+    git = partial(subprocess.run, cwd=here, capture_output=True, text=True, timeout=5)
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
-        changes = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-        )
+        commit = git(["git", "rev-parse", "--short=12", "HEAD"])
+        changes = git(["git", "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.TimeoutExpired):
         return None
     if commit.returncode:
         return None
-    return commit.stdout.strip() + ("+dirty" if changes.stdout.strip() else "")
+    return str(commit.stdout).strip() + ("+dirty" if changes.stdout.strip() else "")

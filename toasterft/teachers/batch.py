@@ -1,112 +1,241 @@
-"""What commands that ask a teacher about many rows share: requests on their way, a folder to go on in, the bill.
+"""Builds a data set item by item: `cot build` and `cot facts` ask a teacher, `cot pairs` samples a model.
 
-Such a command keeps nothing but the ledger of its answers while it runs. What came of them follows from them,
-so a process that was killed starts again from the top, is answered from the ledger, and pays for what is missing.
+Only the journal of paid answers or samples is kept while it runs. Everything else follows from it, so a process that
+was killed starts again from the top, finds in the journal what is done, and pays for what is missing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import datetime
 import shutil
 import signal
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from toasterft import paths
+from toasterft.data import write
+from toasterft.data.sources import Dataset
 from toasterft.data.write import CARD
 from toasterft.errors import CapReached, DataError, Interrupted, RunFailed, ToasterError, UserError
-from toasterft.teachers.api import EndpointRefused, Service, SpendCapReached, SpendLedger
+from toasterft.progress import Reporter
+from toasterft.teachers.api import Endpoint, EndpointRefused, Service, SpendCapReached, SpendLedger, api_key
+from toasterft.teachers.plan import FactsPlan, TracesPlan
 from toasterft.units import Range
 
 LEDGER = "answers.ledger"
+TRAIN, REJECTS = "train.jsonl", "rejects.jsonl"
+RESUME = "the same command goes on from here; what is done is kept"
 
-Item = TypeVar("Item")
-Found = TypeVar("Found")
+Endpoints = Mapping[tuple[str, str], Endpoint]
+"""By address and model: one for each model, whether it writes, judges, or both."""
 
 
-class Ending(Protocol):
-    """A job in progress; once `ended` says why, nothing further is asked."""
+class Stoppable(Protocol):
+    """A job in progress; once `ended` is set, no further item is started."""
 
     ended: ToasterError | None
 
 
-class Outcome(Protocol):
-    """What came of one item: `reason` is None where it will do, "endpoint" where nobody answered."""
+class Result(Protocol):
+    """What came of one item: `reason` is None where it is good, "endpoint" where nobody answered."""
 
     @property
     def reason(self) -> str | None: ...
+
+    @property
+    def detail(self) -> str: ...
+
+    @property
+    def teacher(self) -> str: ...
+
+
+Item = TypeVar("Item")
+Found = TypeVar("Found", bound=Result)
+
+
+class Build(Stoppable, Protocol[Item, Found]):
+    """A data set in the making, as `run` drives it.
+
+    Attributes:
+        phase, unit: what the work and the good items are called: "writing" "traces".
+        use: what can be done with an unfinished set.
+    """
+
+    phase: str
+    unit: str
+    use: str
+
+    @property
+    def nothing(self) -> tuple[str, str]:
+        """The failure where no item is good, and what may help."""
+        ...
+
+    @property
+    def plan(self) -> TracesPlan | FactsPlan: ...
+
+    @property
+    def done(self) -> int:
+        """Items of the `n` that count as done in the progress."""
+        ...
+
+    @property
+    def good(self) -> int: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    def items(self) -> Iterable[Item]: ...
+
+    def wants_more(self, in_flight: int) -> bool: ...
+
+    async def ask(self, item: Item, endpoints: Endpoints) -> Found: ...
+
+    def damaged(self, item: Item, what: str) -> Found:
+        """The result of an item whose image cannot be read."""
+        ...
+
+    def add(self, place: int, found: Found) -> None: ...
+
+    def summary(self) -> dict[str, Any]:
+        """Counts, reasons of rejects and the like, for the card."""
+        ...
+
+    def files(self, task: str) -> dict[str, list[dict[str, Any]]]: ...
+
+
+def run(
+    build: Build[Any, Any], expected_usd: Range | None, held_out: Mapping[str, Dataset], report: Reporter
+) -> dict[str, Any]:
+    """Build, or resume, and return the card.
+
+    Raises:
+        UserError: the folder holds something else, or the endpoint refuses every request.
+        CapReached: the budget is used up; what was written so far is a data set that can be trained on.
+        Interrupted: Ctrl-C or SIGTERM, likewise.
+        RunFailed: the endpoint stopped answering, or no item is good.
+    """
+    plan, started = build.plan, time.time()
+    for service in plan.services:
+        api_key(service)  # before anything is written
+    ledger = None
+    with opened(
+        plan.folder,
+        plan.name,
+        plan.data.task,
+        plan.identity,
+        keep=lambda: ledger is not None and ledger.paid > 0,
+    ) as card:
+        # The rules send nothing, so there is nothing to keep.
+        ledger = SpendLedger(plan.folder / LEDGER if plan.services else None, plan.budget_usd)
+        try:
+            report.phase(build.phase, plan.n)
+            if ledger.replies:
+                report.say(f"going on from {ledger.paid:,} answers, ${ledger.spent_usd:.4f} spent")
+            asyncio.run(_ask_all(build, ledger, report))
+            report.done()
+            if isinstance(build.ended, EndpointRefused) and not ledger.paid:
+                raise build.ended
+            card |= {
+                "complete": build.complete,
+                "built_at": now(),
+                "prices": [_price_row(one) for one in {one.name: one for one in plan.services}.values()],
+                **build.summary(),
+                "spent": _bill(ledger, plan.budget_usd, expected_usd),
+                "seconds": round(float(card.get("seconds", 0.0)) + time.time() - started, 2),
+            }
+            write_set(plan.folder, card, build.files(card["task"]), held_out)
+        finally:
+            report.done()
+            ledger.close()
+    raise_ended(build.ended, f"{build.good:,} of {plan.n:,} {build.unit}", plan.folder, use=build.use)
+    if not build.good:
+        what, hint = build.nothing
+        raise RunFailed(
+            what,
+            where=str(plan.folder),
+            details=[f"{count:,} {reason}" for reason, count in card["rejects"].items()],
+            next_step=f"look at {plan.folder / REJECTS}{hint}",
+        )
+    return card
+
+
+def finished(results: Iterable[Result]) -> bool:
+    """Whether asking again could change nothing; an endpoint that did not answer may answer later."""
+    return all(one.reason != "endpoint" for one in results)
 
 
 # --- asking ----------------------------------------------------------------------------------
 
 
-async def request_all(
-    job: Ending,
-    items: Iterator[tuple[int, Item]],
-    ask: Callable[[Item], Coroutine[Any, Any, Found]],
-    settle: Callable[[int, Item, asyncio.Task[Found]], None],
-    *,
-    concurrency: int,
-    more: Callable[[int], bool],
-) -> None:
-    """Keep `concurrency` items on their way until there are enough, the items end, or something stops it.
-
-    Args:
-        items: with their places; `settle` hears the place again.
-        more: whether another one is wanted, given how many are on their way.
-    """
-    waiting: dict[asyncio.Task[Found], tuple[int, Item]] = {}
+async def _ask_all(build: Build[Item, Found], ledger: SpendLedger, report: Reporter) -> None:
+    """Keep items in flight until there are enough, they end, or something stops it."""
+    plan, items = build.plan, enumerate(build.items())
+    endpoints = {
+        model_of(service): Endpoint(service, ledger, concurrency=plan.concurrency)
+        for service in reversed(plan.services)
+    }
+    tasks: dict[asyncio.Task[Found], tuple[int, Item]] = {}
+    started, resumed_usd = time.monotonic(), ledger.paid_usd
 
     def start() -> None:
-        while job.ended is None and len(waiting) < concurrency and more(len(waiting)):
+        while build.ended is None and len(tasks) < plan.concurrency and build.wants_more(len(tasks)):
             following = next(items, None)
             if following is None:
                 return
-            place, item = following
-            waiting[asyncio.ensure_future(ask(item))] = (place, item)
+            tasks[asyncio.ensure_future(build.ask(following[1], endpoints))] = following
 
-    start()
-    while waiting:
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            settle(*waiting.pop(task), task)
+    with stopping(build):
         start()
+        while tasks:
+            for task in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
+                _settle(build, *tasks.pop(task), task)
+                usd, share = ledger.spent_usd, build.done / plan.n
+                projected = build.done >= 5  # with fewer a projection would only jump about
+                report.advance(
+                    build.done,
+                    plan.n,
+                    usd=usd if plan.services else None,
+                    usd_end=usd / share if projected and plan.services else None,
+                    seconds_left=(time.monotonic() - started) / share * (1 - share)
+                    if projected and ledger.paid_usd > resumed_usd
+                    else None,
+                )
+            start()
+        for endpoint in endpoints.values():
+            await endpoint.settle()
+            await endpoint.close()
 
 
-def result_of(job: Ending, task: asyncio.Task[Found], damaged: Callable[[DataError], Found]) -> Found | None:
-    """What became of one item; None where it ends the job.
-
-    Args:
-        damaged: what to make of an item whose picture cannot be read.
-    """
+def _settle(build: Build[Item, Found], place: int, item: Item, task: asyncio.Task[Found]) -> None:
+    """Book one item, or the reason for which no further ones are started."""
     try:
-        return task.result()
+        found = task.result()
     except (EndpointRefused, SpendCapReached) as problem:
-        job.ended = job.ended or problem
-        return None
+        build.ended = build.ended or problem
+        return
     except DataError as problem:
-        return damaged(problem)
+        found = build.damaged(item, problem.what)
+    build.add(place, found)
+    if found.reason == "endpoint" and found.detail == "down":
+        build.ended = build.ended or RunFailed(
+            f"{found.teacher} stopped answering",
+            why="several requests in a row failed after all their tries",
+            next_step=RESUME,
+        )
 
 
-def outage(job: Ending, teacher: str) -> None:
-    """An endpoint that counts as down ends the job."""
-    job.ended = job.ended or RunFailed(
-        f"{teacher} stopped answering",
-        why="several requests in a row failed after all their tries",
-        next_step="the same command goes on from here; what was paid for is kept",
-    )
-
-
-def all_settled(outcomes: Iterable[Outcome]) -> bool:
-    """Whether asking again could change nothing; an endpoint that did not answer may answer later."""
-    return all(one.reason != "endpoint" for one in outcomes)
+def model_of(service: Service) -> tuple[str, str]:
+    """Address and model: what makes two services one."""
+    return service.base_url, service.model_id
 
 
 @contextmanager
-def stopping(job: Ending) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM lets requests on their way come in; the second ends at once."""
+def stopping(job: Stoppable) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM lets what is in flight come in; the second ends at once."""
 
     def stop(number: int, _: Any) -> None:
         if job.ended is not None:
@@ -116,7 +245,7 @@ def stopping(job: Ending) -> Iterator[None]:
     signals = (signal.SIGINT, signal.SIGTERM)
     try:
         before = [signal.signal(number, stop) for number in signals]
-    except ValueError:  # not the main thread: whoever started it listens
+    except ValueError:  # not the main thread, which alone may listen
         yield
         return
     try:
@@ -129,15 +258,30 @@ def stopping(job: Ending) -> Iterator[None]:
 # --- the folder and the bill -----------------------------------------------------------------
 
 
-def opened(folder: Path, name: str, task: str, identity: dict[str, Any]) -> dict[str, Any]:
-    """The card of a new folder, or of the one to go on in.
+@contextmanager
+def opened(
+    folder: Path, name: str, task: str, identity: dict[str, Any], keep: Callable[[], bool]
+) -> Iterator[dict[str, Any]]:
+    """The card of a new folder or of the one to resume; a user's mistake removes a new folder again.
 
     Args:
-        identity: what two runs must share for one to go on where the other stopped.
+        identity: what two builds must share for one to resume the other.
+        keep: whether there are results, for which a new folder stays.
 
     Raises:
         UserError: the folder holds another build, or something else.
     """
+    fresh = not folder.exists()
+    card = _open(folder, name, task, identity)
+    try:
+        yield card
+    except UserError:
+        if fresh and not keep():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _open(folder: Path, name: str, task: str, identity: dict[str, Any]) -> dict[str, Any]:
     card = paths.read_json(folder / CARD) if folder.is_dir() else None
     if card is not None and isinstance(card.get("build"), dict):
         other = [key for key, value in identity.items() if card["build"].get(key) != value]
@@ -163,21 +307,33 @@ def opened(folder: Path, name: str, task: str, identity: dict[str, Any]) -> dict
     return card
 
 
-def give_up_if_refused(job: Ending, purse: SpendLedger, folder: Path, *, fresh: bool) -> None:
-    """Raise an endpoint's refusal of everything that was asked; a `fresh` folder is removed again."""
-    if isinstance(job.ended, EndpointRefused) and not purse.paid:
-        if fresh:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise job.ended
+def write_set(
+    folder: Path,
+    card: dict[str, Any],
+    files: Mapping[str, Sequence[dict[str, Any]]],
+    held_out: Mapping[str, Dataset],
+) -> None:
+    """Write rows and images, and the card with their hashes last; readers see whole files only."""
+    apart = {
+        f"{split}.jsonl": [
+            write.row(folder, example, task=card["task"], link=True) for example in data.examples
+        ]
+        for split, data in held_out.items()
+    }
+    card["sha256"] = {
+        name: write.write_rows(folder / name, rows)
+        for name, rows in {**files, **apart}.items()
+        if rows or name == REJECTS
+    }
+    paths.write_json(folder / CARD, card)
 
 
-def who(service: Service) -> dict[str, str]:
-    """A service as an identity names it."""
-    return {"name": service.name, "endpoint": service.base_url, "model_id": service.model_id}
+def now() -> str:
+    """Universal time, to the second, as a card has it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def price_row(service: Service) -> dict[str, Any]:
-    """A service's price as a card states it."""
+def _price_row(service: Service) -> dict[str, Any]:
     price = service.price
     return {
         "teacher": service.name,
@@ -188,40 +344,36 @@ def price_row(service: Service) -> dict[str, Any]:
     }
 
 
-def bill(purse: SpendLedger, budget_usd: float | None, expected_usd: Range | None) -> dict[str, Any]:
-    """What has been spent, as a card states it."""
+def _bill(ledger: SpendLedger, budget_usd: float | None, expected_usd: Range | None) -> dict[str, Any]:
     return {
-        "usd": purse.paid_usd,
-        "uncertain_usd": purse.uncertain_usd,
+        "usd": ledger.paid_usd,
+        "uncertain_usd": ledger.uncertain_usd,
         "budget_usd": budget_usd,
         "expected_usd": vars(expected_usd) if expected_usd else None,
-        "answers": purse.paid,
-        "input_tokens": purse.input_tokens,
-        "output_tokens": purse.output_tokens,
-        "thinking_tokens": purse.thinking_tokens,
-        "by_teacher": purse.by_service,
+        "answers": ledger.paid,
+        "input_tokens": ledger.input_tokens,
+        "output_tokens": ledger.output_tokens,
+        "thinking_tokens": ledger.thinking_tokens,
+        "by_teacher": ledger.by_service,
     }
 
 
-def end(ended: ToasterError | None, done: str, folder: Path, *, use: str) -> None:
-    """Raise what stopped a job, once everything is written; nothing where it came to its end.
+def raise_ended(ended: ToasterError | None, done: str, folder: Path, *, use: str) -> None:
+    """Raise what stopped a job, once everything is written.
 
     Args:
         done: how far it came, such as "12 of 40 traces".
-        use: what can be done with it as it is.
+        use: what can be done with the set as it is.
     """
-    if isinstance(ended, SpendCapReached):
+    if isinstance(ended, CapReached):
+        paid = isinstance(ended, SpendCapReached)
         raise CapReached(
-            f"stopped at the budget with {done}",
+            f"stopped at the {'budget' if paid else f'cap ({ended.what})'} with {done}",
             where=str(folder),
             why=ended.why,
-            next_step=f"{use}, or go on: the same command with a larger --budget",
+            next_step=f"{use}, or go on: the same command with a larger {'--budget' if paid else 'cap'}",
         )
     if isinstance(ended, Interrupted):
-        raise Interrupted(
-            f"stopped with {done}",
-            exit_code=ended.exit_code,
-            next_step="the same command goes on from here; what was paid for is kept",
-        )
+        raise Interrupted(f"stopped with {done}", exit_code=ended.exit_code, next_step=RESUME)
     if ended is not None:
         raise ended

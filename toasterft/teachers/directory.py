@@ -1,4 +1,4 @@
-"""Who writes: a row of the catalog, a row of one's own in a YAML file, a model at a given address, or `rules`."""
+"""Resolve a teacher's name to an API service: a catalog row, a YAML row of one's own, or a model at an address."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from toasterft.teachers.api import Service
 
 RULES = "rules"
 HERE = Path(__file__).parent
-# What a row file may say beside the price: where the model is asked.
+# Keys of a row file beside the price: address and model.
 _PLACE = ("base_url", "model_id", "api_key_env", "parameters")
 _PRICE = {field.name for field in fields(Teacher)}
 
 
 @dataclass(frozen=True)
 class Address:
-    """What the command line says about where teachers are asked; None leaves it to their rows."""
+    """Address and price from the command line; None leaves it to the teachers' rows."""
 
     base_url: str | None = None
     model_id: str | None = None
@@ -35,7 +35,7 @@ class Address:
 
 
 def find(name: str, address: Address, today: datetime.date) -> Service:
-    """The service behind a teacher's name, at today's price.
+    """Resolve a teacher's name to its service, at today's price.
 
     Raises:
         UserError: no such row, no address, no price, or a model that was shut down.
@@ -64,7 +64,7 @@ def find(name: str, address: Address, today: datetime.date) -> Service:
 
 
 def of_run(recipe: Dyme, today: datetime.date) -> dict[str, Service]:
-    """The models that a DyME run asks while it trains, by role: `judge` and `refiner`, where it names them.
+    """Resolve the API models of a DyME run, by role: `judge` and `refiner`, where it names them.
 
     Raises:
         UserError: as `find`.
@@ -77,8 +77,8 @@ def _of_row(row: Teacher, address: Address, today: datetime.date) -> Service:
     place = next((place for place in _places() if row.name.startswith(place["names"])), None)
     if place is None and address.base_url is None:
         raise UserError(
-            f"it is not known where {row.name} is asked",
-            next_step="say so: --base-url URL --api-key-env NAME",
+            f"no address is known for {row.name}",
+            next_step="--base-url URL --api-key-env NAME",
         )
     if row.gone is not None and today >= row.gone and "may be" not in row.status and address.base_url is None:
         raise UserError(
@@ -104,7 +104,7 @@ def _given(name: str, address: Address) -> Service:
 
 
 def _of_file(file: Path, today: datetime.date) -> Service:
-    """One row: `name`, `base_url`, prices per million tokens, and what else a catalog row has."""
+    """Read a row file: `name`, `base_url`, prices per million tokens, and what else a catalog row has."""
     try:
         row = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

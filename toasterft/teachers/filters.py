@@ -1,12 +1,12 @@
-"""Which written traces are kept, and why the others are not.
+"""Filter written traces: keep one, or name the reason it is rejected for.
 
-Reasons, in the order in which they are looked for:
+Reasons, in the order in which they are checked:
 
     tags        no `<think>…</think><answer>…</answer>`, or nothing in one of them
     headings    a structured trace without its six headings in order
     answer      the answer is not right by its task's scorer, nor what the trace itself calls the answer
     length      longer than the style allows
-    leak        it speaks of an answer that was given, or of the instructions
+    leak        it mentions an answer that was given, or the instructions
     arithmetic  a calculation in it does not hold
     language    not English, as far as letters and small words tell
 """
@@ -43,7 +43,7 @@ MOST_SENTENCES = {"simplified": 4}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one answer of a teacher; `reason` is None for a trace that is kept."""
+    """A filtered answer of a teacher; `reason` is None for a trace that is kept."""
 
     reasoning: str
     answer: str
@@ -61,7 +61,7 @@ def trace_tokens(text: str) -> int:
 
 
 def judge(completion: str, example: Example, style: Style) -> Verdict:
-    """Whether a teacher's answer to `example` is a trace to learn from."""
+    """Filter a teacher's answer to `example`."""
     parsed = parse(_unwrapped(completion), TAGS)
     reasoning, answer = (parsed.reasoning or "").strip(), parsed.answer
 

@@ -1,4 +1,4 @@
-"""A model as the judge of thinking: low, medium or high for 0, 0.5 and 1, as DyME's own checker (arXiv 2506.23061v2).
+"""API judge of thinking: low, medium or high for 0, 0.5 and 1, as DyME's own checker (arXiv 2506.23061v2).
 
 The reward `thinking_judge`. Where the model gives no verdict, the local checker's score takes its place, counted.
 """
@@ -45,14 +45,14 @@ class Judge:
         failed: those of them that the local checker had to judge.
     """
 
-    def __init__(self, aside: BackgroundRequests) -> None:
-        self.aside = aside
+    def __init__(self, requests: BackgroundRequests) -> None:
+        self.requests = requests
         self.asked = self.failed = 0
 
     def start(self, completion: Completion, example: Example) -> None:
         """Ask, without waiting; a completion without a trace is low without asking."""
         if trace := _trace(completion):
-            self.aside.start(request(trace, example))
+            self.requests.start(request(trace, example))
 
     def __call__(self, completion: Completion, example: Example) -> float:
         """0, 0.5 or 1; the local checker's score where there is no verdict."""
@@ -60,8 +60,8 @@ class Judge:
         if not trace:
             return 0.0
         self.asked += 1
-        answer = self.aside.answer(request(trace, example))
-        level = None if answer is None else level_of(answer.text)
+        reply = self.requests.reply(request(trace, example))
+        level = None if reply is None else level_of(reply.text)
         if level is None:
             self.failed += 1
             return thinking(completion, example)
@@ -69,7 +69,7 @@ class Judge:
 
 
 def request(trace: str, example: Example) -> Request:
-    """What the model is asked about one trace. Data without facts has its reference trace instead."""
+    """The request about one trace. Data without facts shows its reference trace instead."""
     given = as_text(example.facts) or f"none recorded; a reference says: {example.reasoning or 'nothing'}"
     words = {"facts": given, "question": example.question, "answer": example.answer, "trace": trace}
     text = re.sub(r"\{(\w+)\}", lambda found: words[found[1]], PROMPT)

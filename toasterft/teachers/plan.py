@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from toasterft.data import arrow, sources, token_stats
+from toasterft.data.example import ImageRef
 from toasterft.data.sources import Dataset
 from toasterft.data.token_stats import RawSizes
 from toasterft.errors import BudgetError
 from toasterft.estimation import prices
 from toasterft.recipe import Prompt
 from toasterft.teachers.api import Service
-from toasterft.teachers.batch import who
 from toasterft.teachers.panel import VERDICT_TOKENS
 from toasterft.teachers.styles import Style
 from toasterft.units import Range
@@ -26,9 +27,18 @@ TRACE_TOKENS = {"simplified": 45, "structured": 180}
 CUSTOM_TRACE_TOKENS = 90
 
 
+# Rows of each held-out split that go along; `eval_limit` of a training is 200 by default.
+HELD_OUT_ROWS = 500
+FACTS_PROMPT = (Path(__file__).parent / "prompts" / "facts.txt").read_text(encoding="utf-8").strip()
+# Output tokens of one picture's facts: a dozen marks of about 20 tokens of JSON. Assumed.
+FACTS_TOKENS = 250
+
+Images = tuple[ImageRef, ...]
+
+
 @dataclass(frozen=True)
-class Plan:
-    """One build.
+class TracesPlan:
+    """One `cot build`.
 
     Attributes:
         n: traces wanted.
@@ -55,7 +65,7 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What two builds must share for one to go on where the other stopped; how many and how fast may change."""
+        """What two builds must share for one to resume the other; how many and how fast may change."""
         return {
             "data": self.data.name,
             "data_sha256": self.data.sha256,
@@ -68,9 +78,69 @@ class Plan:
             "tries": self.tries,
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
-            "teachers": [who(service) for service in self.teachers] or ["rules"],
-            "judges": [who(service) for service in self.judges],
+            "teachers": [service.identity for service in self.teachers] or ["rules"],
+            "judges": [service.identity for service in self.judges],
         }
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        return (*self.teachers, *self.judges)
+
+
+@dataclass(frozen=True)
+class FactsPlan:
+    """One `cot facts`.
+
+    Attributes:
+        most: images to read at most; None for all.
+        tries: how often an image is asked for before it is given up.
+        max_tokens: longest answer, thinking included.
+    """
+
+    name: str
+    folder: Path
+    data_name: str
+    data: Dataset
+    teacher: Service
+    most: int | None = None
+    budget_usd: float | None = None
+    concurrency: int = 8
+    tries: int = 2
+    max_tokens: int = 8192
+
+    @cached_property
+    def images(self) -> list[Images]:
+        """The images of rows without facts, each once, in the data's order."""
+        wanted = (one.images for one in self.data.examples if one.images and not one.facts)
+        return list({images_key(images): images for images in wanted}.values())
+
+    @property
+    def n(self) -> int:
+        """How many will be read."""
+        return len(self.images) if self.most is None else min(self.most, len(self.images))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two runs must share for one to resume the other; how many and how fast may change."""
+        return {
+            "kind": "facts",
+            "data": self.data.name,
+            "data_sha256": self.data.sha256,
+            "split": self.data.split,
+            "prompt_sha256": hashlib.sha256(FACTS_PROMPT.encode()).hexdigest(),
+            "tries": self.tries,
+            "max_tokens": self.max_tokens,
+            "teachers": [self.teacher.identity],
+        }
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        return (self.teacher,)
+
+
+def images_key(images: Images) -> str:
+    """One row's images by their content, in their order."""
+    return " ".join(image.sha256 for image in images)
 
 
 @dataclass(frozen=True)
@@ -82,8 +152,8 @@ class Expected:
     notes: tuple[str, ...] = ()
 
 
-def expect(plan: Plan) -> Expected:
-    """Requests and dollars of a build, pictures as tokens too, thinking as output."""
+def expect_traces(plan: TracesPlan) -> Expected:
+    """Requests and dollars of a build, images as tokens too, thinking as output."""
     if not plan.teachers:
         return Expected(0, None)
     sizes = token_stats.measure(plan.data.examples, Prompt(), None)
@@ -101,18 +171,22 @@ def expect(plan: Plan) -> Expected:
     return Expected(requests, Range.sum(parts))
 
 
-class Priced(Protocol):
-    """A job that asks for `n` things within a budget."""
+def expect_facts(plan: FactsPlan) -> Expected:
+    """Requests and dollars of reading every image once.
 
-    @property
-    def n(self) -> int: ...
+    Raises:
+        DataError: an image cannot be read.
+    """
+    if not plan.n:
+        return Expected(0, None)
+    price = plan.teacher.price
+    tokens = [sum(price.tokens_of_image(*image.size_px) for image in images) for images in plan.images]
+    usd = prices.of_api(plan.n, prices.INSTRUCTION_TOKENS, sum(tokens) / len(tokens), FACTS_TOKENS, price)
+    return Expected(plan.n, usd)
 
-    @property
-    def budget_usd(self) -> float | None: ...
 
-
-def hold_against(
-    plan: Priced, expected: Expected, *, yes: bool, things: str = "traces", fewer: str = "--n"
+def require_within_budget(
+    plan: TracesPlan | FactsPlan, expected: Expected, *, yes: bool, things: str = "traces", fewer: str = "--n"
 ) -> None:
     """Refuse a job whose likely bill exceeds its budget.
 
@@ -142,13 +216,13 @@ def hold_against(
 
 
 def shuffled(data: Dataset, seed: int) -> list[int]:
-    """The order in which rows are asked for: the same for every `n`, so that a larger one goes on."""
+    """The order in which rows are taken: the same for every `n`, so that a larger one resumes a smaller one."""
     order = list(range(len(data.examples)))
     random.Random(f"toasterft cot, {seed}").shuffle(order)
     return order
 
 
-def held_out(name: str, seed: int, most: int | None) -> dict[str, Dataset]:
+def held_out(name: str, seed: int, *, most: int | None = HELD_OUT_ROWS) -> dict[str, Dataset]:
     """The validation and test rows that go with the traces, unchanged, so that a training can be measured.
 
     Args:
@@ -164,7 +238,7 @@ def held_out(name: str, seed: int, most: int | None) -> dict[str, Dataset]:
     return found
 
 
-def _bill(plan: Plan, sizes: RawSizes, service: Service, *, extra: float, written: float) -> Range:
+def _bill(plan: TracesPlan, sizes: RawSizes, service: Service, *, extra: float, written: float) -> Range:
     """Dollars of one request per trace wanted, and of those that are asked again.
 
     Args:

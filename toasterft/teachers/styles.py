@@ -1,6 +1,6 @@
-"""How a trace is to look: what the teacher is told, and what its answer must then be like.
+"""The style of a trace: the teacher's prompt, and the form its answers must have.
 
-A style is a prompt and the rules it is held to. Two are shipped (`prompts/simplified.txt`, `structured.txt`);
+Two are shipped (`prompts/simplified.txt`, `structured.txt`);
 any other is a text file with `{question}` and, where the answer is given away, `{answer}` in it.
 """
 
@@ -24,6 +24,7 @@ WITHHELD = "Work out the answer from the picture alone."
 # trace; the structured ones of the first experiments ran to several hundred and made the student worse.
 LIMITS = {"simplified": 110, "structured": 360}
 CUSTOM_LIMIT = 512
+# "{question}", "{answer}", "{given}"; other braces stay as they are.
 _BLANK = re.compile(r"\{(question|answer|given)\}")
 
 
@@ -44,7 +45,7 @@ class Style:
 
 
 def load(name: str, *, blind: bool, max_trace_tokens: int | None = None) -> Style:
-    """A shipped style, or a prompt file.
+    """Load a shipped style, or a prompt file.
 
     Raises:
         UserError: there is none, or its blanks do not suit.
@@ -64,14 +65,12 @@ def load(name: str, *, blind: bool, max_trace_tokens: int | None = None) -> Styl
         ) from None
     blanks = set(_BLANK.findall(prompt))
     if "question" not in blanks:
-        raise UserError(
-            "the prompt never says {question}", where=str(path), next_step="put {question} into it"
-        )
+        raise UserError("the prompt lacks {question}", where=str(path), next_step="put {question} into it")
     if blind and "answer" in blanks:
         raise UserError(
             "the prompt gives the {answer} away",
             where=str(path),
             why="--blind withholds it",
-            next_step="use {given}, which says what suits, or leave --blind out",
+            next_step="use {given}, which fits both cases, or leave --blind out",
         )
     return Style(path.stem, prompt, max_trace_tokens or CUSTOM_LIMIT)

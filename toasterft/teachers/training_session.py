@@ -1,7 +1,7 @@
-"""Models behind an API that a DyME run asks while it trains: the judge of thinking and the refiner of references.
+"""API models of a DyME run: the judge of thinking and the refiner of references.
 
-Both pay from one purse, whose ledger lies in the run's folder. Its cap is the recipe's `teachers_usd`, and never
-more than what the run's own budget leaves. A model that fails costs an opinion, not the run.
+Both pay from one ledger, in the run's folder. Its cap is the recipe's `teachers_usd`, and never more than what the
+run's own budget leaves. An API failure falls back to the local checker, or to the reference as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONCURRENCY = 16
 
 
 class LiveTeachers:
-    """Who helps a run. Found before anything is written, opened with the run's folder, closed with the run.
+    """Judge and refiner: resolved before anything is written, opened with the run's folder, closed with the run.
 
     Attributes:
         judge, writer: None where the recipe names none.
@@ -40,7 +40,7 @@ class LiveTeachers:
         if self.services and distributed.count() > 1:
             raise UserError(
                 f"{next(iter(self.services.values())).name} is asked from one process; nothing was run",
-                why="all its answers are paid from one purse, which processes do not share",
+                why="all its answers are paid from one ledger, which processes do not share",
                 next_step="one process, or no judge and refiner=local",
             )
         for service in self.services.values():
@@ -55,57 +55,55 @@ class LiveTeachers:
         self.cap_usd = recipe.teachers_usd
         self.judge: Judge | None = None
         self.writer: Writer | None = None
-        self._asides: dict[str, BackgroundRequests] = {}
-        self._purse: SpendLedger | None = None
-        self._told: set[str] = set()
+        self._requests: dict[str, BackgroundRequests] = {}
+        self._ledger: SpendLedger | None = None
+        self._reported: set[str] = set()
 
     def open(self, folder: Path, meter: Meter) -> None:
-        """Ready to be asked; what is spent shows on the meter."""
+        """Open the ledger and the endpoints; what is spent shows on the meter."""
         if not self.services:
             return
-        self._purse = SpendLedger(folder / LEDGER, self.cap_usd)
+        self._ledger = SpendLedger(folder / LEDGER, self.cap_usd)
         meter.teachers_usd = lambda: self.usd
         self.hold(meter)
         for role, service in self.services.items():
             endpoint = Endpoint(
-                service,
-                self._purse,
-                concurrency=CONCURRENCY,
-                timeout_seconds=TRY_SECONDS,
-                tries=TRIES,
+                service, self._ledger, concurrency=CONCURRENCY, timeout_seconds=TRY_SECONDS, tries=TRIES,
                 rest_seconds=REST_SECONDS,
-            )
-            self._asides[role] = BackgroundRequests(endpoint, next(iter(self._asides.values()), None))
-        if "judge" in self._asides:
-            self.judge = Judge(self._asides["judge"])
-        if "refiner" in self._asides:
-            self.writer = Writer(self._asides["refiner"])
+            )  # fmt: skip
+            self._requests[role] = BackgroundRequests(endpoint, next(iter(self._requests.values()), None))
+        if "judge" in self._requests:
+            self.judge = Judge(self._requests["judge"])
+        if "refiner" in self._requests:
+            self.writer = Writer(self._requests["refiner"])
 
     @property
     def usd(self) -> float:
         """Dollars of this run's answers, all its processes together."""
-        return self._purse.spent_usd if self._purse is not None else 0.0
+        return self._ledger.spent_usd if self._ledger is not None else 0.0
 
     def hold(self, meter: Meter) -> None:
-        """Never let answers cost more than the run's budget leaves, which shrinks while the machine runs."""
-        if self._purse is None or meter.budget_usd is None:
+        """Cap the ledger at what the run's budget leaves, which shrinks while the machine runs."""
+        if self._ledger is None or meter.budget_usd is None:
             return
         left = max(0.0, meter.budget_usd - (meter.usd or 0.0))
         caps = [cap for cap in (self.cap_usd, self.usd + left) if cap is not None]
-        self._purse.cap_usd = min(caps)
+        self._ledger.cap_usd = min(caps)
 
     def tell(self, report: Reporter) -> None:
-        """Say once what each kind of failure was."""
-        for role, aside in self._asides.items():
-            for kind in aside.failures:
-                if f"{role} {kind}" not in self._told:
-                    self._told.add(f"{role} {kind}")
+        """Report each kind of failure once."""
+        for role, requests in self._requests.items():
+            for kind in requests.failures:
+                if f"{role} {kind}" not in self._reported:
+                    self._reported.add(f"{role} {kind}")
                     instead = "the local checker" if role == "judge" else "the reference as it is"
-                    report.say(f"{role} {aside.service_name}: {aside.problem}; {instead} takes its place")
+                    report.say(
+                        f"{role} {requests.endpoint.service.name}: {requests.problem}; {instead} takes its place"
+                    )
 
     def close(self) -> None:
-        """Drop what is on its way, and free the ledger."""
-        for aside in reversed(self._asides.values()):
-            aside.close()
-        if self._purse is not None:
-            self._purse.close()
+        """Cancel requests in flight, and release the ledger."""
+        for requests in reversed(self._requests.values()):
+            requests.close()
+        if self._ledger is not None:
+            self._ledger.close()

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from toasterft.teachers.api import Service
-from toasterft.teachers.facts import Plan as FactsPlan
-from toasterft.teachers.plan import Expected, Plan
+from toasterft.teachers.plan import Expected, FactsPlan, TracesPlan
 from toasterft.terminal.output import line, pairs, print_next, table
 from toasterft.units import dollars, ranged_usd
 
 
-def print_teacher_plan(plan: Plan | FactsPlan, expected: Expected, today: datetime.date) -> None:
+def print_teacher_plan(plan: TracesPlan | FactsPlan, expected: Expected, today: datetime.date) -> None:
     """Rows, teachers with their prices, and the likely bill."""
     of_facts = isinstance(plan, FactsPlan)
     line(f"cot {'facts' if of_facts else 'build'}  {plan.name}", "bold cyan")
     rows = f"{len(plan.data):,} rows of {plan.data.name}"
     if isinstance(plan, FactsPlan):
-        facts = [("for", f"{plan.n:,} of {len(plan.pictures):,} pictures in {rows}")]
+        facts = [("for", f"{plan.n:,} of {len(plan.images):,} pictures in {rows}")]
         services = [("teacher", plan.teacher)]
     else:
         facts = [
@@ -48,7 +47,7 @@ def _priced(service: Service, today: datetime.date) -> str:
     )
 
 
-def print_traces(card: dict[str, Any], plan: Plan) -> None:
+def print_traces(card: dict[str, Any], plan: TracesPlan) -> None:
     """Traces that were kept, rows that were left out, and what to type next."""
     usd = f" for {dollars(card['spent']['usd'])}" if plan.teachers else ""
     _written(card, plan.folder, f"{card['counts']['kept']:,} traces{usd}", "rows")

@@ -1,4 +1,4 @@
-"""Builds preference pairs: a teacher's trace and answer beside a wrong sample of the model that is to learn from it.
+"""Build preference pairs: a trace and answer of the data beside a wrong sample of the model that is to learn from it.
 
 <data folder>/NAME/
     train.jsonl        rows of the source, each with `rejected`: the model's own completion that scores wrong
@@ -10,48 +10,34 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
-import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from toasterft import paths, scoring
+from toasterft import scoring
 from toasterft.data import sources, write
 from toasterft.data.chat import as_data
 from toasterft.data.example import Example
 from toasterft.data.sources import Dataset
 from toasterft.engine import Engine
 from toasterft.engine.open_model import ModelSession, open_model
-from toasterft.errors import (
-    CapReached,
-    DataError,
-    Interrupted,
-    OutOfMemory,
-    RunFailed,
-    ToasterError,
-    UserError,
-)
+from toasterft.errors import CapReached, DataError, OutOfMemory, RunFailed, ToasterError
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
 from toasterft.recipe import Pairs
 from toasterft.runs import run_folder
 from toasterft.runs.journal import Journal
 from toasterft.runs.meter import Meter
-from toasterft.teachers import batch as asking
+from toasterft.teachers import batch
 from toasterft.teachers.plan import held_out, shuffled
 from toasterft.training.policy import rollout
 
 SAMPLES = "samples.ledger"
-# Rows of each held-out split that go along; `eval_limit` of a training is 200 by default.
-HELD_OUT_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -72,7 +58,7 @@ class Sample:
 
 @dataclass
 class Build:
-    """Rows in the order in which they are sampled, and their samples so far; none where the picture is damaged."""
+    """Rows in the order in which they are sampled, and their samples so far; none where the image is damaged."""
 
     recipe: Pairs
     rows: list[Example]
@@ -104,7 +90,7 @@ def worst(samples: Sequence[Sample]) -> Sample | None:
 
 
 def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, Any]:
-    """Sample, score and write, or go on doing so; returns the card.
+    """Sample, score and write, or resume, and return the card.
 
     Raises:
         UserError: data or model cannot be had, or the folder holds something else; a new folder is removed again.
@@ -125,36 +111,42 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
         )
     apart = {
         split: rows
-        for split, rows in held_out(recipe.data, recipe.seed, HELD_OUT_ROWS).items()
-        if rows.split != data.split
+        for split, rows in held_out(recipe.data, recipe.seed).items()
+        if rows.examples and rows.split != data.split
     }
     folder = write.dataset_folder(name, job.out)
-    fresh = not folder.exists()
-    card = asking.opened(folder, name, data.task, _identity(job, data))
     meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
-    with Journal(folder / SAMPLES) as journal:
+    opened = batch.opened(folder, name, data.task, _identity(job, data), keep=lambda: bool(build.sampled))
+    with opened as card, Journal(folder / SAMPLES) as journal:
         meter.attach(folder)
         try:
             session = open_model(job.settings, recipe, engine, report, _readable(build.rows), train=False)
             _resume(build, journal, report)
-            with asking.stopping(build):
+            with batch.stopping(build):
                 _sample_all(session, build, journal, meter, report)
-        except UserError:
-            meter.close()
-            if fresh and not build.sampled:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
         finally:
             report.done()
             meter.close()
-        _write(folder, card | _summary(job, data, build, meter), build.pairs, apart)
-    _end(build, folder)
-    return dict(paths.read_json(folder / write.CARD))
+        card |= _summary(job, data, build, meter)
+        pairs = [write.row(folder, row, task=card["task"], link=True) for row in build.pairs]
+        sizes = {"train": len(pairs), **{split: len(rows) for split, rows in apart.items()}}
+        card["splits"] = {split: size for split, size in sizes.items() if size}
+        batch.write_set(folder, card, {batch.TRAIN: pairs}, apart)
+    done = f"{len(pairs):,} pairs from {len(build.sampled):,} of {len(build.rows):,} rows"
+    batch.raise_ended(build.ended, done, folder, use="train on what there is")
+    if not build.found:
+        raise RunFailed(
+            "no pair was found",
+            where=str(folder),
+            details=[f"{count:,} rows: {reason}" for reason, count in card["rejects"].items()],
+            why="a pair needs a sample that is wrong and comes to an end",
+            next_step="another name with more --tries, a higher --temperature, or a larger max_completion_length",
+        )
+    return card
 
 
 def _identity(job: Job, data: Dataset) -> dict[str, Any]:
-    """What two builds must share for one to go on where the other stopped; how many, and how many at once, may
-    change."""
+    """What two builds must share for one to resume the other; how many, and how many at once, may change."""
     recipe, model = job.recipe, job.model
     assert isinstance(recipe, Pairs)
     return {
@@ -178,7 +170,7 @@ def _identity(job: Job, data: Dataset) -> dict[str, Any]:
 
 
 def _resume(build: Build, journal: Journal, report: Reporter) -> None:
-    """Take over what was sampled before, cut back to whole batches: the rest is then sampled as it would have been."""
+    """Take over what was sampled before, cut back to whole batches, so that the rest comes out as if undisturbed."""
     keys, size = [row.id for row in build.rows], build.recipe.per_device_eval_batch_size
     for line in journal.whole_batches(keys, size, lambda line: line["id"]):
         build.add([Sample(**one) for one in line["samples"]])
@@ -189,7 +181,7 @@ def _resume(build: Build, journal: Journal, report: Reporter) -> None:
 def _sample_all(
     session: ModelSession, build: Build, journal: Journal, meter: Meter, report: Reporter
 ) -> None:
-    """Rows in batches until there are enough pairs, the rows end, or something stops it."""
+    """Sample rows in batches until there are enough pairs, the rows end, or something stops it."""
     recipe, total = build.recipe, build.recipe.n or len(build.rows)
 
     def done() -> int:
@@ -203,19 +195,19 @@ def _sample_all(
             build.ended = CapReached(meter.cap)
             return
         start, now = len(build.sampled), time.monotonic()
-        batch = build.rows[start : start + recipe.per_device_eval_batch_size]
+        rows = build.rows[start : start + recipe.per_device_eval_batch_size]
         # Every batch draws numbers of its own: one that is sampled later draws the same.
         digest = hashlib.sha256(f"{recipe.seed} {start}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:4], "big"))
         try:
-            found = _sample(session, batch, recipe)
+            found = _sample(session, rows, recipe)
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 "the GPU's memory did not hold a batch of samples",
-                next_step=f"the same command with per_device_eval_batch_size={max(1, len(batch) // 2)}",
+                next_step=f"the same command with per_device_eval_batch_size={max(1, len(rows) // 2)}",
             ) from error
         journal.append(
-            {"id": row.id, "samples": [asdict(one) for one in samples]} for row, samples in zip(batch, found)
+            {"id": row.id, "samples": [asdict(one) for one in samples]} for row, samples in zip(rows, found)
         )
         for samples in found:
             build.add(samples)
@@ -225,15 +217,15 @@ def _sample_all(
         report.advance(done(), total, usd=meter.usd, seconds_left=left)
 
 
-def _sample(session: ModelSession, batch: list[Example], recipe: Pairs) -> list[list[Sample]]:
+def _sample(session: ModelSession, rows: list[Example], recipe: Pairs) -> list[list[Sample]]:
     """`tries` samples of each row; none of one whose picture cannot be read."""
     try:
-        groups = rollout.sample(session, batch, recipe)
+        groups = rollout.sample(session, rows, recipe)
     except DataError:
-        if len(batch) == 1:
+        if len(rows) == 1:
             return [[]]
-        return [found for row in batch for found in _sample(session, [row], recipe)]
-    return [[_read(session, ids, row, recipe) for ids in group] for row, group in zip(batch, groups)]
+        return [found for row in rows for found in _sample(session, [row], recipe)]
+    return [[_read(session, ids, row, recipe) for ids in group] for row, group in zip(rows, groups)]
 
 
 def _read(session: ModelSession, ids: list[int], row: Example, recipe: Pairs) -> Sample:
@@ -263,14 +255,14 @@ def _readable(examples: list[Example]) -> Example | None:
 
 
 def _summary(job: Job, data: Dataset, build: Build, meter: Meter) -> dict[str, Any]:
-    """What the card says of a build so far."""
+    """The card of a build so far."""
     samples = [one for row in build.sampled for one in row]
     rejects = Counter(_why_none(row) for row in build.sampled if worst(row) is None)
     rejects["no reasoning"] = len(data) - len(build.rows)
     pairs = min(build.found, build.recipe.n or build.found)
     return {
         "complete": build.complete,
-        "built_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "built_at": batch.now(),
         "model": {"name": job.model.name, "base": job.model.base_name, "run": job.model.run},
         "counts": {
             "wanted": build.recipe.n,
@@ -293,43 +285,3 @@ def _why_none(samples: Sequence[Sample]) -> str:
     if all(one.right for one in samples):
         return "every sample is right"
     return "no wrong sample came to an end"
-
-
-def _write(
-    folder: Path, card: dict[str, Any], pairs: Sequence[Example], apart: Mapping[str, Dataset]
-) -> None:
-    """Rows and pictures, and the card with their hashes last."""
-    row = partial(write.row, folder, task=card["task"], link=True)
-    splits = {"train": pairs, **{split: data.examples for split, data in apart.items()}}
-    card["splits"], card["sha256"] = {}, {}
-    for split, examples in splits.items():
-        if examples:
-            file = folder / f"{split}.jsonl"
-            card["splits"][split] = len(examples)
-            card["sha256"][file.name] = write.write_rows(file, [row(example) for example in examples])
-    paths.write_json(folder / write.CARD, card)
-
-
-def _end(build: Build, folder: Path) -> None:
-    """Raise what stopped the build, once everything is written."""
-    done = f"{len(build.pairs):,} pairs from {len(build.sampled):,} of {len(build.rows):,} rows"
-    again = "the same command goes on from here"
-    if isinstance(build.ended, CapReached):
-        raise CapReached(
-            f"stopped at the cap ({build.ended.what}) with {done}",
-            where=str(folder),
-            next_step=f"train on what there is, or go on: {again} with a larger cap",
-        )
-    if isinstance(build.ended, Interrupted):
-        raise Interrupted(f"stopped with {done}", exit_code=build.ended.exit_code, next_step=again)
-    if not build.found:
-        raise RunFailed(
-            "no pair was found",
-            where=str(folder),
-            details=[
-                f"{count:,} rows: {reason}"
-                for reason, count in Counter(map(_why_none, build.sampled)).items()
-            ],
-            why="a pair needs a sample that is wrong and comes to an end",
-            next_step="another name with more --tries, a higher --temperature, or a larger max_completion_length",
-        )

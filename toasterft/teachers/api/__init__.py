@@ -1,29 +1,27 @@
-"""One client for every OpenAI-compatible endpoint: teachers, judges and refiners, with the bill held down.
+"""One client for every OpenAI-compatible endpoint: teachers, judges and refiners, under a spend cap.
 
-    Service    where a model is asked and what it costs
-    Request    what it is asked: text, pictures, settings
-    Purse      what has been spent over all processes of one job, and how far it may go
-    Endpoint   asks, asynchronously: at most so many at once, retried, remembered
-    Caller     the same for ordinary code, such as a training step; its event loop has a thread of its own
-    Aside      a Caller that never raises and waits only so long, for opinions that work can do without
+    Service              address, model and price
+    Request, Reply       what is sent: text, images, settings; what comes back, with its tokens and dollars
+    SpendLedger          what all processes of one job have spent, and how far they may go
+    Endpoint             sends requests asynchronously: at most so many at once, retried, cached
+    BackgroundRequests   the same for ordinary code: it never raises and waits only so long
 
-Every answer is written to the purse's ledger, and synced to disk, before anybody sees it: a process that is
-killed loses at most the answers that were on their way. Answers are also kept in the cache folder, under
-(endpoint, model, messages, parameters), so that another job with the same question pays nothing.
+Every reply is in the ledger, and synced to disk, before anything uses it: a process that is killed loses at most the
+replies in flight. Replies are also kept in the cache folder, under (endpoint, model, messages, parameters), so that
+another job with the same request pays nothing.
 
-A request that fails raises an `EndpointError`, one per request, after its retries. Callers count these and
-go on without that answer; nothing here ends a run.
+A request that fails after its retries raises one `EndpointError`. Whoever asked counts it and goes on without that
+reply; nothing here ends a run.
 """
 
 from toasterft.teachers.api.background import BackgroundRequests
 from toasterft.teachers.api.budget import SpendLedger
-from toasterft.teachers.api.caller import Caller
 from toasterft.teachers.api.client import Endpoint
 from toasterft.teachers.api.types import (
     MOST_IMAGE_TOKENS,
-    Answer,
     EndpointError,
     EndpointRefused,
+    Reply,
     Request,
     Service,
     SpendCapReached,
@@ -34,12 +32,11 @@ from toasterft.teachers.api.types import (
 
 __all__ = [
     "MOST_IMAGE_TOKENS",
-    "Answer",
     "BackgroundRequests",
-    "Caller",
     "Endpoint",
     "EndpointError",
     "EndpointRefused",
+    "Reply",
     "Request",
     "Service",
     "SpendCapReached",

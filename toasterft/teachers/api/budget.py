@@ -1,4 +1,4 @@
-"""What has been spent: a ledger that is written before an answer is used, and a cap that is held."""
+"""The spend ledger: written before a reply is used, and a cap that is held."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from pathlib import Path
 from typing import Any
 
 from toasterft.runs.journal import Journal
-from toasterft.teachers.api.types import Answer, SpendCapReached
+from toasterft.teachers.api.types import Reply, SpendCapReached
 
 
 class SpendLedger:
     """Dollars of one job, over all its processes and endpoints.
 
-    Before a request is sent its largest likely cost is set aside; where the cap leaves no room for that,
-    the request waits for others to come in below theirs, and is refused once nothing is on its way. So the
-    cap is passed only where an endpoint bills more than `max_tokens`, or more input than for any request
-    before, and then by no more than the requests in flight.
+    The largest possible cost of a request is reserved before it is sent. Where the cap leaves no room for it, the
+    request waits for others to come in below theirs, and is refused once none is in flight. So the cap is passed only
+    where an endpoint bills more than `max_tokens`, or more input than for any request before, and then by no more than
+    the requests in flight.
 
-    The ledger is a file of JSON lines that only grows: `sent` before a request, then `paid` with the answer,
-    or `failed`. A `sent` without an end belongs to a process that was killed: the endpoint may have billed
-    it, so its likely cost counts as spent.
+    The file is a journal: `sent` before a request, then `paid` with the reply, or `failed`. A `sent` without an end
+    belongs to a process that was killed: the endpoint may have billed it, so its likely cost counts as spent.
 
     Args:
-        ledger: the file; None keeps nothing, for jobs that the cache alone is enough for.
+        path: the journal; None keeps nothing, for jobs that the cache alone is enough for.
         cap_usd: the most that may be spent; None for no cap.
 
+    Attributes:
+        paid_usd: dollars of replies that arrived.
+        uncertain_usd: likely dollars of requests that may have been billed although no reply arrived.
+        reserved_usd: set aside for requests in flight.
+        replies: what was paid for, by the request's key.
+
     Raises:
-        UserError: another process works with the same ledger.
+        UserError: another process works with the same file.
     """
 
-    def __init__(self, ledger: Path | None = None, cap_usd: float | None = None) -> None:
+    def __init__(self, path: Path | None = None, cap_usd: float | None = None) -> None:
         self.cap_usd = cap_usd
-        self.paid_usd = 0.0
-        """Dollars of answers that arrived."""
-        self.uncertain_usd = 0.0
-        """Likely dollars of requests that may have been billed although no answer arrived."""
-        self.reserved_usd = 0.0
-        """Set aside for requests on their way."""
+        self.paid_usd = self.uncertain_usd = self.reserved_usd = 0.0
         self.paid = 0
         self.input_tokens = self.output_tokens = self.thinking_tokens = 0
         self.by_service: dict[str, dict[str, float]] = {}
-        self.answers: dict[str, dict[str, Any]] = {}
+        self.replies: dict[str, dict[str, Any]] = {}
         self._room = asyncio.Condition()
-        self._journal = None if ledger is None else Journal(ledger)
+        self._journal = None if path is None else Journal(path)
         if self._journal is not None:
             self._resume(self._journal)
 
@@ -54,10 +54,10 @@ class SpendLedger:
         return self.paid_usd + self.uncertain_usd
 
     async def reserve(self, usd: float) -> None:
-        """Set dollars aside, waiting for room where others may still come in below their reserve.
+        """Reserve dollars, waiting for room where others may still come in below their reserve.
 
         Raises:
-            SpendCapReached: there is no room, and nothing on its way could make some.
+            SpendCapReached: there is no room, and nothing in flight could make some.
         """
         async with self._room:
             while self.cap_usd is not None and self.spent_usd + self.reserved_usd + usd > self.cap_usd + 1e-9:
@@ -72,24 +72,24 @@ class SpendLedger:
             self.reserved_usd += usd
 
     async def release(self, usd: float) -> None:
-        """Give back what was set aside, once the true cost is booked."""
+        """Release a reserve, once the true cost is booked."""
         async with self._room:
             self.reserved_usd = max(0.0, self.reserved_usd - usd)
             self._room.notify_all()
 
     def sent(self, key: str, service: str, usd: float) -> None:
-        """A request is about to leave; `usd` is the most it can cost."""
+        """Note a request before it leaves; `usd` is the most it can cost."""
         # Survives a killed process without a sync; only a power cut could lose it.
         self._append({"event": "sent", "key": key, "service": service, "usd": usd}, sync=False)
 
-    def pay(self, key: str, service: str, answer: Answer) -> None:
-        """Book an answer: on disk before this returns."""
-        record = {"event": "paid", "key": key, "service": service, **asdict(answer), "at": round(time.time())}
+    def pay(self, key: str, service: str, reply: Reply) -> None:
+        """Book a reply: on disk before this returns."""
+        record = {"event": "paid", "key": key, "service": service, **asdict(reply), "at": round(time.time())}
         self._append(record, sync=True)
         self._book(record)
 
     def fail(self, key: str, service: str, why: str, usd: float) -> None:
-        """Book a request without an answer; `usd` is what it may have cost all the same."""
+        """Book a request without a reply; `usd` is what it may have cost all the same."""
         record = {"event": "failed", "key": key, "service": service, "why": why, "usd": usd}
         self._append(record, sync=False)
         self._book(record)
@@ -104,7 +104,7 @@ class SpendLedger:
             self._journal.close()
 
     def _resume(self, journal: Journal) -> None:
-        """Book what earlier processes asked."""
+        """Book what earlier processes sent."""
         open_requests: dict[str, dict[str, Any]] = {}
         for record in journal.rows():
             if record["event"] == "sent":
@@ -122,7 +122,7 @@ class SpendLedger:
         if record["event"] == "failed":
             self.uncertain_usd += record["usd"]
             return
-        self.answers[record["key"]] = record
+        self.replies[record["key"]] = record
         self.paid += 1
         self.paid_usd += record["usd"]
         mine = self.by_service.setdefault(

@@ -1,16 +1,16 @@
-"""Asks one service: at most so many requests at once, each retried, each answer paid for once."""
+"""Sends requests to one service: at most so many at once, each retried, each reply paid for once."""
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import json
 import math
-import random
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from toasterft import paths
@@ -18,52 +18,51 @@ from toasterft.data.token_stats import CHARACTERS_PER_TOKEN
 from toasterft.errors import UserError
 from toasterft.teachers.api.budget import SpendLedger
 from toasterft.teachers.api.types import (
-    Answer,
     EndpointError,
     EndpointRefused,
     FailureKind,
+    Reply,
     Request,
     Service,
     api_key,
 )
 
-# A server that asks for more patience than this is not waited for.
-LONGEST_WAIT_SECONDS = 120.0
-FIRST_WAIT_SECONDS = 1.0
+# A key as endpoints echo it in their messages, in part or starred: "sk-ab**********yz", "Bearer abc".
+_KEY = re.compile(r"\b(?:sk-|AIza|key-|hf_)[\w*.-]{4,}|(?<=Bearer )\S+")
+
+# Failures after which the endpoint may charge all the same.
+MAYBE_BILLED = {"timeout", "dropped", "malformed", "cancelled"}
 
 
-class _Failed(Exception):
-    """One try without an answer.
+@dataclass
+class _Call:
+    """One request over all its tries, with the reply or the last try's failure."""
 
-    `again` says whether another try could help; `billed` whether the endpoint may charge for this one;
-    `wait_seconds` what it asked for.
-    """
+    key: str
+    request: Request
+    reply: Reply | None = None
+    kind: FailureKind = "malformed"
+    what: str = ""
 
-    def __init__(
-        self,
-        kind: FailureKind,
-        what: str,
-        *,
-        again: bool = True,
-        billed: bool = False,
-        wait_seconds: float | None = None,
-    ) -> None:
-        super().__init__(what)
-        self.kind: FailureKind = kind
-        self.what, self.again, self.billed, self.wait_seconds = what, again, billed, wait_seconds
+
+# The client retries inside one task and knows nothing of ours: its HTTP client finds here whose try it sends.
+_CALL: ContextVar[_Call] = ContextVar("_CALL")
 
 
 class Endpoint:
-    """Asks one service.
+    """One service behind the openai client, which retries and backs off; each of its tries is booked here.
+
+    It tries again after a timeout, a broken connection, 408, 409, 429 and 5xx, waits as `Retry-After` asks for up to
+    two minutes, and else from 0.5 s doubling to 8 s.
 
     Args:
-        purse: where answers are booked; one of its own without a ledger or cap by default.
-        concurrency: requests on their way at once.
+        ledger: where replies are booked; one of its own without a file or cap by default.
+        concurrency: requests in flight.
         timeout_seconds: for one try, from sending to the last byte.
         tries: per request.
-        give_up_after: this many requests failed in a row make the endpoint count as down: for
-            `rest_seconds` every further one fails at once, so that a dead judge does not stall a training.
-        cache: False asks again for what other jobs were answered.
+        give_up_after: after this many failed requests in a row the endpoint counts as down: for `rest_seconds` every
+            further one fails at once, so that a dead judge does not stall a training.
+        cache: False asks again for what other jobs have paid for.
 
     Raises:
         EndpointRefused: the environment variable that should hold the key is not set.
@@ -72,75 +71,74 @@ class Endpoint:
     def __init__(
         self,
         service: Service,
-        purse: SpendLedger | None = None,
+        ledger: SpendLedger | None = None,
         *,
         concurrency: int = 8,
         timeout_seconds: float = 180.0,
-        tries: int = 6,
+        tries: int = 7,
         give_up_after: int = 5,
         rest_seconds: float = 60.0,
-        first_wait_seconds: float = FIRST_WAIT_SECONDS,
         cache: bool = True,
     ) -> None:
         self.service = service
-        self.purse = purse or SpendLedger()
+        self.ledger = ledger or SpendLedger()
         self.timeout_seconds, self.tries = timeout_seconds, tries
         self.give_up_after, self.rest_seconds = give_up_after, rest_seconds
-        self.first_wait_seconds = first_wait_seconds
-        self.failures: dict[str, int] = {}
+        self.failures: Counter[str] = Counter()
         """Requests that failed for good, by kind."""
         self._key = api_key(service)
         self._cache = paths.cache_dir() / "answers" if cache else None
         self._slots = asyncio.Semaphore(concurrency)
-        self._flying: dict[str, asyncio.Task[Answer]] = {}
+        self._in_flight: dict[str, asyncio.Task[Reply]] = {}
         self._client: Any = None
-        self._not_before = 0.0
         self._failed_in_a_row = 0
         self._down_until = 0.0
         self._first = asyncio.Lock()
-        self._measured = self.purse.cap_usd is None
-        self._dearer = 1.0
+        self._calibrated = self.ledger.cap_usd is None
+        self._input_factor = 1.0
         # Newer models of OpenAI refuse `max_tokens`, older servers know nothing else.
         self._limit_name = "max_tokens"
 
-    async def ask(self, request: Request) -> Answer:
-        """The answer, from the ledger, the cache, or the endpoint.
+    async def ask(self, request: Request) -> Reply:
+        """The reply, from the ledger, the cache, or the endpoint.
 
         Raises:
-            EndpointError: no answer after all tries; `SpendCapReached` where the cap leaves no room.
-            DataError: a picture of the request cannot be read.
+            EndpointError: no reply after all tries; `SpendCapReached` where the cap leaves no room.
+            DataError: an image of the request cannot be read.
         """
         key = request.key(self.service)
         known = self._known(key)
         if known is not None:
             return known
-        if key not in self._flying:
+        if key not in self._in_flight:
             task = asyncio.ensure_future(self._fetch(key, request))
-            self._flying[key] = task
-            task.add_done_callback(lambda _: self._flying.pop(key, None))
-        return await asyncio.shield(self._flying[key])
+            self._in_flight[key] = task
+            task.add_done_callback(lambda _: self._in_flight.pop(key, None))
+        return await asyncio.shield(self._in_flight[key])
 
-    def most_usd(self, request: Request) -> float:
+    def max_usd(self, request: Request) -> float:
         """The most a request can cost: every output token it allows, and input as this endpoint counts it."""
-        return self.service.usd(self._input_tokens(request) * self._dearer, request.max_tokens)
+        return self.service.usd(self._input_tokens(request) * self._input_factor, request.max_tokens)
 
     def _input_tokens(self, request: Request) -> int:
-        """Estimated from the length of the text and the size of the pictures."""
+        """Estimated from the length of the text and the size of the images."""
         return request.text_tokens + sum(
             self.service.price.tokens_of_image(*image.size_px) for image in request.images
         )
 
     async def settle(self) -> None:
-        """Wait for requests whose askers have gone, so that what is paid for is booked."""
-        await asyncio.gather(*self._flying.values(), return_exceptions=True)
+        """Wait for requests that nobody awaits any more, so that what is paid for is booked."""
+        await asyncio.gather(*self._in_flight.values(), return_exceptions=True)
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
             self._client = None
 
-    def _known(self, key: str) -> Answer | None:
-        record = self.purse.answers.get(key)
+    # --- what has been paid for
+
+    def _known(self, key: str) -> Reply | None:
+        record = self.ledger.replies.get(key)
         if record is None and self._cache is not None:
             try:
                 record = paths.read_json(self._cache / key[:2] / f"{key}.json")
@@ -148,131 +146,138 @@ class Endpoint:
                 record = None  # damaged: asked again
         if record is None:
             return None
-        return Answer(**{name: record[name] for name in Answer.__dataclass_fields__} | {"cached": True})
+        return Reply(**{name: record[name] for name in Reply.__dataclass_fields__} | {"cached": True})
 
-    async def _fetch(self, key: str, request: Request) -> Answer:
-        for number in range(self.tries):
-            try:
-                async with self._slots:
-                    if time.monotonic() < self._down_until:
-                        what = f"it rests after {self.give_up_after} failures in a row"
-                        raise _Failed("down", what, again=False)
-                    await self._patience()
-                    answer = await self._measuring(key, request)
-            except _Failed as failed:
-                wait = self._wait_seconds(number, failed)
-                if not failed.again or wait is None or number + 1 == self.tries:
-                    raise self._error(failed) from None
-                await asyncio.sleep(wait)
-            else:
-                self._failed_in_a_row = 0
-                self._remember(key, answer)
-                return answer
-        raise AssertionError("unreachable")
+    def _remember(self, key: str, reply: Reply) -> None:
+        if self._cache is None:
+            return
+        path = self._cache / key[:2] / f"{key}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        paths.write_json(path, {"endpoint": self.service.base_url, **asdict(reply)})
 
-    async def _measuring(self, key: str, request: Request) -> Answer:
-        """Under a cap the first request goes alone: only its bill tells how this endpoint counts input."""
-        if not self._measured:
-            async with self._first:
-                if not self._measured:
-                    return await self._try(key, request)
-        return await self._try(key, request)
+    # --- a request
 
-    async def _try(self, key: str, request: Request) -> Answer:
-        """One try, from reserve to booking; whatever ends it, the reserve is given back."""
-        service, purse, most_usd = self.service, self.purse, self.most_usd(request)
-        await purse.reserve(most_usd)
-        try:
-            purse.sent(key, service.name, most_usd)
-            try:
-                answer = await self._post(request)
-            except _Failed as failed:
-                usd = purse.likely_usd(service.name, most_usd) if failed.billed else 0.0
-                purse.fail(key, service.name, failed.kind, usd)
-                raise
-            except BaseException:
-                purse.fail(key, service.name, "cancelled", purse.likely_usd(service.name, most_usd))
-                raise
-            purse.pay(key, service.name, answer)
-            self._dearer = max(self._dearer, answer.input_tokens / self._input_tokens(request))
-            self._measured = True
-            return answer
-        finally:
-            await purse.release(most_usd)
-
-    async def _post(self, request: Request) -> Answer:
+    async def _fetch(self, key: str, request: Request) -> Reply:
         import openai
 
-        body = {
-            "model": self.service.model_id,
-            "messages": request.messages(),
-            self._limit_name: request.max_tokens,
-            **request.settings(self.service),
-        }
-        client = self._opened()
-        try:
-            async with asyncio.timeout(self.timeout_seconds):
-                reply = await client.chat.completions.with_raw_response.create(
-                    **{name: body.pop(name) for name in ("model", "messages")}, extra_body=body
-                )
-                text = reply.text
-        except (TimeoutError, openai.APITimeoutError):
-            raise _Failed("timeout", f"no answer within {self.timeout_seconds:g} s", billed=True) from None
-        except openai.APIConnectionError as error:
-            # A connection that was never made carried no request; one that broke may have.
-            never = type(error.__cause__).__name__.startswith("Connect")
-            raise _Failed(
-                "unreachable" if never else "dropped",
-                self._masked(f"the connection failed ({error.__cause__ or error})"),
-                billed=not never,
-            ) from None
-        except openai.APIStatusError as error:
-            raise self._status_failure(error) from None
-        except openai.OpenAIError as error:
-            raise _Failed("malformed", self._masked(str(error)), billed=True) from None
-        return self._read(text, request)
+        call = _Call(key, request)
+        _CALL.set(call)
+        async with self._slots:
+            if time.monotonic() < self._down_until:
+                call.kind, call.what = "down", f"paused after {self.give_up_after} failures in a row"
+                raise self._error(call)
+            while call.reply is None:
+                limit_name = self._limit_name
+                body = {limit_name: request.max_tokens, **request.settings(self.service)}
+                completions = self._opened().chat.completions.with_raw_response
+                try:
+                    await completions.create(
+                        model=self.service.model_id, messages=request.messages(), extra_body=body
+                    )
+                except openai.OpenAIError:
+                    if limit_name == self._limit_name:
+                        raise self._error(call) from None
+        self._failed_in_a_row = 0
+        self._remember(key, call.reply)
+        return call.reply
 
     def _opened(self) -> Any:
         if self._client is None:
             import openai
+
+            endpoint = self
+
+            class BookedClient(openai.DefaultAsyncHttpxClient):
+                """Sends one try, and books it before the openai client sees what came of it."""
+
+                async def send(self, *args: Any, **kwargs: Any) -> Any:
+                    return await endpoint._calibrating(
+                        lambda: super(BookedClient, self).send(*args, **kwargs)
+                    )
 
             self._client = openai.AsyncOpenAI(
                 # The library would send OPENAI_API_KEY to whatever address; servers without a key get a word.
                 api_key=self._key or "none",
                 base_url=self.service.base_url,
                 timeout=self.timeout_seconds,
-                max_retries=0,
+                max_retries=self.tries - 1,
+                http_client=BookedClient(timeout=self.timeout_seconds),
             )
         return self._client
 
-    def _status_failure(self, error: Any) -> _Failed:
-        """What an HTTP status means for the next try."""
-        status, said = error.status_code, self._masked(_said(error))
-        what = f"HTTP {status}: {said}"
-        # "insufficient_quota" is a 429 that no patience mends.
-        if status in (401, 402, 403, 404) or "insufficient_quota" in str(error.body):
-            return _Failed("refused", what, again=False)
-        if status == 429:
-            return _Failed("rate", what, wait_seconds=_retry_after(error.response.headers))
-        if status in (408, 409) or status >= 500:
-            return _Failed("server", what, wait_seconds=_retry_after(error.response.headers))
-        if self._limit_name == "max_tokens" and "max_completion_tokens" in said:
-            self._limit_name = "max_completion_tokens"
-            return _Failed("rejected", what, wait_seconds=0.0)
-        return _Failed("rejected", what, again=False)
+    # --- a try
 
-    def _read(self, text: str, request: Request) -> Answer:
-        """A 200 as an `Answer`; it may have been billed even where it makes no sense."""
+    async def _calibrating(self, send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Under a cap the first request goes alone: only its bill tells how this endpoint counts input."""
+        if not self._calibrated:
+            async with self._first:
+                if not self._calibrated:
+                    return await self._booked(send)
+        return await self._booked(send)
+
+    async def _booked(self, send: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """One try, from reserving its cost to booking what came of it; whatever ends it, the reserve is released."""
+        import httpx2  # what the openai client sends with
+
+        call, name, ledger = _CALL.get(), self.service.name, self.ledger
+        max_usd = self.max_usd(call.request)
+        await ledger.reserve(max_usd)
+        call.kind = "cancelled"
         try:
-            reply = json.loads(text)
-            choice = reply["choices"][0]
-            said = choice["message"].get("content") or ""
-            if not isinstance(said, str):
-                said = "".join(part.get("text", "") for part in said)
-            usage: dict[str, Any] = {name: value or 0 for name, value in (reply.get("usage") or {}).items()}
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            what = f"the answer is no chat completion ({type(error).__name__})"
-            raise _Failed("malformed", what, billed=True) from None
+            ledger.sent(call.key, name, max_usd)
+            async with asyncio.timeout(self.timeout_seconds):
+                response = await send()
+            self._classify(call, response)
+            return response
+        except (TimeoutError, httpx2.TimeoutException):
+            call.kind, call.what = "timeout", f"no answer within {self.timeout_seconds:g} s"
+            raise httpx2.ReadTimeout(call.what) from None
+        except Exception as error:
+            # A connection that was never made carried no request; one that broke may have.
+            call.kind = "unreachable" if isinstance(error, httpx2.ConnectError) else "dropped"
+            call.what = self._masked(f"the connection failed ({error})")
+            raise
+        finally:
+            if call.reply is None:
+                billed = call.kind in MAYBE_BILLED
+                ledger.fail(call.key, name, call.kind, ledger.likely_usd(name, max_usd) if billed else 0.0)
+            else:
+                ledger.pay(call.key, name, call.reply)
+                counted = call.reply.input_tokens / self._input_tokens(call.request)
+                self._input_factor, self._calibrated = max(self._input_factor, counted), True
+            await ledger.release(max_usd)
+
+    def _classify(self, call: _Call, response: Any) -> None:
+        """Note the reply or the kind of failure; change the response where the client should retry otherwise."""
+        status, said = response.status_code, self._masked(_message(response.text))
+        call.what = f"HTTP {status}: {said}"
+        if response.is_success:
+            try:
+                call.reply = self._read(response.text, call.request)
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                call.kind = "malformed"
+                call.what = f"the answer is no chat completion ({type(error).__name__})"
+                response.status_code = 502  # as behind a bad gateway: tried again
+        elif status in (401, 402, 403, 404) or "insufficient_quota" in response.text:
+            call.kind = "refused"
+            response.headers["x-should-retry"] = "false"  # no patience mends a 429 for want of money
+        elif status == 429:
+            call.kind = "rate"
+        elif status in (408, 409) or status >= 500:
+            call.kind = "server"
+        else:
+            call.kind = "rejected"
+            if "max_completion_tokens" in said:
+                self._limit_name = "max_completion_tokens"
+
+    def _read(self, text: str, request: Request) -> Reply:
+        """A chat completion as a `Reply`."""
+        body = json.loads(text)
+        choice = body["choices"][0]
+        said = choice["message"].get("content") or ""
+        if not isinstance(said, str):
+            said = "".join(part.get("text", "") for part in said)
+        usage: dict[str, Any] = {name: value or 0 for name, value in (body.get("usage") or {}).items()}
         read, written = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
         thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
         # Gemini's interface leaves thinking tokens out of `completion_tokens` and bills them as output; the
@@ -280,7 +285,7 @@ class Endpoint:
         written = max(written, usage.get("total_tokens", 0) - read, thought)
         if not usage:
             read, written = self._input_tokens(request), math.ceil(len(said) / CHARACTERS_PER_TOKEN)
-        return Answer(
+        return Reply(
             text=said,
             finish_reason=choice.get("finish_reason"),
             input_tokens=read,
@@ -289,75 +294,38 @@ class Endpoint:
             usd=self.service.usd(read, written),
         )
 
-    async def _patience(self) -> None:
-        """Wait while the endpoint has asked everybody to."""
-        while (left := self._not_before - time.monotonic()) > 0:
-            await asyncio.sleep(left)
-
-    def _wait_seconds(self, number: int, failed: _Failed) -> float | None:
-        """Seconds before the next try; None where the endpoint asks for too many."""
-        if failed.wait_seconds is not None:
-            if failed.wait_seconds > LONGEST_WAIT_SECONDS:
-                return None
-            # A rate limit holds for all requests, not for the one that met it.
-            self._not_before = max(self._not_before, time.monotonic() + failed.wait_seconds)
-            return failed.wait_seconds
-        # Half to all of a doubling time, so that requests that failed together do not return together.
-        return min(LONGEST_WAIT_SECONDS, self.first_wait_seconds * 2.0**number) * random.uniform(0.5, 1.0)
-
-    def _error(self, failed: _Failed) -> EndpointError:
-        """The last failure of a request, counted."""
-        self.failures[failed.kind] = self.failures.get(failed.kind, 0) + 1
+    def _error(self, call: _Call) -> EndpointError:
+        """A request's last failure, counted."""
+        self.failures[call.kind] += 1
         where = f"{self.service.name} at {self.service.base_url}"
-        if failed.kind == "refused":
+        if call.kind == "refused":
             key = self.service.api_key_env
             return EndpointRefused(
-                failed.what,
+                call.what,
                 kind="refused",
                 where=where,
                 next_step=f"check the key in {key}, the address and the model id"
                 if key
                 else "check the address and the model id, and name the key's variable with --api-key-env",
             )
-        if failed.kind not in ("rejected", "down"):
+        if call.kind not in ("rejected", "down"):
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= self.give_up_after:
                 self._down_until = time.monotonic() + self.rest_seconds
                 self._failed_in_a_row = 0
-        return EndpointError(failed.what, kind=failed.kind, where=where)
-
-    def _remember(self, key: str, answer: Answer) -> None:
-        if self._cache is None:
-            return
-        path = self._cache / key[:2] / f"{key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        paths.write_json(path, {"endpoint": self.service.base_url, **asdict(answer)})
+        return EndpointError(call.what, kind=call.kind, where=where)
 
     def _masked(self, text: str) -> str:
-        """No key reaches a message, not even in part as some endpoints echo it."""
-        if self._key:
-            text = text.replace(self._key, "***")
-        return re.sub(r"\b(?:sk-|AIza|key-|hf_)[\w*.-]{4,}|(?<=Bearer )\S+", "***", text)[:300]
+        """Text without any key, not even in part."""
+        return _KEY.sub("***", text.replace(self._key, "***") if self._key else text)[:300]
 
 
-def _said(error: Any) -> str:
-    """The endpoint's own words in an error body, whatever its shape (Google sends a list)."""
-    body = error.body[0] if isinstance(error.body, list) and error.body else error.body
-    inner = body.get("error", body) if isinstance(body, dict) else body
-    text = inner.get("message", inner) if isinstance(inner, dict) else inner
-    return " ".join(str(text or error.message).split())
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds asked for in `Retry-After`: a number, or a date."""
-    value = headers.get("retry-after")
-    if not value:
-        return None
+def _message(text: str) -> str:
+    """An endpoint's own words in the body of an error, whatever its shape (Google sends a list)."""
     try:
-        return max(0.0, float(value))
+        body = json.loads(text)
     except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
+        return " ".join(text.split())
+    body = body[0] if isinstance(body, list) and body else body
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    return " ".join(str(inner.get("message", inner) if isinstance(inner, dict) else inner).split())

@@ -1,4 +1,4 @@
-"""What goes over the wire and what can come of it: services, requests, answers, errors."""
+"""Values of the API client: services, requests, replies, errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ MOST_IMAGE_TOKENS = 1120
 MESSAGE_TOKENS = 20
 
 FailureKind = Literal[
-    "rejected", "refused", "rate", "server", "timeout", "dropped", "unreachable", "malformed", "down", "cap"
+    "rejected",
+    "refused",
+    "rate",
+    "server",
+    "timeout",
+    "dropped",
+    "unreachable",
+    "malformed",
+    "down",
+    "cap",
+    "cancelled",
 ]
 
 
@@ -42,7 +52,7 @@ class EndpointError(ToasterError):
 
 
 class EndpointRefused(EndpointError, UserError):
-    """The endpoint turns every request away: a wrong key, address or model name."""
+    """The endpoint refuses every request: a wrong key, address or model name."""
 
     exit_code = 2
 
@@ -55,10 +65,10 @@ class SpendCapReached(EndpointError, CapReached):
 
 @dataclass(frozen=True)
 class Service:
-    """Where a model is asked and what it costs.
+    """Address, model and price of an API model.
 
     Attributes:
-        name: what people call it; ledgers and cards say this.
+        name: as in ledgers and cards.
         base_url: up to and without `/chat/completions`.
         price: dollars per million tokens and tokens per picture; thinking tokens are output.
         api_key_env: the environment variable that holds the key; None where the server wants none.
@@ -72,6 +82,11 @@ class Service:
     api_key_env: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """The service as the identity of a build names it."""
+        return {"name": self.name, "endpoint": self.base_url, "model_id": self.model_id}
+
     def usd(self, input_tokens: float, output_tokens: float) -> float:
         read = input_tokens * self.price.input_usd_per_mtok
         return (read + output_tokens * self.price.output_usd_per_mtok) / 1e6
@@ -82,7 +97,7 @@ class Request:
     """One question to a model.
 
     Attributes:
-        max_tokens: longest answer, thinking included; also what the spend cap reckons with.
+        max_tokens: longest reply, thinking included; the spend cap reserves as many.
         attempt: tells apart requests that are otherwise equal, to sample again instead of remembering.
         parameters: further settings of the chat completions call.
     """
@@ -102,7 +117,7 @@ class Request:
         return math.ceil(letters / CHARACTERS_PER_TOKEN) + MESSAGE_TOKENS
 
     def settings(self, service: Service) -> dict[str, Any]:
-        """Everything that is sent besides model and messages."""
+        """Everything that is sent besides model, messages and `max_tokens`."""
         own = {} if self.temperature is None else {"temperature": self.temperature}
         return {**service.parameters, **own, **self.parameters}
 
@@ -130,8 +145,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back.
+class Reply:
+    """A reply and its bill.
 
     Attributes:
         output_tokens: all that is billed as output; `thinking_tokens` of it were not shown.
@@ -189,10 +204,10 @@ def given(
     api_key_env: str | None = None,
     name: str | None = None,
 ) -> Service:
-    """A service that no catalog row describes, such as a server on this machine.
+    """Make a service that no catalog row describes, such as a server on this machine.
 
     Args:
-        image_tokens: tokens of one picture, for estimates and for what is set aside before a request.
+        image_tokens: tokens of one picture, for estimates and reserves.
     """
     price = Teacher(
         name=name or model_id,

@@ -37,13 +37,13 @@ _TAGS = re.compile(r"</?think>|<answer>.*?(?:</answer>|$)|^```\w*$", re.DOTALL |
 class Writer:
     """Rewrites references by asking a model."""
 
-    def __init__(self, aside: BackgroundRequests) -> None:
-        self.aside = aside
+    def __init__(self, requests: BackgroundRequests) -> None:
+        self.requests = requests
 
     def start(self, example: Example, template: Template) -> None:
         """Ask, without waiting."""
         if _has_ground(example):
-            self.aside.start(request(example, template))
+            self.requests.start(request(example, template))
 
     def __call__(
         self, example: Example, template: Template
@@ -51,10 +51,10 @@ class Writer:
         """What came of one reference, and the new trace where it is good."""
         if not _has_ground(example):
             return "kept", None
-        answer = self.aside.answer(request(example, template))
-        if answer is None:
+        reply = self.requests.reply(request(example, template))
+        if reply is None:
             return "failed", None
-        trace = _TAGS.sub("", answer.text).strip()
+        trace = _TAGS.sub("", reply.text).strip()
         if not trace or len(trace) > MOST_TRACE_TOKENS * CHARACTERS_PER_TOKEN:
             return "dropped", None
         found = traces.check(trace, example.facts, example.question, example.answer)
