@@ -16,6 +16,7 @@ from toasterft.publish.run_view import recipe_of, total
 from toasterft.publish.scores import evaluations
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
+from toasterft.units import Rate
 
 # Keys of an evaluation's recipe that make it another question to the same model.
 CONDITION = ("step", "suffix", "reasoner")
@@ -39,8 +40,20 @@ class Gain:
     usd: float | None
 
     @property
-    def difference(self) -> dict[str, float]:
-        found: dict[str, float] = self.paired["pairs"][0]["difference"]
+    def scores(self) -> tuple[Rate, Rate]:
+        """The base's and its own."""
+        before, after = (run["score"] for run in self.paired["runs"])
+        return before, after
+
+    @property
+    def pair(self) -> dict[str, Any]:
+        """How they differ, and with which p value."""
+        found: dict[str, Any] = self.paired["pairs"][0]
+        return found
+
+    @property
+    def difference(self) -> Rate:
+        found: Rate = self.pair["difference"]
         return found
 
 

@@ -21,7 +21,7 @@ from toasterft.publish.command import command
 from toasterft.publish.report.collect import Subject, choose, subjects
 from toasterft.publish.report.curves import figures
 from toasterft.publish.report.gallery import Gallery, gallery
-from toasterft.publish.report.scores import above, conditions, main_gain, standing
+from toasterft.publish.report.scores import asked_words, conditions, main_gain, point_costs, standing
 from toasterft.publish.run_view import Quantity, RunView, recipe_text, short_path, shortened, total
 from toasterft.runs.run_folder import Run
 from toasterft.units import (
@@ -102,7 +102,7 @@ def render(context: dict[str, Any]) -> str:
     )
     for name in ("shorten", "share", "interval", "points", "points_interval", "p_value"):
         environment.filters[name] = getattr(units, name)
-    environment.filters["bar"] = _bar
+    environment.filters |= {"bar": _bar, "asked": asked_words, "point_costs": point_costs}
     # Our own drawings, in which matplotlib has escaped the texts.
     environment.filters["drawing"] = Markup
     return environment.get_template(TEMPLATE).render(context)
@@ -139,9 +139,8 @@ def _context(found: Sequence[Subject], runs_dir: Path, limit: int) -> dict[str, 
 
 def _chapter(subject: Subject) -> dict[str, Any]:
     """One of the runs named."""
-    gains = [above(gain) for gain in subject.gains]
     no_base = ""
-    if subject.trainings and not gains and subject.answered:
+    if subject.trainings and not subject.gains and subject.answered:
         base = short_path(subject.trainings[0].record.get("model_base"))
         no_base = (
             f"There is no evaluation of {base} itself on the same questions, so nothing says "
@@ -157,7 +156,7 @@ def _chapter(subject: Subject) -> dict[str, Any]:
         "warnings": _warnings(subject),
         "parts": [_part(subject, place, RunView(run)) for place, run in enumerate(subject.runs)],
         "standings": [standing(answers) for answers in in_order],
-        "gains": gains,
+        "gains": subject.gains,
         "no_base": no_base,
         "recipe": recipe_text(subject.recipe),
         "versions": _versions(subject.runs[0]),
@@ -198,11 +197,11 @@ def _tiles(subject: Subject) -> list[Tile]:
         beside = [f"{interval(found.headline)} at 95 %", questions]
         tiles.append(Tile("right answers", share(found.headline), beside))
     if gain := main_gain(subject):
-        held = above(gain)
-        beside = ["points", points_interval(held.difference)]
-        tiles.append(Tile("above the base", points(held.difference), beside))
-        if held.difference["value"] > 0:
-            cost, bounds = held.seconds if held.usd[0] == NOTHING else held.usd
+        beside = ["points", points_interval(gain.difference)]
+        tiles.append(Tile("above the base", points(gain.difference), beside))
+        if gain.difference["value"] > 0:
+            usd_a_point, time_a_point = point_costs(gain)
+            cost, bounds = time_a_point if usd_a_point[0] == NOTHING else usd_a_point
             tiles.append(Tile("cost of a point", cost, [bounds]))
     if len(subject.runs) == 1:
         return [*tiles, *(_taken(one) for one in RunView(subject.runs[0]).took)]

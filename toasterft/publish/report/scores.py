@@ -131,31 +131,11 @@ def _remarks(answers: Answers, n: int, found: list[Row]) -> Iterator[str]:
 # --- above the base --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Above:
-    """Points above the base on the same questions, and what each of them cost, with its bounds."""
-
-    asked: str
-    n: int
-    base: Rate
-    own: Rate
-    difference: Rate
-    p: float
-    usd: tuple[str, str]
-    seconds: tuple[str, str]
-
-
-def above(gain: Gain) -> Above:
-    before, after = (run["score"] for run in gain.paired["runs"])
-    return Above(
-        asked=asked_words(gain.own),
-        n=gain.paired["n"],
-        base=before,
-        own=after,
-        difference=gain.difference,
-        p=gain.paired["pairs"][0]["p"],
-        usd=_point_cost(gain.usd, gain.difference, dollars),
-        seconds=_point_cost(gain.seconds, gain.difference, duration),
+def point_costs(gain: Gain) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Dollars and time of a point above the base, each with its bounds."""
+    return (
+        _point_cost(gain.usd, gain.difference, dollars),
+        _point_cost(gain.seconds, gain.difference, duration),
     )
 
 
