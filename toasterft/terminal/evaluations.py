@@ -69,22 +69,20 @@ def print_demo(found: dict[str, Any], row: dict[str, Any]) -> None:
     """The demo's ending: before and after, one picture with the model's own words, the bill, the places."""
     before = found["base"]
     columns = ["questions", ">n", ">toast-tiny", *(f">after {name}" for name in found["methods"])]
-    after = [method["eval"] for method in found["methods"].values()]
+    results = [before, *(method["eval"] for method in found["methods"].values())]
     rows = [
-        [
-            "all",
-            str(before["n"]),
-            percent(before["scores"]["robust"]),
-            *(percent(e["scores"]["robust"]) for e in after),
-        ]
+        ["all", str(before["n"]), *(percent(each["scores"]["robust"]) for each in results)],
+        *(
+            [
+                kind,
+                str(group["n"]),
+                *(percent(each["by_kind"].get(kind, {}).get("robust")) for each in results),
+            ]
+            for kind, group in before["by_kind"].items()
+        ),
+        ["format kept", "", *(percent(each["format_rate"]) for each in results)],
     ]
-    for kind, group in before["by_kind"].items():
-        others = [percent(e["by_kind"].get(kind, {}).get("robust")) for e in after]
-        rows.append([kind, str(group["n"]), percent(group["robust"]), *others])
-    rows.append(
-        ["format kept", "", percent(before["format_rate"]), *(percent(e["format_rate"]) for e in after)]
-    )
-    out.print()
+    line()
     table(columns, rows, title="accuracy on charts never seen (95 % interval)")
     print_image(row["image"])
     pairs(
@@ -97,11 +95,9 @@ def print_demo(found: dict[str, Any], row: dict[str, Any]) -> None:
         ]
     )
     usd = found["usd_on_default_gpu"]
-    out.print()
-    out.print(
-        Text(
-            f"On a rented {found['gpu']} the same fine-tuning would cost about {dollars(usd)}; here it was free."
-        )
+    line()
+    line(
+        f"On a rented {found['gpu']} the same fine-tuning would cost about {dollars(usd)}; here it was free."
     )
     for name, method in found["methods"].items():
         out.print(
