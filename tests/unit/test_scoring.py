@@ -13,12 +13,12 @@ from growth import MOST_TIMES_THE_WORK, times_the_work
 
 from toasterft.scoring import (
     SCORERS,
-    Rate,
     Scored,
     contains,
     digits_for_words,
     relaxed,
     robust,
+    share,
     summarise,
     wilson,
 )
@@ -391,12 +391,12 @@ def test_wilson_refuses_impossible_counts(correct: int, n: int) -> None:
         wilson(correct, n)
 
 
-def test_rate_holds_its_share_inside_its_interval() -> None:
+def test_a_share_lies_inside_its_interval() -> None:
     for n in range(1, 40):
         for correct in range(n + 1):
-            rate = Rate.of(correct, n)
-            assert 0.0 <= rate.low <= rate.value <= rate.high <= 1.0
-    assert Rate.of(0, 0) == Rate(0.0, 0.0, 1.0, 0)
+            rate = share(correct, n)
+            assert 0.0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1.0
+    assert share(0, 0) == {"value": 0.0, "low": 0.0, "high": 1.0}
 
 
 def scored(name: str, kind: str | None, verdict: bool, tokens: int) -> Scored:

@@ -20,14 +20,13 @@ A scorer takes plain text with any tags already taken off, and never raises.
 from toasterft.scoring.answers.published import contains, relaxed
 from toasterft.scoring.answers.values import robust
 from toasterft.scoring.numbers import TOLERANCE, digits_for_words
-from toasterft.scoring.statistics import Rate, wilson
-from toasterft.scoring.summary import Scored, share, summarise, table_pairs
+from toasterft.scoring.statistics import share, wilson
+from toasterft.scoring.summary import Scored, summarise, table_pairs
 from toasterft.scoring.tasks import SCORERS, Verdict, judge, options_of, right, task_of
 
 __all__ = [
     "SCORERS",
     "TOLERANCE",
-    "Rate",
     "Scored",
     "Verdict",
     "contains",

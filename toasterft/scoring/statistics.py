@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 ALPHA, POWER = 0.05, 0.8
@@ -30,19 +29,10 @@ def wilson(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
 
 
-@dataclass(frozen=True)
-class Rate:
-    """A share of `n` trials with its 95 % Wilson interval, all as fractions; 0 in [0, 1] for no trials."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, correct: int, n: int) -> Rate:
-        low, high = wilson(correct, n)
-        return cls(correct / n if n else 0.0, low, high, n)
+def share(right: int, count: int) -> dict[str, float]:
+    """A share of `count` trials with its 95 % Wilson interval, as fractions, JSON-ready; 0 in [0, 1] for none."""
+    low, high = wilson(right, count)
+    return {"value": right / count if count else 0.0, "low": low, "high": high}
 
 
 def mcnemar(first_only: int, second_only: int) -> float:

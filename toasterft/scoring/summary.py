@@ -11,7 +11,7 @@ from typing import Any
 
 from toasterft.scoring.answers.values import tidy
 from toasterft.scoring.answers.yes_no import is_closed
-from toasterft.scoring.statistics import Rate
+from toasterft.scoring.statistics import share
 from toasterft.scoring.tasks import SCORERS
 
 
@@ -48,12 +48,6 @@ def table_pairs(said: str, gold: str) -> tuple[int, int] | None:
     if len(wanted) < 2:
         return None
     return len(set(_LABEL_VALUE.findall(said)) & set(wanted)), len(set(wanted))
-
-
-def share(right: int, count: int) -> dict[str, float]:
-    """A share with its Wilson interval, JSON-ready."""
-    rate = Rate.of(right, count)
-    return {"value": rate.value, "low": rate.low, "high": rate.high}
 
 
 def _rate(outcomes: Sequence[bool]) -> dict[str, float]:

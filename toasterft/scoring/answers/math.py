@@ -6,6 +6,7 @@ import ast
 import math
 import re
 
+from toasterft.scoring.answers.unwrap import BOXED
 from toasterft.scoring.answers.values import Number, gold_number, same_amount, stated, tidy
 
 _TEX = (
@@ -20,7 +21,6 @@ _TEX = (
     (re.compile(r"\\%"), "%"),
     (re.compile(r"−"), "-"),
 )
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _EXPRESSION = re.compile(r"(?:[\d.,+\-*/^()\s]|sqrt|pi)+")
 _LARGEST_POWER = 64
 _LONGEST = 200  # characters of an expression
@@ -29,7 +29,7 @@ _CLOSE = 1e-6  # relative: the same number, computed in another order
 
 def _cleaned(text: str) -> str:
     """The answer in `text`: what is boxed, else what follows "answer is", else the right side of an equation."""
-    boxed = _BOXED.findall(text)
+    boxed = BOXED.findall(text)
     text = boxed[0] if len(boxed) == 1 else stated(text)
     for pattern, replacement in _TEX:
         text = pattern.sub(replacement, text)
