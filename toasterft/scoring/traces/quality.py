@@ -11,8 +11,7 @@ from typing import Any
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
 from toasterft.scoring import share
-from toasterft.scoring import traces as checker
-from toasterft.scoring.traces import Checked
+from toasterft.scoring.traces.check import Checked, check, wrong_steps
 
 REPEATED_WORDS = 8
 """A text repeats itself where so many words stand in it twice in the same order (a repeated 8-gram)."""
@@ -42,12 +41,12 @@ def measure(text: str, parsed: Parsed, tokens: int, example: Example) -> Trace:
     reasoning = (parsed.reasoning or "").strip()
     if not reasoning:
         return Trace(None, bool(parsed.answer), repeats(text))
-    found = checker.check(reasoning, example.facts, example.question, example.answer)
+    found = check(reasoning, example.facts, example.question, example.answer)
     return Trace(
         tokens,
         unreasoned=False,
         repeats=repeats(text),
-        miscalculates=bool(checker.wrong_steps(reasoning)),
+        miscalculates=bool(wrong_steps(reasoning)),
         checked=None if found.coverage is None else found,
     )
 
