@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from toasterft import scoring
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
 from toasterft.errors import RecipeError, RunFailed, did_you_mean
-from toasterft.scoring import traces
+from toasterft.scoring.tasks import right
+from toasterft.scoring.traces import check, lemma_f1
 
 # A run whose rewards raise more often than this is measuring nothing.
 MAX_ERROR_SHARE = 0.05
@@ -63,7 +63,7 @@ class Slow(Protocol):
 
 def accuracy(completion: Completion, example: Example) -> float:
     """1 where the evaluation's headline scorer, that of the example's task, finds the answer right."""
-    return float(scoring.right(completion.parsed.answer, example))
+    return float(right(completion.parsed.answer, example))
 
 
 def formatted(completion: Completion, example: Example) -> float:
@@ -83,13 +83,13 @@ def thinking(completion: Completion, example: Example) -> float:
     """Score the reasoning: against the facts, else the reference trace, else on its own."""
     trace = completion.parsed.reasoning or ""
     if not example.facts and example.reasoning:
-        return traces.lemma_f1(trace, example.reasoning)
-    return traces.check(trace, example.facts, example.question, example.answer).score
+        return lemma_f1(trace, example.reasoning)
+    return check(trace, example.facts, example.question, example.answer).score
 
 
 def thinking_lemma(completion: Completion, example: Example) -> float:
     """`lemma_f1` against the reference trace, the reward of "Pure DyME"; 0 where there is none."""
-    return traces.lemma_f1(completion.parsed.reasoning or "", example.reasoning or "")
+    return lemma_f1(completion.parsed.reasoning or "", example.reasoning or "")
 
 
 REWARDS: dict[str, Reward] = {

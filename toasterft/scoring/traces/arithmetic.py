@@ -81,7 +81,7 @@ _SUM_IS = re.compile(
 )
 
 
-def calculations(state: TraceState, text: str, folded: Folded) -> str:
+def read_calculations(state: TraceState, text: str, folded: Folded) -> str:
     """Calculations in signs: `16 - 10 = 6`, `red + blue = 10`, every operand from a fact or an earlier step."""
 
     def judge(found: re.Match[str]) -> str:
@@ -94,7 +94,7 @@ def calculations(state: TraceState, text: str, folded: Folded) -> str:
         result = number(sides[-1][-1]).value if re.fullmatch(NUM, sides[-1][-1]) else None
         if right and (stray := _stray(state, sides[0])):
             right, said = False, f"{said} ({stray} is in no fact or step)"
-        state.step(right, said, result)
+        state.add_step(right, said, result)
         state.last = said
         return USED
 
@@ -155,7 +155,7 @@ def _matches(side: list[str], value: Fraction | None, true: Fraction | None, abo
     return same_result(said, true) or (said.percent and same_result(said, true * 100))
 
 
-def words(state: TraceState, text: str, folded: Folded) -> str:
+def read_words(state: TraceState, text: str, folded: Folded) -> str:
     """The same in words: "the sum of 7 and 12 is 19", "red is 5 more than blue"."""
     for pattern, work_out in _IN_WORDS if _SAYS_STEP.search(text) else ():
 
@@ -184,7 +184,7 @@ def words(state: TraceState, text: str, folded: Folded) -> str:
     return _BY.sub(by, text)
 
 
-def sums(state: TraceState, text: str, folded: Folded) -> str:
+def read_sums(state: TraceState, text: str, folded: Folded) -> str:
     """ "Their sum is 480", where it is not said of what."""
     return _SUM_IS.sub(lambda found: _sum_is(state, found, folded), text) if state.has_facts else text
 
@@ -199,7 +199,7 @@ def _sum_is(state: TraceState, found: re.Match[str], folded: Folded) -> str:
     )
     if not any(same_result(said, each) for each in sums):
         return found[0]
-    state.step(True, found[0], said.value)
+    state.add_step(True, found[0], said.value)
     return USED
 
 
@@ -213,7 +213,7 @@ def _word_step(
     ]
     right = any(same_result(reading, value) for reading in readings for value in values)
     state.last = folded.plain(found[0])
-    state.step(right if values else None, state.last, said.value)
+    state.add_step(right if values else None, state.last, said.value)
 
 
 def _evaluate(tokens: list[str], names: Mapping[str, Number], hundredths: bool) -> Fraction | None:
@@ -263,4 +263,4 @@ def _evaluate(tokens: list[str], names: Mapping[str, Number], hundredths: bool) 
         return None
 
 
-READERS = (sums, calculations, words)
+READERS = (read_sums, read_calculations, read_words)

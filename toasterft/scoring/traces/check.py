@@ -163,15 +163,15 @@ def _read(state: TraceState, sentence: str) -> None:
     """Judge every statement of one sentence."""
     for pattern, sign in _OPERATORS:
         sentence = pattern.sub(sign, sentence)
-    folded = readings.beside(state, state.table.fold(_PERCENT_OF.sub(" * ", sentence)))
+    folded = readings.fold_values_beside(state, state.table.fold(_PERCENT_OF.sub(" * ", sentence)))
     for pattern, sign in _OPERATORS:  # again, for names are now single characters
         folded = replace(folded, text=pattern.sub(sign, folded.text))
     text = folded.text
     for read in (*arithmetic.READERS, *claims.READERS):
         text = read(state, text, folded)
-    readings.readings(state, text, folded)
-    readings.unknown_names(state, text, folded)
-    readings.glimpses(state, folded)
+    readings.read_pairs(state, text, folded)
+    readings.flag_unknown_names(state, text, folded)
+    readings.credit_glimpses(state, folded)
 
 
 # --- the end of the trace --------------------------------------------------------------------

@@ -88,7 +88,7 @@ _TREND = re.compile(
 )
 
 
-def counts(state: TraceState, text: str, folded: Folded) -> str:
+def read_counts(state: TraceState, text: str, folded: Folded) -> str:
     """Lists of what is above or below a bound, and how many there are."""
     if not state.has_facts:
         return text
@@ -100,20 +100,20 @@ def counts(state: TraceState, text: str, folded: Folded) -> str:
         elif noun.startswith("label") or noun.startswith("categor"):
             sizes = {len(state.table.by_label)}
         right = count in sizes and (found["again"] is None or number(found["again"]).value == count)
-        state.step(right, folded.plain(found[0]), Fraction(count))
+        state.add_step(right, folded.plain(found[0]), Fraction(count))
         return USED
     if found := _COUNTED.fullmatch(text):
         names = [folded.plain(each).strip().lower() for each in found["names"].split(",")]
         state.listed = len(names)
         groups = ([row.name for row in state.table.cells], state.table.by_label, state.table.by_series)
         right = any(sorted(names) == sorted(name_key(name) for name in group) for group in groups)
-        state.step(right, folded.plain(found[0]))
+        state.add_step(right, folded.plain(found[0]))
         return USED
     if state.listed is not None and (found := _SO_MANY.fullmatch(text)):
         said = number(found["count"]).value
         # Either the last list is counted, or one before it that has been counted already.
         right = said == state.listed or said in state.results
-        state.step(right, f"{state.listed} listed, but {folded.plain(text)}", said)
+        state.add_step(right, f"{state.listed} listed, but {folded.plain(text)}", said)
         return USED
     if found := _NAMES_ARE.fullmatch(text):
         state.listed = len(re.findall(NAME, found["names"]))
@@ -135,7 +135,7 @@ def _list(state: TraceState, found: re.Match[str], folded: Folded) -> str:
     mentions = re.findall(NAME, names)
     if not mentions and names:
         if found["lead"] is None and found["names"] and ":" in found[0]:
-            state.step(False, folded.plain(found[0]))  # a list of names that the facts do not have
+            state.add_step(False, folded.plain(found[0]))  # a list of names that the facts do not have
             return USED
         return found[0]
     unknown = re.sub(rf"{NAME}|\band\b|[,&\s]", "", names)
@@ -146,7 +146,7 @@ def _list(state: TraceState, found: re.Match[str], folded: Folded) -> str:
         and len({folded[each].rows for each in mentions}) == len(mentions)
         for scope in state.scopes(folded)
     )
-    state.step(right, folded.plain(found[0]), Fraction(len(mentions)))
+    state.add_step(right, folded.plain(found[0]), Fraction(len(mentions)))
     return USED
 
 
@@ -155,11 +155,11 @@ def _so_many(state: TraceState, found: re.Match[str], folded: Folded) -> str:
     if count > len(state.table.cells):
         return found[0]  # an amount, not a count
     right = any(len(_beyond(state, found, scope)) == count for scope in state.scopes(folded))
-    state.step(right, folded.plain(found[0]), count)
+    state.add_step(right, folded.plain(found[0]), count)
     return USED
 
 
-def order(state: TraceState, text: str, folded: Folded) -> str:
+def read_order(state: TraceState, text: str, folded: Folded) -> str:
     """Comparisons: `15 > 8`, `3 < 5 > 4`, "red is higher than blue"."""
 
     def chain(found: re.Match[str]) -> str:
@@ -174,7 +174,7 @@ def order(state: TraceState, text: str, folded: Folded) -> str:
             for sign, (a, b) in zip(signs, pairwise(said))
         )
         stray = [operand for operand, value in zip(operands, said) if not state.is_known(value)]
-        state.step(holds and not stray, folded.plain(found[0]))
+        state.add_step(holds and not stray, folded.plain(found[0]))
         return USED
 
     def compared(found: re.Match[str]) -> str:
@@ -182,13 +182,13 @@ def order(state: TraceState, text: str, folded: Folded) -> str:
         verdicts = {(a.value > b.value if found["more"] else a.value < b.value) for a, b in pairs}
         right = None if len(verdicts) != 1 else verdicts.pop() != bool(found["not"])
         right = right and all(state.is_known(number(each)) for each in re.findall(NUM, found[0]))
-        state.step(right, folded.plain(found[0]))
+        state.add_step(right, folded.plain(found[0]))
         return USED
 
     return _COMPARED.sub(compared, _CHAIN.sub(chain, text))
 
 
-def extremes(state: TraceState, text: str, folded: Folded) -> str:
+def read_extremes(state: TraceState, text: str, folded: Folded) -> str:
     """ "The largest is 18, so pink", "pink has the highest value", "the lowest bar is red at 3"."""
     if not state.has_facts or _SUMMED.search(text):
         return text
@@ -207,7 +207,7 @@ def extremes(state: TraceState, text: str, folded: Folded) -> str:
             state, bool(found["large"]), names, [number(value) for value in values], folded, found["scope"]
         )
         said = folded.plain(text[start : found.end()])
-        state.step(right, said, number(values[0]).value if values else None)
+        state.add_step(right, said, number(values[0]).value if values else None)
         if right and names and values:
             at = [folded[name].rows for name in names]
             held = [row for rows in at for row in rows if state.reads(row, number(values[0]))]
@@ -240,7 +240,7 @@ def _is_extreme(
     return False
 
 
-def trends(state: TraceState, text: str, folded: Folded) -> str:
+def read_trends(state: TraceState, text: str, folded: Folded) -> str:
     """ "The values keep rising", where the question is about that."""
     found = _CHAIN_VERDICT.search(text) or _TREND.search(text)
     if not (found and state.has_facts and state.asks_trend):
@@ -249,7 +249,7 @@ def trends(state: TraceState, text: str, folded: Folded) -> str:
     if len(scopes) > 1 and len(state.table.by_series) > 1 and len(scopes[0]) == len(state.table.cells):
         return text  # several series and none named: which one is meant cannot be told
     values = [value for row in sorted(scopes[0]) if (value := state.value(row)) is not None]
-    state.step(trend(values) == _verdict(found[1]), folded.plain(found[0]))
+    state.add_step(trend(values) == _verdict(found[1]), folded.plain(found[0]))
     return text
 
 
@@ -267,4 +267,4 @@ def _verdict(word: str) -> str:
     return "neither" if word == "neither" else "rising" if word[:3] in ("ris", "inc") else "falling"
 
 
-READERS = (counts, order, extremes, trends)
+READERS = (read_counts, read_order, read_extremes, read_trends)

@@ -72,10 +72,10 @@ def _pair(
         return
     elsewhere = any(state.reads(row, said) for row in mention.rows)
     if sure and not elsewhere and (mention.label or len(rows) == 1):
-        state.wrong_reading(text)
+        state.add_wrong_reading(text)
         state.known.add(said.value)  # what follows from it is not a second fault
     elif sure and elsewhere and len(rows) < len(mention.rows) and _told_apart(state, mention, at, folded):
-        state.wrong_reading(text)
+        state.add_wrong_reading(text)
 
 
 def _told_apart(state: TraceState, mention: Mention, at: int, folded: Folded) -> bool:
@@ -88,7 +88,7 @@ def _told_apart(state: TraceState, mention: Mention, at: int, folded: Folded) ->
     return any(found.start() < at for found in others) or len({folded[each[0]].rows for each in others}) == 1
 
 
-def beside(state: TraceState, folded: Folded) -> Folded:
+def fold_values_beside(state: TraceState, folded: Folded) -> Folded:
     """`red (7)`, `red at 7`, `7 (red)`: judge the reading, and leave one name that knows its value."""
     mentions = list(folded.mentions)
 
@@ -106,7 +106,7 @@ def beside(state: TraceState, folded: Folded) -> Folded:
     return Folded(text, tuple(mentions))
 
 
-def readings(state: TraceState, text: str, folded: Folded) -> None:
+def read_pairs(state: TraceState, text: str, folded: Folded) -> None:
     """`red = 7`, "red has 7", "7 for red", "red and blue are 7 and 3"."""
 
     def respectively(found: re.Match[str]) -> str:
@@ -134,7 +134,7 @@ def readings(state: TraceState, text: str, folded: Folded) -> None:
             _pair(state, folded[found["name"]], said, at, folded, sure, folded.plain(found[0]))
 
 
-def unknown_names(state: TraceState, text: str, folded: Folded) -> None:
+def flag_unknown_names(state: TraceState, text: str, folded: Folded) -> None:
     """`rod = 7`, "rod is 7": a value given to a label that the facts do not have."""
     parts = [(ASSIGNED.fullmatch(part.strip()), True) for part in text.split(",")]
     parts.append((_PLAIN_IS.fullmatch(text), False))
@@ -143,7 +143,7 @@ def unknown_names(state: TraceState, text: str, folded: Folded) -> None:
             continue
         name, value = found["name"].strip(), number(found["value"])
         if re.fullmatch(NUM, name):
-            state.step(number(name).value == value.value, found[0])
+            state.add_step(number(name).value == value.value, found[0])
             continue
         bare = re.sub(NAME, "", name).strip()
         if not state.has_facts or GENERIC.search(bare) or not re.search(r"[^\W_]", bare):
@@ -151,10 +151,10 @@ def unknown_names(state: TraceState, text: str, folded: Folded) -> None:
         near = re.findall(NAME, name)
         plain = any(state.reads(row, value) for each in near for row in folded[each].rows)
         if not (plain and not state.table.by_series) and len(bare) > 1:
-            state.wrong_reading(folded.plain(found[0]))
+            state.add_wrong_reading(folded.plain(found[0]))
 
 
-def glimpses(state: TraceState, folded: Folded) -> None:
+def credit_glimpses(state: TraceState, folded: Folded) -> None:
     """Half the credit where a row's name and value stand together in no form that is understood."""
     numbers = [(found.start(), number(found[0])) for found in re.finditer(NUM, folded.text)]
     words = None

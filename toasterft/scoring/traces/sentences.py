@@ -150,7 +150,7 @@ class TraceState:
         self.known |= {number(found).value for found in re.findall(NUM, cleaned(question))}
         self.known |= {value for row in rows if (value := fraction(row.label)) is not None}
 
-    def step(self, right: bool | None, said: str, result: Fraction | None = None) -> None:
+    def add_step(self, right: bool | None, said: str, result: Fraction | None = None) -> None:
         """Book one step, once; None is a step that could not be worked out."""
         key = "".join(said.lower().split())
         if right is None or key in self.seen:
@@ -159,21 +159,21 @@ class TraceState:
         if right:
             self.steps_right += 1
             self.results.append(result)
-            self._worked_with(said)
+            self._credit_values(said)
         else:
             self.steps_wrong += 1
             self.faults.append(f"wrong step: {said.strip()}")
         if result is not None:
             self.known.add(result)
 
-    def _worked_with(self, said: str) -> None:
+    def _credit_values(self, said: str) -> None:
         """Half the credit for a needed row whose value, without its name, stands in a right step."""
         for value in map(number, re.findall(NUM, said)):
             for row in self.needed:
                 if self.reads(row, value):
                     self.credit[row] = max(self.credit.get(row, 0.0), 0.5)
 
-    def wrong_reading(self, said: str) -> None:
+    def add_wrong_reading(self, said: str) -> None:
         """Book one wrong reading, once."""
         said = said.strip(" ,:")
         if said.lower() not in self.seen:
