@@ -69,7 +69,7 @@ def test_generated_traces_come_back():
     rows = items("full", 52, 200)
     for item in rows:
         trace = refine(item.facts, item.question, item.answer, None, Template())
-        same += trace == item.simplified
+        same += trace == re.sub(r"(?<=\d)\.0\b", "", item.simplified)  # 9.0 is written as 9
         if item.kind != "transcribe":
             assert refine(item.facts, item.question, item.answer, None, STRUCTURED) is not None
     assert same >= 0.9 * len(rows)
@@ -80,22 +80,24 @@ ASKED = (
     ("How much is green?", "12", "green = 12. green is 12."),
     ("What is the difference between green and blue?", "9", "blue = 3, green = 12. 12 - 3 = 9."),
     ("How much higher is red than blue?", "4", "red = 7, blue = 3. 7 - 3 = 4."),
-    ("What is the difference between the highest and the lowest bar?", "9", "blue = 3, green = 12. 12 - 3 = 9."),
-    ("What's the sum of the two smallest bars?", "9", "blue = 3, pink = 6. 3 + 6 = 9."),
+    ("What is the difference between the highest and the lowest bar?", "9",
+     "red = 7, blue = 3, green = 12, pink = 6. The largest is 12. The smallest is 3. 12 - 3 = 9."),
+    ("What's the sum of the two smallest bars?", "9",
+     "red = 7, blue = 3, green = 12, pink = 6. In order: 3, 6, 7, 12. The two smallest are 3 and 6. 3 + 6 = 9."),
     ("Add up red and pink.", "13", "red = 7, pink = 6. 7 + 6 = 13."),
     ("What is the ratio of green to blue?", "4", "blue = 3, green = 12. 12 / 3 = 4."),
     ("What's the ratio between blue and green?", "0.25", "blue = 3, green = 12. 3 / 12 = 0.25."),
-    ("What is the average of red and blue?", "5", "red = 7, blue = 3. (7 + 3) / 2 = 5."),
-    ("What is the average of all bars?", "7", "red = 7, blue = 3, green = 12, pink = 6. (7 + 3 + 12 + 6) / 4 = 7."),
+    ("What is the average of red and blue?", "5", "red = 7, blue = 3. 7 + 3 = 10. 10 / 2 = 5."),
+    ("What is the average of all bars?", "7", "red = 7, blue = 3, green = 12, pink = 6. 7 + 3 + 12 + 6 = 28. 28 / 4 = 7."),
     ("Which colour has the tallest bar?", "green", "red = 7, blue = 3, green = 12, pink = 6. The largest is 12, so green."),
-    ("What's the value of the smallest bar?", "3", "red = 7, blue = 3, green = 12, pink = 6. The smallest is 3, so 3."),
+    ("What's the value of the smallest bar?", "3", "red = 7, blue = 3, green = 12, pink = 6. The smallest is 3."),
     ("How many bars are above 6?", "2", "red = 7, blue = 3, green = 12, pink = 6. Above 6: red, green. So 2."),
     ("How many bars have a value less than 7?", "2", "red = 7, blue = 3, green = 12, pink = 6. Below 7: blue, pink. So 2."),
     ("How many bars are there?", "4", "red = 7, blue = 3, green = 12, pink = 6. There are 4 bars, so 4."),
     ("Is red higher than blue?", "Yes", "red = 7, blue = 3. 7 > 3, so Yes."),
     ("Does green have a smaller value than pink?", "no", "green = 12, pink = 6. 12 > 6, so no."),
     ("Which bar has a value of 6?", "pink", "pink = 6. pink is 6, so pink."),
-    ("Is the value of pink 6?", "Yes", "pink = 6. pink is 6, so Yes."),
+    ("Is the value of pink 6?", "Yes", "pink = 6. 6 = 6, so Yes."),
 )  # fmt: skip
 
 
@@ -115,7 +117,7 @@ SERIES_ASKED = (
      "Cats 2011 = 31, Cats 2015 = 44. 31 + 44 = 75."),
     ("In which year was the value 58?", "2011", "Dogs 2011 = 58. Dogs 2011 is 58, so 2011."),
     ("What's the highest value of the green line?", "46",
-     "Cats 2011 = 31, Cats 2013 = 46, Cats 2015 = 44. The largest is 46, so 46."),
+     "Cats 2011 = 31, Cats 2013 = 46, Cats 2015 = 44. The largest is 46."),
     ("Which group was higher in 2013, Cats or Dogs? The highest one?", "Cats", None),
     ("How many years are above 30 for Cats?", "3",
      "Cats 2011 = 31, Cats 2013 = 46, Cats 2015 = 44. "
@@ -138,9 +140,9 @@ def test_series(question, answer, expected):
         ("What is the value of red?", "8"),  # the gold answer is not what the facts say
         ("What is the difference between green and blue?", "8"),
         ("Which colour has the tallest bar?", "red"),
-        ("What is the median of all bars?", "6.5"),  # nothing here works that out
+        ("What is twice the value of blue?", "6"),  # nothing here works that out
         ("What is the colour of the highest bar's frame?", "black"),
-        ("Is the sum of red and blue more than green?", "No"),  # not a comparison of two rows
+        ("Is the sum of red and blue more than green?", "Yes"),
         ("How many bars have the same value as red?", "4"),
         ("What is the value of mauve?", "7"),
         ("", ""),

@@ -188,11 +188,10 @@ def read(facts: Any) -> Table:
 
 
 def numeric(facts: Any) -> Table | None:
-    """The table to write a trace from: all cells are numbers, as a chart would write them; else None."""
+    """The table to write a trace from: its cells with numbers, as a chart would write them; None without any."""
     table = read(facts)
-    if not table.cells or any(cell.number is None for cell in table.cells):
-        return None
-    return replace(table, cells=tuple(replace(cell, number=_legible(cell.value)) for cell in table.cells))
+    cells = (replace(cell, number=_legible(cell.value)) for cell in table.cells if cell.number is not None)
+    return replace(table, cells=found) if (found := tuple(cells)) else None
 
 
 def as_text(facts: Any) -> str:

@@ -101,7 +101,7 @@ class _Reader:
             (rf"\(?(?P<left>{_N}(?: [-+*/] {_N})+)(?:\) / (?P<by>{_N}))? (?P<equals>[=≈]) (?P<right>{_N})", self._sum),
             (rf"{_N}(?: [<>=] {_N})+", self._order),  # 3 < 5 > 4
             (rf"The (?P<rank>second |third |fourth |fifth |)(?P<most>largest|smallest) is (?P<value>{_N})", self._extreme),
-            (rf"The (?P<most>largest|smallest) (?P<many>[2-5]) are (?P<values>{_NS})", self._several),
+            (rf"The (?P<many>two|three|four|five) (?P<most>largest|smallest) are (?P<values>{_NS})", self._several),
             (rf"In (?P<reverse>reverse )?order: (?P<values>{_NS})", self._sorted),  # In order: 3, 7, 12
             (rf"The middle is (?P<values>{_N})", self._middle),
             (rf"The middle two are (?P<values>{_N} and {_N})", self._middle),
@@ -300,7 +300,7 @@ class _Reader:
     def _several(self, found: re.Match[str]) -> bool:
         values, large = _values(found["values"]), found["most"] == "largest"
         self.terms = self.listed = len(values)
-        return len(values) == int(found["many"]) and any(
+        return len(values) == AMOUNTS[found["many"]] and any(
             sorted((each for each, _ in group), reverse=large)[: len(values)] == values
             for group in self._groups()
         )
@@ -327,8 +327,11 @@ class _Reader:
         return self._get_to(value, right)
 
     def _there_are(self, found: re.Match[str]) -> bool:
-        names = {"labels": self.table.labels, "series": self.table.series}.get(found["noun"], self.cells)
-        self.listed, count = len(names), int(found["count"])
+        count, full = int(found["count"]), self.table.without_gaps()
+        groups = {"labels": (self.table.labels, full.labels), "series": (self.table.series, full.series)}
+        every = groups.get(found["noun"], (self.cells,))
+        names = next((names for names in every if len(names) == count), every[0])
+        self.listed = len(names)
         right = len(names) == count and found["again"] in (None, found["count"])
         right = right and (not found["names"] or self._takes([str(name) for name in names]))
         return self._get_to(Fraction(count), right)

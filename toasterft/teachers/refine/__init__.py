@@ -9,9 +9,8 @@ last word: a trace that has a fault or misses the gold answer is never returned.
     facts      red = 7, blue = 3, green = 12             7 - 3
     template   facts, step                               red = 7, blue = 3. 7 - 3 = 4.
 
-    template         the shape, and how it is learned
-    asked, plans     what a question asks for          rewrite   by rules
-    refiner          a run's, which counts and keeps   writer    by a model, as in the paper
+    template   the shape, and how it is learned      rewrite      by the rules teacher's derivations
+    refiner    a run's, which counts and keeps       api_writer   by a model, as in the paper
 """
 
 from toasterft.teachers.refine.api_writer import Writer

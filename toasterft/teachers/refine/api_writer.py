@@ -35,20 +35,20 @@ _TAGS = re.compile(r"</?think>|<answer>.*?(?:</answer>|$)|^```\w*$", re.DOTALL |
 
 
 class Writer:
-    """Rewrites references by asking a model."""
+    """Rewrite references by requests to a model."""
 
     def __init__(self, requests: BackgroundRequests) -> None:
         self.requests = requests
 
     def start(self, example: Example, template: Template) -> None:
-        """Ask, without waiting."""
+        """Send the request, without waiting for the answer."""
         if _has_ground(example):
             self.requests.start(request(example, template))
 
     def __call__(
         self, example: Example, template: Template
     ) -> tuple[Literal["refined", "kept", "dropped", "failed"], str | None]:
-        """What came of one reference, and the new trace where it is good."""
+        """Outcome for one reference, and the new trace where it is good."""
         if not _has_ground(example):
             return "kept", None
         reply = self.requests.reply(request(example, template))
@@ -64,13 +64,13 @@ class Writer:
 
 
 def request(example: Example, template: Template) -> Request:
-    """What the model is asked for one example."""
+    """The request to the model for one example."""
     words = {
         "facts": as_text(example.facts) or "none recorded",
         "question": example.question,
         "answer": example.answer,
         "reference": example.reasoning or "none",
-        "shape": template.in_words(),
+        "shape": template.instruction(),
     }
     text = re.sub(r"\{(\w+)\}", lambda found: words[found[1]], PROMPT)
     return Request(text, max_tokens=REFINER_TOKENS, temperature=0.0)

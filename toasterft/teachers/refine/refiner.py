@@ -1,4 +1,4 @@
-"""Refines the references of a run, by rules or by a model, and counts what came of it."""
+"""Refine the references of a run, by rules or by a model, and count the outcomes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ OUTCOMES: tuple[Outcome, ...] = ("refined", "kept", "dropped", "failed")
 
 @dataclass
 class Refiner:
-    """What a run has learned to write like, and what it has written.
+    """The refiner of one run: its template, and a cache of what it has written.
 
     Attributes:
         template: the shape of traces from now on.
         writer: the model that rewrites; None for the rules.
-        cache: by (example id, template hash): what came out. A failed request is asked again next time.
+        cache: by (example id, template hash): what came out. A failed request is repeated next time.
         counts: of calls by outcome. `refined` gave a rewritten trace. The others leave the reference as it
             is: `kept` where it holds (or there is nothing to rewrite it from), `dropped` where what was
             written will not do (by rules: where the reference itself will not, or is missing), `failed`
@@ -36,14 +36,14 @@ class Refiner:
     counts: Counter[Outcome] = field(default_factory=Counter)
 
     def start(self, example: Example) -> None:
-        """Let the model begin; `__call__` waits for it. Rules need no beginning."""
+        """Send the model its request; `__call__` waits for the answer. Rules need none."""
         if self.writer is not None and self._key(example) not in self.cache:
             self.writer.start(example, self.template)
 
     def __call__(self, example: Example) -> str | None:
         """The refined trace of `example`, or None where its reference is to be used as it is."""
         key = self._key(example)
-        outcome, trace = self.cache.get(key) or self._refined(example)
+        outcome, trace = self.cache.get(key) or self._refine(example)
         if outcome != "failed":
             self.cache[key] = outcome, trace
         self.counts[outcome] += 1
@@ -56,7 +56,7 @@ class Refiner:
     def _key(self, example: Example) -> tuple[str, str]:
         return example.id, self.template.hash
 
-    def _refined(self, example: Example) -> tuple[Outcome, str | None]:
+    def _refine(self, example: Example) -> tuple[Outcome, str | None]:
         if self.writer is not None:
             return self.writer(example, self.template)
         if not example.facts:

@@ -6,12 +6,13 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from toasterft.data.charts.phrases import HEADINGS
 from toasterft.errors import DataError
 from toasterft.scoring import traces
+from toasterft.scoring.numbers import NUM
 
 # The template changes its shape only for one that this many good traces have, and more than its own.
 ENOUGH_VOTES = 8
@@ -20,7 +21,7 @@ MOST_VOTES = 512
 # What a trace can be made of, with the heading of each part in the structured form.
 PARTS = dict(zip(("goal", "needs", "facts", "step", "recheck", "conclusion"), HEADINGS, strict=True))
 
-_SAID = {
+_DESCRIPTIONS = {
     "goal": "the question",
     "needs": "what must be read and done to answer it",
     "facts": 'the values, like "red = 7, blue = 3."',
@@ -35,10 +36,10 @@ class Template:
     """The shape of a refined trace.
 
     Attributes:
-        parts: what it says, in this order, of `PARTS`; always with a step.
+        parts: of `PARTS`, in this order; always with a step.
         whole_table: read every row first (of the series that matter), not only those that the question needs.
         headings: one line per part, under its heading.
-        votes: how many good traces had a shape, by `shape`; what `learn` has heard so far.
+        votes: how many good traces had a shape, by `shape`.
     """
 
     parts: tuple[str, ...] = ("facts", "step")
@@ -53,16 +54,16 @@ class Template:
 
     @property
     def hash(self) -> str:
-        """The shape's address: with the sample's id the key under which a refined trace can be kept."""
+        """With the sample's id the key under which a refined trace is kept."""
         return hashlib.sha256(self.shape.encode()).hexdigest()[:16]
 
-    def in_words(self) -> str:
-        """The shape as an instruction to somebody who writes."""
+    def instruction(self) -> str:
+        """The shape as a part of a model's prompt."""
         needed = "every row of the table" if self.whole_table else "only what the question needs"
-        said = {**_SAID, "facts": f"{_SAID['facts']}, {needed}"}
+        texts = {**_DESCRIPTIONS, "facts": f"{_DESCRIPTIONS['facts']}, {needed}"}
         if not self.headings:
-            return f"plain sentences in this order: {'; '.join(said[part] for part in self.parts)}."
-        lines = "\n".join(f"{PARTS[part]}: {said[part]}" for part in self.parts)
+            return f"plain sentences in this order: {'; '.join(texts[part] for part in self.parts)}."
+        lines = "\n".join(f"{PARTS[part]}: {texts[part]}" for part in self.parts)
         return f"one line for each of these headings, and nothing else:\n{lines}"
 
     def to_json(self) -> dict[str, Any]:
@@ -96,45 +97,50 @@ def _shape(parts: Sequence[str], headings: bool) -> str:
     return " ".join([*parts, *(["headings"] if headings else [])])
 
 
-_WHOLE, _NEEDED = (
-    "rows: all",
-    "rows: needed",
-)  # votes of their own: a shape is seen in every trace, this is not
+# Votes of their own: a shape is seen in every trace, this is not.
+_ROWS = {True: "rows: all", False: "rows: needed"}
 
 
 def learn(template: Template, good_traces: Iterable[str]) -> Template:
-    """The template after hearing traces that scored high: the shape that most of them have.
+    """The template after more traces that scored high: the shape that most of them have.
 
     The first shape stays until another has `ENOUGH_VOTES` and more than its own; the same holds for
     reading the whole table. The order of the traces does not matter.
     """
-    heard = Counter(template.votes)
+    votes = Counter(template.votes)
     for trace in good_traces:
         parts, headings, whole = shape_of(trace)
         if "step" in parts:
-            heard[_shape(parts, headings)] += 1
+            votes[_shape(parts, headings)] += 1
         if whole is not None:
-            heard[_WHOLE if whole else _NEEDED] += 1
-    while sum(heard.values()) > MOST_VOTES:
-        heard = Counter({shape: count // 2 for shape, count in heard.items() if count > 1})
-    new = replace(template, votes=dict(heard))
-    shapes = [shape for shape in heard if not shape.startswith("rows: ")]
-    best = min(shapes, key=lambda shape: (-heard[shape], len(shape), shape), default="")
-    if heard[best] >= ENOUGH_VOTES and heard[best] > heard[_shape(template.parts, template.headings)]:
+            votes[_ROWS[whole]] += 1
+    while sum(votes.values()) > MOST_VOTES:
+        votes = Counter({shape: count // 2 for shape, count in votes.items() if count > 1})
+
+    def wins(new: str, old: str) -> bool:
+        return votes[new] >= ENOUGH_VOTES and votes[new] > votes[old]
+
+    shapes = [shape for shape in votes if shape not in _ROWS.values()]
+    best = min(shapes, key=lambda shape: (-votes[shape], len(shape), shape), default="")
+    parts, headings, whole = template.parts, template.headings, template.whole_table
+    if wins(best, _shape(parts, headings)):
         words = best.split()
-        new = replace(new, parts=tuple(word for word in words if word in PARTS), headings="headings" in words)
-    rows = _NEEDED if template.whole_table else _WHOLE
-    if heard[rows] >= ENOUGH_VOTES and heard[rows] > heard[_WHOLE if template.whole_table else _NEEDED]:
-        new = replace(new, whole_table=not template.whole_table)
-    return new
+        parts, headings = tuple(word for word in words if word in PARTS), "headings" in words
+    if wins(_ROWS[not whole], _ROWS[whole]):
+        whole = not whole
+    return Template(parts, whole, headings, dict(votes))
 
 
 _PART_OF_HEADING = {heading.lower(): part for part, heading in PARTS.items()}
-_READINGS = re.compile(rf"(?:[^=<>,]+?\s*=\s*{traces.NUM}\s*(?:,\s*|$))+")
+# "red = 7, blue = 3"
+_READINGS = re.compile(rf"(?:[^=<>,]+?\s*=\s*{NUM}\s*(?:,\s*|$))+")
+# "So 4", "The answer is 4"
 _CONCLUDES = re.compile(r"(?:so|therefore|thus|hence)\b,?\s|.*\banswer\b\s*(?:is|:)", re.IGNORECASE)
+# "7 - 3", "7 > (3"
 _CALCULATES = re.compile(r"\d\s*[-+*/<>]\s*[\d(]")
+# "The largest is 12", "red is 7"
 _STATES_STEP = re.compile(
-    rf"{_CALCULATES.pattern}|\b(?:largest|smallest|highest|lowest|there are|above|below|counted)\b|\bis\s+{traces.NUM}$",
+    rf"{_CALCULATES.pattern}|\b(?:largest|smallest|highest|lowest|there are|above|below|counted)\b|\bis\s+{NUM}$",
     re.IGNORECASE,
 )
 
@@ -144,32 +150,29 @@ def shape_of(trace: str) -> tuple[tuple[str, ...], bool, bool | None]:
 
     A table is whole for certain where values were read that the calculation does not use.
     """
-    spoken = [(_part(sentence), sentence) for sentence in traces.sentences(trace)]
-    headings = sum(sentence.heading in _PART_OF_HEADING for _, sentence in spoken) >= len(PARTS) // 2
-    if headings:
-        spoken = [(_PART_OF_HEADING.get(sentence.heading, ""), sentence) for _, sentence in spoken]
+    found = traces.sentences(trace)
+    headings = sum(each.heading in _PART_OF_HEADING for each in found) >= len(PARTS) // 2
+    texts = [
+        (_PART_OF_HEADING.get(each.heading, "") if headings else _part(each.text), each.text)
+        for each in found
+    ]
     seen: list[str] = []
-    for part, _ in spoken:
+    for part, _ in texts:
         again = "recheck" if part == "step" and "conclusion" in seen else part
         if again and again not in seen:
             seen.append(again)
-    read = [
-        value
-        for part, each in spoken
-        if part == "facts"
-        for value in re.findall(rf"= *({traces.NUM})", each.text)
-    ]
-    step = next((each.text for part, each in spoken if part == "step"), "")
-    used = re.findall(traces.NUM, step)
-    decisive = bool(_CALCULATES.search(step)) or re.fullmatch(rf"[^,]+ is {traces.NUM}", step) is not None
+    read = [value for part, text in texts if part == "facts" for value in re.findall(rf"= *({NUM})", text)]
+    step = next((text for part, text in texts if part == "step"), "")
+    used = re.findall(NUM, step)
+    decisive = bool(_CALCULATES.search(step)) or re.fullmatch(rf"[^,]+ is {NUM}", step) is not None
     whole = any(value not in used for value in read) if decisive and read else None
     return tuple(seen), headings, whole
 
 
-def _part(sentence: traces.Sentence) -> str:
+def _part(text: str) -> str:
     """What a sentence does, or "" where that is not understood."""
-    if _READINGS.fullmatch(sentence.text) and not _CALCULATES.search(sentence.text):
+    if _READINGS.fullmatch(text) and not _CALCULATES.search(text):
         return "facts"
-    if _CONCLUDES.match(sentence.text):
+    if _CONCLUDES.match(text):
         return "conclusion"
-    return "step" if _STATES_STEP.search(sentence.text) else ""
+    return "step" if _STATES_STEP.search(text) else ""

@@ -1,261 +1,254 @@
-"""How an answer follows from a table: every way the question's words allow, the best fitting first.
+"""How an answer follows from a table: every way the question's words allow.
 
 A `Term` is a number with the readings and steps that lead to it. Points (a cell, an extreme, a median …) are
-combined as the question asks; with the answer known, a way is right if it ends there. Only true statements
-are ever made; whether the way is the one that was meant is what `fit` estimates, from the names and
+combined as the question asks; with the answer known, a way is right if it ends there (`choose`). Only true
+statements are ever made; whether the way is the one that was meant is what `fit` estimates, from the names and
 operations that question and way have in common.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
+from operator import add, mul, sub, truediv
 
+from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import shown
 from toasterft.scoring.tables import Cell, Table
 from toasterft.teachers.rules import claims
-from toasterft.teachers.rules.question import Asked
+from toasterft.teachers.rules.question import Question
 from toasterft.teachers.rules.terms import (
     MOST_READINGS,
     SIDES,
-    Group,
     Scope,
     Term,
-    averaged,
     chain,
+    in_order,
     is_short,
-    listed,
-    multiplied,
+    most_frequent,
     named,
+    names_at,
+    order,
+    reading,
     rounds_to,
     scopes,
-    summed,
 )
 
 # Without the answer only pairs of the best named points are tried.
 BLIND_POINTS = 12
 FULLY_NAMED = 0.95
+WHOLE_NAMED = 1.5  # label and series of each cell side by side: nothing else is meant
+COUNT_WORDS = {value: word for word, value in lexicon.AMOUNTS.items() if word.isalpha()}
 RANKS = ("", "second ", "third ", "fourth ", "fifth ")
+SIGNS = {"sum": "+", "difference": "-", "product": "*", "ratio": "/"}
+APPLY = {"sum": add, "difference": sub, "product": mul, "ratio": truediv}
+NONE = Fraction(0)  # the value of a set, which means nothing before an operation runs over it
+
+
+def terms(table: Table, question: Question, wanted: frozenset[Fraction] | None = None) -> Iterator[Term]:
+    """Every number and name that the question's words may lead to.
+
+    Args:
+        wanted: values that pairs of numbers should end in; None takes the best named pairs.
+    """
+    found = scopes(table, question)
+    points = [reading(cell, named(cell, table, question)) for cell in table.cells]
+    points += [*ends(found, question), *extremes(found, question), *middles(found, question)]
+    sets = [term for group in groups(table, found, question) for term in over(group, question.operations)]
+    yield from points
+    yield from sets
+    # "The ratio of the sum of the two smallest to the largest": sets are points of pairs as well.
+    yield from pairs([*points, *sets], question, wanted)
+    yield from claims.terms(table, found, question)
+
 
 # --- points: one number each -----------------------------------------------------------------
 
 
-def cells(table: Table, asked: Asked) -> Iterator[Term]:
-    """Every cell as it stands."""
-    for cell in table.cells:
-        fit = named(cell, table, asked)
-        reading = f"{cell.name} = {shown(cell.value)}."
-        yield Term(cell.value, (cell,), (f"{cell.name} is {shown(cell.value)}.",), (reading,), fit)
-
-
-def ends(found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
+def ends(found: Sequence[Scope], question: Question) -> Iterator[Term]:
     """The rightmost or leftmost mark of each series."""
     for scope in found:
-        if asked.end is not None and scope.by_label and len({cell.series for cell in scope.cells}) == 1:
-            cell = scope.cells[asked.end]
-            reading = f"{cell.name} = {shown(cell.value)}."
-            yield Term(
-                cell.value, (cell,), (f"{cell.name} is {shown(cell.value)}.",), (reading,), scope.fit + 0.4
-            )
+        if question.end is not None and scope.by_label and len({cell.series for cell in scope.cells}) == 1:
+            yield reading(scope.cells[question.end], scope.fit + 0.4)
 
 
-def extremes(found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
+def extremes(found: Sequence[Scope], question: Question) -> Iterator[Term]:
     """The largest and smallest (or second …) of each scope, with the name it picks."""
     for word in ("largest", "smallest"):
-        if word not in asked.operations:
-            continue
-        for scope in found:
+        for scope in found if word in question.operations else ():
             ordered = sorted(scope.cells, key=lambda cell: cell.value, reverse=word == "largest")
-            for rank in dict.fromkeys((asked.rank, 1)):
-                if rank > len(ordered):
-                    continue
-                term = _extreme(scope, ordered, rank, word)
-                yield replace(term, fit=term.fit + (0.3 if rank == asked.rank else -0.3))
+            for rank in dict.fromkeys((question.rank, 1)):
+                if rank <= len(ordered):
+                    yield _extreme(scope, ordered, rank, word, 0.3 if rank == question.rank else -0.3)
 
 
-def _extreme(scope: Scope, ordered: Sequence[Cell], rank: int, word: str) -> Term:
+def _extreme(scope: Scope, ordered: Sequence[Cell], rank: int, word: str, bonus: float) -> Term:
     cell = ordered[rank - 1]
-    value, most = shown(cell.value), word == "largest"
     ties = [other for other in ordered if other.value == cell.value]
-    before = () if rank == 1 else (f"In order: {', '.join(shown(other.value) for other in ordered)}.",)
-    beyond = "above" if most else "below"
-    names = [other for other in ordered if (other.value > cell.value) == most and other.value != cell.value]
-    there = ", ".join(scope.tell(other) for other in names)
+    if rank == 1:
+        lead: tuple[str, ...] = ()
+        others = [other for other in scope.cells if other not in ties]
+        back = ", ".join(order((cell.value, other.value)) for other in others or ties[:1]) + "."
+    else:
+        lead = (in_order(other.value for other in ordered),)
+        side = "Above" if word == "largest" else "Below"
+        beyond = [other for other in ordered[: rank - 1] if other not in ties]
+        back = names_at(side, cell.value, map(scope.name, beyond))
     return Term(
         cell.value,
         scope.cells,
-        (*before, f"The {RANKS[rank - 1]}{word} is {value}."),
-        (f"{beyond.capitalize()} {value}: {there or 'none'}.",),
-        scope.fit,
+        (*lead, f"The {RANKS[rank - 1]}{word} is {shown(cell.value)}."),
+        (back,),
+        scope.fit + bonus,
         frozenset({word}),
-        picks=scope.tell(cell) if len(ties) == 1 else "",
+        picks=scope.name(cell) if len(ties) == 1 else "",
     )
 
 
-def middles(found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
+def middles(found: Sequence[Scope], question: Question) -> Iterator[Term]:
     """Medians and modes."""
-    for scope in found:
+    for scope in found if {"median", "mode"} & question.operations else ():
         values = sorted(cell.value for cell in scope.cells)
-        order = f"In order: {', '.join(map(shown, values))}."
-        back = (f"In reverse order: {', '.join(map(shown, reversed(values)))}.",)
-        if "median" in asked.operations:
+        lead, back = in_order(values), (in_order(values[::-1], "In reverse order"),)
+        if "median" in question.operations:
             half, used = len(values) // 2, frozenset({"median"})
+            low, high = values[half - 1], values[half]
             if len(values) % 2:
-                middle = f"The middle is {shown(values[half])}."
-                yield Term(values[half], scope.cells, (order, middle), back, scope.fit, used)
+                value, steps = high, [f"The middle is {shown(high)}."]
             else:
-                low, high = values[half - 1], values[half]
-                total, steps = averaged((low, high))
-                middle = f"The middle two are {shown(low)} and {shown(high)}."
-                yield Term(total / 2, scope.cells, (order, middle, *steps), back, scope.fit, used)
-        if "mode" in asked.operations:
-            (value, times), *others = Counter(values).most_common(2)
-            if times > 1 and (not others or others[0][1] < times):
-                most = f"{shown(value)} occurs {times} times, more often than any other."
-                yield Term(value, scope.cells, (order, most), back, scope.fit, frozenset({"mode"}))
+                value, mean = _worked_out("mean", (low, high))
+                steps = [f"The middle two are {shown(low)} and {shown(high)}.", *mean]
+            yield Term(value, scope.cells, (lead, *steps), back, scope.fit, used)
+        if "mode" in question.operations and (most := most_frequent(scope)):
+            yield Term(most[0], scope.cells, (lead, most[2]), back, scope.fit, frozenset({"mode"}))
 
 
 # --- sets: several numbers made into one -----------------------------------------------------
 
 
-def groups(table: Table, found: Sequence[Scope], asked: Asked) -> Iterator[Term]:
-    """Sets of cells that an operation may run over; their `value` means nothing yet."""
-    none = Fraction(0)
+def groups(table: Table, found: Sequence[Scope], question: Question) -> Iterator[Term]:
+    """Sets of cells that an operation may run over."""
     for scope in found:
         # Of two sets that fit alike, the one whose members are named as well.
-        said = sum(asked.mention(scope.tell(cell)) for cell in scope.cells) / len(scope.cells)
-        yield Term(none, scope.cells, fit=scope.fit + 0.2 * said)
-        for word in ("largest", "smallest"):
-            if asked.amount and word in asked.operations and asked.amount <= len(scope.cells):
-                yield _some(scope, asked.amount, word)
-        if {"largest", "smallest"} <= asked.operations:
-            low = min(scope.cells, key=lambda cell: cell.value)
-            high = max(scope.cells, key=lambda cell: cell.value)
-            steps = (f"The largest is {shown(high.value)}.", f"The smallest is {shown(low.value)}.")
-            used = frozenset({"largest", "smallest"})
-            yield Group(
-                none, scope.cells, steps, fit=scope.fit + 0.3, used=used, members=(high.value, low.value)
-            )
-        for words, side, test in SIDES[:2]:
-            if words is not None and words.search(asked.text):
-                for limit in asked.numbers:
-                    yield from _beyond(scope, limit, side, test)
-        mentioned = tuple(cell for cell in scope.cells if asked.mention(scope.tell(cell)) >= 0.6)
+        share = sum(question.mention(scope.name(cell)) for cell in scope.cells) / len(scope.cells)
+        yield Term(NONE, scope.cells, fit=scope.fit + 0.2 * share)
+        yield from _ends_of(scope, question)
+        for side, words, test in SIDES[:2]:
+            for limit in question.numbers if question.has(words) else ():
+                inside = [cell for cell in scope.cells if test(cell.value, limit)]
+                if 2 <= len(inside) < len(scope.cells):
+                    step = names_at(side, limit, map(scope.name, inside))
+                    values = tuple(cell.value for cell in inside)
+                    yield Term(NONE, scope.cells, (step,), fit=scope.fit + 0.3, members=values)
+        mentioned = tuple(cell for cell in scope.cells if question.mention(scope.name(cell)) >= 0.6)
         if 1 < len(mentioned) < len(scope.cells):
-            yield Term(none, mentioned, fit=scope.fit + 0.5)
-    mentioned = tuple(cell for cell in table.cells if named(cell, table, asked) >= 0.6)
-    if len(table.series) > 1 and 1 < len(mentioned) <= MOST_READINGS:
-        yield Term(none, mentioned, fit=0.7)
+            yield Term(NONE, mentioned, fit=scope.fit + 0.5)
     if len(table.series) > 1:
-        yield from _each(found, asked)
+        mentioned = tuple(cell for cell in table.cells if named(cell, table, question) >= 0.6)
+        if 1 < len(mentioned) <= MOST_READINGS:
+            yield Term(NONE, mentioned, fit=0.7)
+        # "South 2013 beside north 2012" means two cells of the four that these words span.
+        whole = tuple(cell for cell in table.cells if question.has(re.escape(cell.name)))
+        if 1 < len(whole) <= MOST_READINGS:
+            yield Term(NONE, whole, fit=WHOLE_NAMED)
+        yield from _each(found, question)
 
 
-def _each(found: Sequence[Scope], asked: Asked) -> Iterator[Group]:
+def _ends_of(scope: Scope, question: Question) -> Iterator[Term]:
+    """ "The two largest", "the highest and the lowest"."""
+    values = sorted(cell.value for cell in scope.cells)
+    amount = question.amount
+    both = question.operations & {"largest", "smallest"}
+    for word in ("largest", "smallest"):
+        if amount and word in both and amount <= len(values):
+            ordered = values[::-1] if word == "largest" else values
+            *most, last = map(shown, ordered[:amount])
+            listed = f"{', '.join(most)} and {last}" if most else last
+            steps = (in_order(ordered), f"The {COUNT_WORDS[amount]} {word} are {listed}.")
+            used, members = frozenset({word}), tuple(ordered[:amount])
+            yield Term(NONE, scope.cells, steps, fit=scope.fit + 0.4, used=used, members=members)
+    if len(both) == 2:
+        steps = (f"The largest is {shown(values[-1])}.", f"The smallest is {shown(values[0])}.")
+        members = (values[-1], values[0])
+        yield Term(NONE, scope.cells, steps, fit=scope.fit + 0.3, used=both, members=members)
+
+
+def _each(found: Sequence[Scope], question: Question) -> Iterator[Term]:
     """One figure per series: "the sum of the medians", "the average of the highest values"."""
     for by_label in (True, False):
         alike = [
             scope
             for scope in found
-            if scope.by_label == by_label and len({c.series for c in scope.cells}) == 1
+            if scope.by_label == by_label and len({cell.series for cell in scope.cells}) == 1
         ]
-        figures = [*middles(alike, asked), *extremes(alike, asked)]
+        figures = [*middles(alike, question), *extremes(alike, question)]
         for used in dict.fromkeys(term.used for term in figures):
             members = [term for term in figures if term.used == used]
-            readings = tuple(dict.fromkeys(cell for term in members for cell in term.readings))
-            if 2 <= len(members) <= len(alike) and len(readings) <= MOST_READINGS:
+            cells = tuple(dict.fromkeys(cell for term in members for cell in term.readings))
+            if 2 <= len(members) <= len(alike) and len(cells) <= MOST_READINGS:
                 steps = tuple(step for term in members for step in term.steps)
                 values = tuple(term.value for term in members)
-                yield Group(Fraction(0), readings, steps, fit=0.5, used=used, members=values)
+                yield Term(NONE, cells, steps, fit=0.5, used=used, members=values)
 
 
-def _beyond(
-    scope: Scope, limit: Fraction, side: str, test: Callable[[Fraction, Fraction], bool]
-) -> Iterator[Group]:
-    """The values above (below) a number of the question."""
-    inside = [cell for cell in scope.cells if test(cell.value, limit)]
-    if 2 <= len(inside) < len(scope.cells):
-        step = f"{side} {shown(limit)}: {', '.join(scope.tell(cell) for cell in inside)}."
-        values = tuple(cell.value for cell in inside)
-        yield Group(Fraction(0), scope.cells, (step,), fit=scope.fit + 0.3, members=values)
+def _worked_out(name: str, values: Sequence[Fraction]) -> tuple[Fraction, list[str]]:
+    """The sum, mean, product, difference or ratio of numbers in their order, and the sentences to it."""
+    if name == "mean":
+        total, steps = _worked_out("sum", values)
+        value = total / len(values)
+        return value, [*steps, chain((total, Fraction(len(values))), "/", value)]
+    value = reduce(APPLY[name], values)
+    return value, [chain(values, SIGNS[name], value)]
 
 
-def _some(scope: Scope, amount: int, word: str) -> Group:
-    ordered = sorted((cell.value for cell in scope.cells), reverse=word == "largest")
-    order = f"In order: {', '.join(map(shown, ordered))}."
-    picked = tuple(ordered[:amount])
-    step = f"The {word} {amount} are {listed(picked)}."
-    used = frozenset({word})
-    return Group(Fraction(0), scope.cells, (order, step), fit=scope.fit + 0.4, used=used, members=picked)
-
-
-def over(group: Term, asked: Asked) -> Iterator[Term]:
+def over(group: Term, operations: frozenset[str]) -> Iterator[Term]:
     """What the question may ask of a set: its sum, mean, product, difference or ratio."""
-    values = group.members if isinstance(group, Group) else tuple(cell.value for cell in group.readings)
-    for name in ("sum", "mean", "product"):
-        if name not in asked.operations or len(values) < 2:
+    values = tuple(cell.value for cell in group.readings) if group.members is None else group.members
+    if len(values) < 2:
+        return
+    high, low = max(values), min(values)
+    for name in ("sum", "mean", "product", "difference", "ratio"):
+        if name not in operations:
             continue
-        if name == "mean":
-            total, steps = averaged(values)
-            value, checks = total / len(values), (summed(tuple(reversed(values))),)
-        elif name == "sum":
-            value, steps, checks = (
-                sum(values, Fraction(0)),
-                (summed(values),),
-                (summed(tuple(reversed(values))),),
-            )
-        else:
-            value = multiplied(values)
-            steps, checks = (chain(values, "*", value),), (chain(tuple(reversed(values)), "*", value),)
-        yield _extended(group, value, steps, checks, name)
-    if len(values) == 2:
-        for name in ("difference", "ratio"):
-            if name in asked.operations:
-                yield from _paired(name, group, values[0], values[1])
+        if name in ("sum", "mean", "product"):
+            _, back = _worked_out("sum" if name == "mean" else name, values[::-1])
+            yield _extended(group, name, values, back)
+        elif len(values) == 2 and low:  # what is taken from nothing says nothing
+            if name == "difference":
+                yield _extended(group, name, (high, low), [chain((low, high - low), "+", high)])
+                continue
+            # It depends on the question which of the two is divided.
+            for a, b in ((high, low), (low, high)):
+                value = a / b
+                # A rounded quotient times its divisor is the dividend only nearly.
+                back = [chain((b, value), "*", a) if is_short(value) else chain((a, b), "/", value)]
+                yield _extended(group, name, (a, b), back)
 
 
-def _extended(group: Term, value: Fraction, steps: Sequence[str], checks: Sequence[str], used: str) -> Term:
-    return Term(
-        value,
-        group.readings,
-        (*group.steps, *steps),
-        tuple(checks),
-        group.fit + 0.2,
-        group.used | {used},
-        free=group.free,
+def _extended(group: Term, name: str, values: Sequence[Fraction], back: Sequence[str]) -> Term:
+    value, steps = _worked_out(name, values)
+    return replace(
+        group,
+        value=value,
+        steps=(*group.steps, *steps),
+        rechecks=tuple(back),
+        fit=group.fit + 0.2,
+        used=group.used | {name},
+        members=None,
     )
-
-
-def _paired(name: str, group: Term, first: Fraction, second: Fraction) -> Iterator[Term]:
-    """The difference or ratio of two numbers; both ratios, for it depends on the question which is meant."""
-    high, low = max(first, second), min(first, second)
-    if not low:
-        return  # what is taken from nothing says nothing
-    if name == "difference":
-        value = high - low
-        steps, checks = (chain((high, low), "-", value),), (chain((low, value), "+", high),)
-        yield _extended(group, value, steps, checks, name)
-    else:
-        for over_, under in ((high, low), (low, high)):
-            value = over_ / under
-            # A rounded quotient times its divisor is the dividend only nearly.
-            checks = (
-                chain((over_, value), "/", under) if is_short(value) else chain((over_, under), "/", value),
-            )
-            yield _extended(group, value, (chain((over_, under), "/", value),), checks, name)
 
 
 # --- pairs: two points made into one ---------------------------------------------------------
 
 
-def pairs(points: Sequence[Term], asked: Asked, wanted: frozenset[Fraction] | None) -> Iterator[Term]:
-    """Sums, differences, means, products and ratios of two points.
-
-    Args:
-        wanted: values to end at; None takes the best named points in any pair.
-    """
-    names = [name for name in ("difference", "sum", "mean", "ratio", "product") if name in asked.operations]
+def pairs(points: Sequence[Term], question: Question, wanted: frozenset[Fraction] | None) -> Iterator[Term]:
+    """Sums, differences, means, products and ratios of two points, that end in `wanted` where it is given."""
+    names = [
+        name for name in ("difference", "sum", "mean", "ratio", "product") if name in question.operations
+    ]
     if not names:
         return
     if wanted is None:
@@ -273,80 +266,43 @@ def pairs(points: Sequence[Term], asked: Asked, wanted: frozenset[Fraction] | No
             for second in others:
                 if not (first.value and second.value) or name in first.used | second.used:
                     continue  # what 0 is added to says nothing, and nobody asks for a ratio of ratios
+                if name == "difference" and first.value < second.value:
+                    continue
                 if first.readings != second.readings or first.steps != second.steps:
-                    yield from _pair(name, first, second)
+                    yield from over(_pair(first, second), frozenset({name}))
 
 
 def _partners(
     first: Term, name: str, wanted: frozenset[Fraction], by_value: dict[Fraction, list[Term]]
 ) -> list[Term]:
     """The points that lead from `first` to a wanted value."""
-    others: list[Fraction] = []
-    for value in wanted:
-        if name == "difference":
-            others.append(first.value - value)
-        elif name == "sum":
-            others.append(value - first.value)
-        elif name == "mean":
-            others.append(2 * value - first.value)
-        elif name == "product" and first.value:
-            others.append(value / first.value)
-        elif name == "ratio" and value:
-            others.append(first.value / value)
-    exact = [term for value in others for term in by_value.get(value, ())]
+    a = first.value
+    others: Callable[[Fraction], Fraction] = {
+        "difference": lambda value: a - value,
+        "sum": lambda value: value - a,
+        "mean": lambda value: 2 * value - a,
+        "product": lambda value: value / a if a else NONE,
+        "ratio": lambda value: a / value if value else NONE,
+    }[name]
+    exact = [term for value in wanted for term in by_value.get(others(value), ())]
     if exact or name != "ratio":
         return exact
     # A quotient is seldom written out in full.
-    return [
-        term
-        for value, terms in by_value.items()
-        if value and any(rounds_to(first.value / value, goal) for goal in wanted)
-        for term in terms
+    near = [
+        value for value in by_value if value and any(rounds_to(first.value / value, goal) for goal in wanted)
     ]
+    return [term for value in near for term in by_value[value]]
 
 
-def _pair(name: str, first: Term, second: Term) -> Iterator[Term]:
-    readings = tuple(dict.fromkeys((*first.readings, *second.readings)))
+def _pair(first: Term, second: Term) -> Term:
     lead = [step for term in (first, second) if term.used for step in term.steps]
-    both = Term(
-        Fraction(0),
-        readings,
+    return Term(
+        NONE,
+        tuple(dict.fromkeys((*first.readings, *second.readings))),
         tuple(dict.fromkeys(lead)),
         # Two figures are more often of one series than of two.
         fit=(first.fit + second.fit) / 2 + (0.2 if first.readings == second.readings else 0.0),
         used=first.used | second.used,
         free=not (first.used and second.used),
+        members=(first.value, second.value),
     )
-    values = (first.value, second.value)
-    if name in ("difference", "ratio"):
-        if first.value >= second.value or name == "ratio":
-            yield from _paired(name, both, *values)
-        return
-    group = Group(
-        both.value, both.readings, both.steps, fit=both.fit, used=both.used, free=both.free, members=values
-    )
-    yield from (term for term in over(group, Asked(name)) if name in term.used)
-
-
-# --- everything ------------------------------------------------------------------------------
-
-
-def points(table: Table, found: Sequence[Scope], asked: Asked) -> list[Term]:
-    """All single numbers that a question may rest on."""
-    return [*cells(table, asked), *ends(found, asked), *extremes(found, asked), *middles(found, asked)]
-
-
-def terms(table: Table, asked: Asked, wanted: frozenset[Fraction] | None = None) -> Iterator[Term]:
-    """Every number and name that the question's words may lead to."""
-    found = scopes(table, asked)
-    single = points(table, found, asked)
-    sets = [term for group in groups(table, found, asked) for term in over(group, asked)]
-    yield from single
-    yield from sets
-    # "The ratio of the sum of the two smallest to the largest": sets are points of pairs as well.
-    yield from pairs([*single, *sets], asked, wanted)
-    yield from claims.counts(table, found, asked)
-    yield from claims.names(table, found, asked)
-    yield from claims.rivals(table, asked)
-    yield from claims.trends(table, asked)
-    yield from claims.transcriptions(table, asked)

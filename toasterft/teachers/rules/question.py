@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 
+from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import fraction
 
-# Words that ask for an operation: those that can mean nothing else, and those that may.
+# Operation: the words that can mean nothing else, and those that may.
 OPERATIONS: dict[str, tuple[str, str]] = {
-    "largest": (
-        "highest|largest|biggest|greatest|maximum|max|longest|tallest",
-        "(?<!at )most|top|peak(?:ed)?|hardest|high",
-    ),
-    "smallest": ("lowest|smallest|minimum|min|shortest", "(?<!at )least|fewest|bottom|easiest|low"),
-    "sum": ("sums?|add(?:ed|ing)?|sum up", "total|together|altogether|combin\w*|plus|both|overall|net"),
+    "largest": (lexicon.LARGEST, rf"(?<!at )(?!topmost)(?:{lexicon.LARGEST_LOOSE})|peaked|hardest|high"),
+    "smallest": (lexicon.SMALLEST, rf"(?<!at )(?:{lexicon.SMALLEST_LOOSE})|bottom|easiest|low"),
+    "sum": ("sums?|add(?:ed|ing)?|sum up", r"total|together|altogether|combin\w*|plus|both|overall|net"),
     "difference": (
-        "differen\w*|subtract\w*",
-        r"gap|minus|more|less|fewer|higher|lower|increas\w*|decreas\w*|chang\w*|deduct\w*|exceeds?|dr[oa]p\w*|"
-        r"r[io]se\w*|gr[eo]w\w*|f[ae]ll\w*|declin\w*|below|above|between|larger|greater|smaller|compared|farther",
+        r"differen\w*|subtract\w*",
+        rf"(?!over|under|taller|longer|shorter)(?:{lexicon.MORE}|{lexicon.FEWER})|gap|minus|increas\w*|decreas\w*|chang\w*|deduct\w*|exceeds?|"
+        r"dr[oa]p\w*|r[io]se\w*|gr[eo]w\w*|f[ae]ll\w*|declin\w*|between|compared|farther",
     ),
     "mean": ("averages?|mean|avg", ""),
     "median": ("medians?", "middle"),
-    "mode": ("modes?", "frequent\w*|repeat\w*"),
-    "ratio": ("ratios?|divided? .*\bby|quotient", "times|proportion|over|divid\w*"),
-    "product": ("product|multipl\w*", ""),
+    "mode": ("modes?", r"frequent\w*|repeat\w*"),
+    "ratio": (r"ratios?|divided? .*\bby|quotient", r"times|proportion|over|divid\w*"),
+    "product": (r"product|multipl\w*", ""),
     "count": ("", "how many|number of|count|occurrences?"),
     "colour": ("", "colou?rs?|kinds?|types?"),
 }
-_NEVER = re.compile(r"(?!)")
 
 
-def _words(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE) if pattern else _NEVER
+@cache
+def words(pattern: str) -> re.Pattern[str]:
+    """Whole words of a pattern, in any case; nothing at all for an empty one."""
+    return re.compile(rf"\b(?:{pattern})\b" if pattern else r"(?!)", re.IGNORECASE)
 
 
-_SURE = {name: _words(sure) for name, (sure, _) in OPERATIONS.items()}
-_LOOSE = {name: _words(loose) for name, (_, loose) in OPERATIONS.items()}
-# "The same or better", "at least somewhat": shares that are added, where nothing else is asked for.
-_ADDED = re.compile(r"\b(?:and|or|at least|at most)\b", re.IGNORECASE)
+_SURE = {name: words(sure) for name, (sure, _) in OPERATIONS.items()}
+_LOOSE = {name: words(loose) for name, (_, loose) in OPERATIONS.items()}
+# "the same or better", "at least somewhat": shares that are added, where nothing else is asked for
+_ADDED = words("and|or|at least|at most")
+# "how many bars", not "how many more", "number of times"
 _COUNTED = re.compile(
     r"\b(?:how many|number of|count|occurrences?)\b(?! (?:more|less|fewer|times|percent\w*|points?)\b)",
     re.IGNORECASE,
@@ -50,23 +50,25 @@ _COUNTED = re.compile(
 _MORE = re.compile(
     r"\b(?:more|higher|larger|greater|(less|fewer|lower|smaller))\b(?!\s+tha?[en])", re.IGNORECASE
 )
+# "In which year …", "Name the …"
 _WHICH = re.compile(
     r"\W*(?:in |at |on )?(?:which|whose|who|what|where|when|identify|name|find)\b", re.IGNORECASE
 )
-
-ORDINALS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5}
-AMOUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "2": 2, "3": 3, "4": 4}
-_NUMBERS = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-]|\.\d)")
-_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
-_EMPTY = re.compile(
-    "a|an|and|are|as|at|be|by|did|do|does|for|from|had|has|have|how|in|is|it|many|much|of|on|or|that|"
-    "the|their|there|they|this|to|was|were|what|what's|which|who|whose|will|with"
+_NUMBERS = re.compile(
+    r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?![\w-]|\.\d)"
+)  # 1,200.5; not the 5 of "15-19" or "v5"
+_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")  # "o'clock" is one
+_EMPTY = frozenset(
+    re.findall(
+        r"\S+",
+        "a an and are as at be by did do does for from had has have how in is it many much of on or that "
+        "the their there they this to was were what what's which who whose will with",
+    )
 )
-_END = re.compile(r"\b(?:(rightmost|latest|last|most recent)|leftmost|earliest|first)\b", re.IGNORECASE)
+_END = words("(rightmost|latest|last|most recent)|leftmost|earliest|first")
+_RANGE = words("from|between|to|through|until|during")  # "from 2009 to 2014"
 _YEAR = re.compile(r"(?:19|20)\d\d")
 SAME_WORD = 0.84  # similarity of two spellings; the names in ChartQA's tables were read off pictures
-
-
 LONG_ENOUGH = 6  # letters of a name that are not found in other words by chance
 
 
@@ -76,26 +78,20 @@ def _squeezed(text: str) -> str:
 
 def tokens(text: str) -> list[str]:
     """Lower-case words that carry meaning; all words where none does."""
-    words = _WORD.findall(text.lower())
-    return [word for word in words if not _EMPTY.fullmatch(word)] or words
+    found = _WORD.findall(text.lower())
+    return [word for word in found if word not in _EMPTY] or found
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question about a table, or one side of a comparison in it."""
+class Question:
+    """One question about a table whose labels and series are `names`, or one side of a comparison in it."""
 
     text: str
     names: tuple[str, ...] = ()
-    """Labels and series of the table."""
-    _known: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def words(self) -> list[str]:
         return tokens(self.text)
-
-    @cached_property
-    def letters(self) -> str:
-        return _squeezed(self.text)
 
     @cached_property
     def operations(self) -> frozenset[str]:
@@ -113,8 +109,8 @@ class Asked:
         return frozenset(found)
 
     @cached_property
-    def surely(self) -> frozenset[str]:
-        """Operations that an answer must contain to be one; a word that a mentioned name has may be that name."""
+    def required(self) -> frozenset[str]:
+        """Operations that a right derivation must contain; a word of a mentioned name may be just that name."""
         taken = {
             word for name in self.names if self.mention(name) >= 0.6 for word in _WORD.findall(name.lower())
         }
@@ -135,12 +131,12 @@ class Asked:
     @cached_property
     def rank(self) -> int:
         """2 for "second largest"; 1 where no rank is named."""
-        return next((rank for word, rank in ORDINALS.items() if word in self.words), 1)
+        return next((rank for word, rank in lexicon.ORDINALS.items() if word in self.words), 1)
 
     @cached_property
     def amount(self) -> int | None:
         """2 for "two largest"."""
-        return next((AMOUNTS[word] for word in self.words if word in AMOUNTS), None)
+        return next((lexicon.AMOUNTS[word] for word in self.words if word in lexicon.AMOUNTS), None)
 
     @cached_property
     def end(self) -> int | None:
@@ -149,26 +145,32 @@ class Asked:
         return None if found is None else -1 if found[1] else 0
 
     @cached_property
-    def says_range(self) -> bool:
-        return (
-            re.search(r"\b(?:from|between|to|through|until|during)\b", self.text, re.IGNORECASE) is not None
-        )
+    def is_range(self) -> bool:
+        return _RANGE.search(self.text) is not None
+
+    def has(self, pattern: str) -> bool:
+        """Whether a word or phrase of this pattern stands in the question."""
+        return words(pattern).search(self.text) is not None
+
+    @cached_property
+    def _mentions(self) -> dict[str, float]:
+        return {}
 
     def mention(self, name: str) -> float:
-        """The share of a name's letters that the question says, 0 to 1; a year counts only as a whole."""
-        if name not in self._known:
-            wanted = tokens(name)
-            said = sum(len(word) for word in wanted if self._says(word))
-            total = sum(map(len, wanted))
+        """The share of a name's letters in the question, 0 to 1 (a little more for its exact writing)."""
+        if name not in self._mentions:
+            parts = tokens(name)
+            total = sum(map(len, parts))
+            there = sum(len(word) for word in parts if self._has_word(word))
             # "Re publican": names that were read off in pieces.
             letters = _squeezed(name)
-            if len(letters) >= LONG_ENOUGH and letters in self.letters:
-                said = total
+            if len(letters) >= LONG_ENOUGH and letters in _squeezed(self.text):
+                there = total
             exact = 0.05 if name.lower() in self.text.lower() else 0.0
-            self._known[name] = said / total + exact if total else 0.0
-        return self._known[name]
+            self._mentions[name] = there / total + exact if total else 0.0
+        return self._mentions[name]
 
-    def _says(self, word: str) -> bool:
+    def _has_word(self, word: str) -> bool:
         if word in self.words:
             return True
         if len(word) < 4 or word.isdigit():

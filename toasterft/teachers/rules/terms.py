@@ -1,28 +1,27 @@
-"""Numbers that follow from a table, the cells they may follow from, and the sentences that say how."""
+"""Terms (numbers and names that follow from a table), the cells they follow from, and their sentences."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import shown
 from toasterft.scoring.tables import Cell, Table
-from toasterft.teachers.rules.question import Asked
+from toasterft.teachers.rules.question import Question
 
 # A pair or a set that the question does not name must at least be the only one that fits.
 NAMED = 0.45
 MOST_READINGS = 26  # a longer list is no trace for a small model
 
-ABOVE = re.compile(r"\b(?:above|over|more|greater|higher|larger|exceeds?|at least)\b", re.IGNORECASE)
-BELOW = re.compile(r"\b(?:below|under|less|fewer|smaller|lower)\b", re.IGNORECASE)
-# What "above", "below" and no such word make of a number in the question.
-SIDES: tuple[tuple[re.Pattern[str] | None, str, Callable[[Fraction, Fraction], bool]], ...] = (
-    (ABOVE, "Above", lambda value, limit: value > limit),
-    (BELOW, "Below", lambda value, limit: value < limit),
-    (None, "At", lambda value, limit: value == limit),
+# The word of a sentence, the question's words for it ("" for none), and which values lie there.
+SIDES: tuple[tuple[str, str, Callable[[Fraction, Fraction], bool]], ...] = (
+    ("Above", rf"{lexicon.MORE}|exceeds?|at least", lambda value, limit: value > limit),
+    ("Below", lexicon.FEWER, lambda value, limit: value < limit),
+    ("At", "", lambda value, limit: value == limit),
 )
 
 
@@ -38,6 +37,7 @@ class Term:
         used: operations of the question that it carries out.
         picks: the name that the last step leads to; `only_name` where the number is no answer by itself.
         free: it takes cells out of the table that nothing but the question's names can justify.
+        members: of a set that an operation may run over: its numbers, where they are not the readings.
     """
 
     value: Fraction
@@ -49,17 +49,11 @@ class Term:
     picks: str = ""
     only_name: bool = False
     free: bool = False
+    members: tuple[Fraction, ...] | None = None
 
     @property
-    def said(self) -> str:
+    def answer(self) -> str:
         return self.picks or shown(self.value)
-
-
-@dataclass(frozen=True)
-class Group(Term):
-    """A set whose members are not simply its readings: the two largest of them, say."""
-
-    members: tuple[Fraction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,22 +65,24 @@ class Scope:
     by_label: bool
     """Whether its cells are told apart by label (one series) or by series (one label)."""
 
-    def tell(self, cell: Cell) -> str:
+    def name(self, cell: Cell) -> str:
+        """What tells a cell from the others here."""
         return cell.label if self.by_label else cell.series
 
 
-def scopes(table: Table, asked: Asked) -> list[Scope]:
+def scopes(table: Table, question: Question) -> list[Scope]:
     """Each series, each label of several series, and everything; lines with and without their gaps."""
     several = len(table.series) > 1
     found = [
-        (table.of_series(series), asked.mention(series) if several else 0.5, True) for series in table.series
+        (table.of_series(series), question.mention(series) if several else 0.5, True)
+        for series in table.series
     ]
     if several:
         # An unnamed bar is more often one of a colour than all of one label.
-        found += [(table.of_label(label), asked.mention(label) - 0.1, False) for label in table.labels]
+        found += [(table.of_label(label), question.mention(label) - 0.1, False) for label in table.labels]
         found.append((list(table.cells), -0.1, True))
     out = []
-    for cells, fit, by_label in [*found, *_parts(found, asked)]:
+    for cells, fit, by_label in [*found, *_parts(found, question)]:
         if table.zeros_are_gaps and any(cell.value == 0 for cell in cells):
             out.append(Scope(tuple(cell for cell in cells if cell.value != 0), fit, by_label))
             fit -= 0.2
@@ -95,32 +91,39 @@ def scopes(table: Table, asked: Asked) -> list[Scope]:
 
 
 def _parts(
-    found: Sequence[tuple[list[Cell], float, bool]], asked: Asked
+    found: Sequence[tuple[list[Cell], float, bool]], question: Question
 ) -> Iterator[tuple[list[Cell], float, bool]]:
     """What a question cuts out of a series: "from 2009 to 2014", "the first three"."""
+    # Tables read off bars that lie down start at the top or at the bottom.
+    either = not {"top", "bottom"}.isdisjoint(question.words)
     for cells, fit, by_label in found:
         if not by_label:
             continue
-        ends = [place for place, cell in enumerate(cells) if asked.mention(cell.label) >= 1]
-        if len(ends) >= 2 and ends[-1] - ends[0] < len(cells) - 1 and asked.says_range:
+        ends = [place for place, cell in enumerate(cells) if question.mention(cell.label) >= 1]
+        if len(ends) >= 2 and ends[-1] - ends[0] < len(cells) - 1 and question.is_range:
             yield cells[ends[0] : ends[-1] + 1], fit + 0.4, by_label
-        if asked.amount and asked.amount < len(cells):
-            words = set(asked.words)
-            # Tables read off bars that lie down start at the top or at the bottom.
-            either = bool({"top", "bottom"} & words)
-            if {"first", "leftmost", "starting"} & words or either:
-                yield cells[: asked.amount], fit + 0.3, by_label
-            if {"last", "rightmost", "recent"} & words or either:
-                yield cells[-asked.amount :], fit + 0.3, by_label
+        if question.amount and question.amount < len(cells):
+            if either or not {"first", "leftmost", "starting"}.isdisjoint(question.words):
+                yield cells[: question.amount], fit + 0.3, by_label
+            if either or not {"last", "rightmost", "recent"}.isdisjoint(question.words):
+                yield cells[-question.amount :], fit + 0.3, by_label
 
 
-def named(cell: Cell, table: Table, asked: Asked) -> float:
+def named(cell: Cell, table: Table, question: Question) -> float:
     """How well the question names a cell: by its label, and by its series where there are several."""
-    label = asked.mention(cell.label) if len(table.labels) > 1 else 0.5
-    return (label + asked.mention(cell.series)) / 2 if len(table.series) > 1 else label
+    label = question.mention(cell.label) if len(table.labels) > 1 else 0.5
+    return (label + question.mention(cell.series)) / 2 if len(table.series) > 1 else label
 
 
-# --- sentences -------------------------------------------------------------------------------
+def most_frequent(scope: Scope) -> tuple[Fraction, int, str] | None:
+    """The value that occurs more often than any other, how often, and the sentence; None where there is none."""
+    (value, times), *others = Counter(cell.value for cell in scope.cells).most_common(2)
+    if times == 1 or (others and others[0][1] == times):
+        return None
+    return value, times, f"{shown(value)} occurs {times} times, more often than any other."
+
+
+# --- numbers ---------------------------------------------------------------------------------
 
 
 def rounds_to(value: Fraction, goal: Fraction) -> bool:
@@ -133,38 +136,46 @@ def rounds_to(value: Fraction, goal: Fraction) -> bool:
 
 
 def is_short(value: Fraction) -> bool:
+    """Whether four decimals write a number in full."""
     return (value * 10**4).denominator == 1
 
 
-def averaged(values: Sequence[Fraction]) -> tuple[Fraction, tuple[str, ...]]:
-    total = sum(values, Fraction(0))
-    return total, (summed(values), chain((total, Fraction(len(values))), "/", total / len(values)))
+# --- sentences -------------------------------------------------------------------------------
 
 
-def multiplied(values: Sequence[Fraction]) -> Fraction:
-    product = Fraction(1)
-    for value in values:
-        product *= value
-    return product
+def readings(cells: Iterable[Cell], verb: str = "=") -> str:
+    """`red = 7, blue = 3.`"""
+    return ", ".join(f"{cell.name} {verb} {shown(cell.value)}" for cell in cells) + "."
 
 
-def summed(values: Sequence[Fraction]) -> str:
-    return chain(values, "+", sum(values, Fraction(0)))
+def reading(cell: Cell, fit: float) -> Term:
+    """A cell as it stands."""
+    return Term(cell.value, (cell,), (readings([cell], "is"),), (readings([cell]),), fit)
+
+
+def in_order(values: Iterable[Fraction], how: str = "In order") -> str:
+    return f"{how}: {', '.join(map(shown, values))}."
+
+
+def names_at(side: str, limit: Fraction, names: Iterable[str]) -> str:
+    """`Above 5: red, blue.`"""
+    return f"{side} {shown(limit)}: {', '.join(names) or 'none'}."
 
 
 def chain(values: Sequence[Fraction], sign: str, result: Fraction) -> str:
-    """`3 + 4 = 7.`; a rounded result is said to be one."""
+    """`3 + 4 = 7.`; a rounded result has a sign of its own: `19 / 3 ≈ 6.33.`"""
     equals = "=" if is_short(result) else "≈"
     return f"{f' {sign} '.join(map(shown, values))} {equals} {shown(result)}."
 
 
 def order(values: Sequence[Fraction]) -> str:
+    """`3 < 5 > 4`"""
     parts = [shown(values[0])]
     for old, new in pairwise(values):
-        parts += ["<" if new > old else ">", shown(new)]
+        parts += ["=" if new == old else "<" if new > old else ">", shown(new)]
     return " ".join(parts)
 
 
-def listed(values: Sequence[Fraction]) -> str:
-    *most, last = map(shown, values)
-    return f"{', '.join(most)} and {last}" if most else last
+def so(step: str, result: str) -> str:
+    """A sentence with what follows from it: `The largest is 12, so green.`"""
+    return f"{step.removesuffix('.')}, so {result}."
