@@ -95,7 +95,9 @@ def check(data: DatasetSplits, against: Sequence[DatasetSplits], limits: Limits,
     found += cross_rows.duplicates(whole)
     for split in data.splits:
         own = [row for row in whole if row.split == split]
-        found += cross_rows.leaks(own, [row for row in whole if cross_rows.is_later_than(split)(row)], "leak")
+        found += cross_rows.leaks(
+            own, [row for row in whole if cross_rows.is_later(row.split, split)], "leak"
+        )
         if split in ("", "train"):
             for other in against:
                 found += cross_rows.leaks(own, _evaluation(_rows(other, seen)), "eval")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from toasterft import scoring
@@ -130,13 +130,10 @@ def class_balance(rows: Sequence[Row]) -> tuple[dict[str, Counter[str]], list[Fi
     return dict(counts), found
 
 
-def is_later_than(split: str) -> Callable[[Row], bool]:
-    """Whether a row is in a split that must know nothing of this one."""
-
-    def place(name: str) -> int:
-        return ORDER.index(name) if name in ORDER else len(ORDER)
-
-    return lambda row: place(row.split) > place(split) and row.split != split
+def is_later(split: str, than: str) -> bool:
+    """Whether rows of `split` must stay unknown to rows of `than`."""
+    place, other = (ORDER.index(name) if name in ORDER else len(ORDER) for name in (split, than))
+    return place > other
 
 
 def _ids(rows: Sequence[Row], own: Row) -> str:
