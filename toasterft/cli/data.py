@@ -27,7 +27,7 @@ from toasterft.jobs import prepare
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
 from toasterft.recipe import Sft
-from toasterft.terminal import datasets as printing
+from toasterft.terminal import data as printing
 
 app = Typer()
 data_app = Typer(help=about("data"), no_args_is_help=True)

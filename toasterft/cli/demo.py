@@ -12,7 +12,7 @@ from toasterft.cli import options as opt
 from toasterft.cli.commands import about
 from toasterft.data import charts
 from toasterft.jobs import demo as story
-from toasterft.terminal import datasets as printing
+from toasterft.terminal import data as printing
 
 app = Typer()
 charts_app = Typer(help=about("charts"), no_args_is_help=True)

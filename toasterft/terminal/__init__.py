@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toasterft.terminal.comparisons import print_comparison
-from toasterft.terminal.data import print_data_check, print_import, print_preview
+from toasterft.terminal.data import print_data_check, print_preview
 from toasterft.terminal.estimates import (
     print_calibration,
     print_caveat,
@@ -47,7 +47,6 @@ __all__ = [
     "print_estimate",
     "print_gpu_table",
     "print_image",
-    "print_import",
     "print_matrix",
     "print_other_sizes",
     "print_plan",
