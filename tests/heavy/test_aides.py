@@ -16,8 +16,7 @@ from toasterft.data.example import Example
 from toasterft.errors import BudgetError, RecipeError, UserError
 from toasterft.progress import Silent
 from toasterft.runs.meter import SPEND_FILE, Meter
-from toasterft.scoring import traces as checker
-from toasterft.scoring.rewards import Completion, Rewards
+from toasterft.scoring.rewards import Completion, Rewards, thinking
 from toasterft.teachers import api
 from toasterft.teachers import judge as judging
 from toasterft.teachers import training_session as aiding
@@ -130,7 +129,7 @@ def test_a_judge_that_fails_leaves_it_to_the_local_checker(how, kind):
             judge.start(completion(trace), EXAMPLE)
         found = [judge(completion(trace), EXAMPLE) for trace in traces]
         judge.requests.close()
-    assert found == [checker.thinking(completion(trace), EXAMPLE) for trace in traces]
+    assert found == [thinking(completion(trace), EXAMPLE) for trace in traces]
     assert found[0] > found[1] > found[2]
     assert (judge.asked, judge.failed) == (3, 3)
     assert sum(judge.requests.failures.values()) == (0 if kind is None else 3)
