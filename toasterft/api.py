@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from toasterft import paths, terminal
 from toasterft import recipe as recipes
 from toasterft.errors import RecipeError
 from toasterft.estimation import Estimate
-from toasterft.jobs import guards, prepare
+from toasterft.jobs import execute, guards, prepare
 from toasterft.recipe import Section, Trained
 from toasterft.runs.run_folder import Run
 
@@ -97,17 +96,12 @@ def train(
         CapReached, Interrupted: stopped, with checkpoint and adapter saved.
         RunFailed: the run went wrong.
     """
-    prepared = replace(
-        prepare.prepare_training(
-            _with(recipe, price=price), paths.runs_dir(runs_dir), out=None if out is None else Path(out)
-        ),
-        budget_usd=budget,
-        max_seconds=None if max_hours is None else 3600 * max_hours,
+    prepared = prepare.prepare_training(
+        _with(recipe, price=price), paths.runs_dir(runs_dir), out=None if out is None else Path(out)
     )
+    prepared = guards.with_caps(prepared, budget, max_hours)
     guards.require_ready(prepared)
     guards.require_within_caps(prepared, over=yes)
-    from toasterft.jobs import execute
-
     found: Run = execute.launch(prepared, terminal.reporter(quiet=quiet))
     return found
 
@@ -130,9 +124,7 @@ def evaluate(
     """
     words, fields = _as_typed(recipes.Eval, {"model": model, **settings})
     wanted = recipes.load("eval", None, words, fields)
-    prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir), data_name=Path(wanted.data).stem)
-    from toasterft.jobs import execute
-
+    prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir))
     found = execute.launch(prepared, terminal.reporter(quiet=quiet))
     return {**found.record["eval"], "run": str(found.path)}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Annotated, Any
 
 from typer import Argument, Option, Typer
@@ -179,11 +178,8 @@ def pairs(
     }  # fmt: skip
     file, settings = opt.split_words(words)
     wanted = recipe.load("pairs", file, settings, flags)
-    prepared = replace(
-        prepare.prepare_use(wanted, paths.runs_dir(runs_dir), data_name=source, out=out),
-        budget_usd=budget,
-        max_seconds=None if max_hours is None else 3600 * max_hours,
-    )
+    prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir), data_name=source, out=out)
+    prepared = guards.with_caps(prepared, budget, max_hours)
     guards.require_within_caps(prepared, over=True)
 
     card = execute.launch(prepared, terminal.reporter(quiet=quiet), name=name)

@@ -62,9 +62,7 @@ def evaluate(
     flags |= {"model": model, "reasoner": reasoner, "step": step or None, "suffix": suffix and suffix[0]}
     wanted = recipe.load("eval", source, settings, flags)
     assert isinstance(wanted, recipe.Eval)
-    prepared = prepare.prepare_use(
-        wanted, paths.runs_dir(runs_dir), data_name=Path(wanted.data).stem, out=out
-    )
+    prepared = prepare.prepare_use(wanted, paths.runs_dir(runs_dir), out=out)
     record = execute.launch(prepared, terminal.reporter(quiet=quiet))
     handed = record.record.get("reasoner")
     if json:

@@ -18,7 +18,7 @@ from typer import Argument, Option, Typer
 from toasterft import catalog, paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.cli.train import plan_json
-from toasterft.data import sources
+from toasterft.data.selection import catalog_row_elsewhere
 from toasterft.errors import (
     BudgetError,
     CapReached,
@@ -143,8 +143,8 @@ def _require_ready(plans: Sequence[Job]) -> None:
         assert planned is not None
         if gpu.name.startswith("Colab"):
             raise UserError(f"{gpu.name} is part of another service", next_step="--gpu T4")
-        row = catalog.datasets().get(plan.recipe.data)
-        if row is not None and row.hub_id is None and not sources.on_this_machine(plan.recipe.data):
+        row = catalog_row_elsewhere(plan.recipe.data)
+        if row is not None and row.hub_id is None:
             raise DataError(f"{row.name} is not on this machine; nothing was run", next_step=row.get)
         if planned.peak_bytes(gpu) > gpu.vram_bytes:
             raise fit.refusal(planned, gpu)

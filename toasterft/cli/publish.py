@@ -168,7 +168,7 @@ def _evaluate(
             [*words, f"load_in_4bit={str(four_bit).lower()}"],
             {"model": str(folder), "data": data, "limit": limit},
         )
-        record = execute.launch(prepare.prepare_use(wanted, runs, data_name=Path(data).stem), report)
+        record = execute.launch(prepare.prepare_use(wanted, runs), report)
         found.append({"load_in_4bit": four_bit, "run": str(record.path), **record.record["eval"]})
     noted = paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE)["export"]
     paths.write_atomic(folder / model_card.FILE, model_card.text(run, runs, noted))

@@ -69,8 +69,7 @@ def command(method: str, *examples: str) -> None:
         given = [*preset(method, clip_low=clip_low), *(words or [])]
         try:
             prepared = _prepare(method, given, flags, out, paths.runs_dir(runs_dir), resume, fit)
-            seconds = None if max_hours is None else 3600 * max_hours
-            capped = replace(prepared, budget_usd=budget, max_seconds=seconds)
+            capped = guards.with_caps(prepared, budget, max_hours)
             train(capped, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
         except OutOfMemory as problem:
             _try_again_smaller(
@@ -179,9 +178,9 @@ def _prepare(
         raise UserError("this run is done: there is nothing to resume", where=str(found.path))
     began_with = found.record.get("processes", 1)
     if began_with != distributed.count():
+        count = distributed.count()
         raise UserError(
-            f"this run began with {_processes(began_with)}, and now there {'is' if distributed.count() == 1 else 'are'} "
-            f"{distributed.count()}",
+            f"this run began with {_processes(began_with)}, and now there {'is' if count == 1 else 'are'} {count}",
             where=str(found.path),
             why="batches, random numbers and unfinished samples belong to as many",
             next_step=f"{distributed.command(began_with)} {method} --resume {resume}",

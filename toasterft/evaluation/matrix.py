@@ -108,7 +108,7 @@ def run(
         try:
             cell.problem = absent.get(needed)  # one request to the hub for what it lacks
             if cell.problem is None:
-                job = prepare_use(cell.recipe, runs_dir, data_name=Path(wanted.data).stem)
+                job = prepare_use(cell.recipe, runs_dir)
                 cell.run = dedupe.reuse_or_evaluate(job, data, evaluate)
         except ModelError as problem:
             cell.problem = absent[needed] = _with_remedy(problem, runs_dir)

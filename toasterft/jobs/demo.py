@@ -147,5 +147,5 @@ def _evaluate(model: str, data: Path, size: Size, runs: Path, report: Reporter, 
     settings = ["per_device_eval_batch_size=64", "max_completion_length=64"]
     flags: dict[str, Any] = {"model": model, "data": str(data), "limit": size.eval_limit, "seed": seed}
     wanted = recipe.load("eval", None, settings, flags)
-    found: Run = execute.launch(prepare.prepare_use(wanted, runs, data_name=data.stem), report)
+    found: Run = execute.launch(prepare.prepare_use(wanted, runs), report)
     return found

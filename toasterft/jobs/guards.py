@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from toasterft import paths
 from toasterft.catalog import hardware
 from toasterft.data.selection import catalog_row_elsewhere
@@ -31,6 +33,11 @@ def require_ready(job: Job) -> None:
     for gpu in {target.gpu.name: target.gpu for target in held_to}.values():
         if job.plan.peak_bytes(gpu) > gpu.vram_bytes:
             raise ladder.refusal(job.plan, gpu)
+
+
+def with_caps(job: Job, budget_usd: float | None, max_hours: float | None) -> Job:
+    """The job with limits at which it is stopped; None is no limit."""
+    return replace(job, budget_usd=budget_usd, max_seconds=None if max_hours is None else 3600 * max_hours)
 
 
 def require_within_caps(job: Job, *, over: bool) -> None:

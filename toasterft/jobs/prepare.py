@@ -140,7 +140,7 @@ def _planned(
 
 
 def prepare_use(recipe: Recipe, runs_dir: Path, *, data_name: str = "", out: Path | None = None) -> Job:
-    """Resolve a job that only reads a model: eval, ask."""
+    """Resolve a job that only reads a model: eval, ask, pairs."""
     target = hardware.choose_gpu(recipe.gpu)
     return Job(
         recipe=recipe,
@@ -148,7 +148,7 @@ def prepare_use(recipe: Recipe, runs_dir: Path, *, data_name: str = "", out: Pat
         engine=choose_engine(recipe.engine),
         target=target,
         runs_dir=runs_dir,
-        data_name=data_name,
+        data_name=data_name or Path(getattr(recipe, "data", "")).stem,
         usd_per_hour=_meter_price(recipe, target),
         out=out,
     )
