@@ -39,7 +39,7 @@ class Batcher:
     """Turns examples into batches for one model.
 
     Args:
-        eyes: where features come from; None goes through pixels.
+        encoder: where cached features come from; None uses pixels.
     """
 
     def __init__(self, loaded: LoadedModel, chat: Chat, encoder: ImageEncoder | None) -> None:

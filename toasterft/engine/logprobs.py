@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 
 from toasterft.data.example import Example
 from toasterft.engine import packed_attention
-from toasterft.engine.loaded import LoadedModel
 from toasterft.engine.open_model import ModelSession
 
 # Completion tokens whose logits are held at a time: 256 x 49,280 x 4 bytes are 50 MB.
@@ -34,9 +32,14 @@ class Branches:
     ids: list[list[list[int]]]
 
     @property
+    def lengths(self) -> list[int]:
+        """Tokens of each completion, prompt after prompt."""
+        return [len(ids) for group in self.ids for ids in group]
+
+    @property
     def mask(self) -> torch.Tensor:
         """[B·G, L] bool: where a token is."""
-        lengths = torch.tensor([len(ids) for group in self.ids for ids in group])
+        lengths = torch.tensor(self.lengths)
         return torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
 
     @property
@@ -121,36 +124,25 @@ def token_logps(
 
 
 def open_log_probs(session: ModelSession, temperature: float, probe: Example) -> LogProbs:
-    """Packed where the model allows it and the proof on one sample holds; row by row elsewhere, and said."""
-    rows = LogProbs(session, temperature, packed=False)
-    if not can_pack(session.loaded, probe, session):
-        session.loaded.notes.append(
-            "every completion runs with its own prompt: this model's images or positions do not pack"
-        )
+    """Packed where the model allows it and one sample gives the same values; row by row elsewhere, with a note."""
+    rows, loaded = LogProbs(session, temperature, packed=False), session.loaded
+    # Positions must be a plain count, and images come as features.
+    if not (loaded.family.packs and (session.encoder is not None or not probe.images)):
+        loaded.notes.append("prompt packing is unsupported for this model: slower path")
         return rows
     packed = LogProbs(session, temperature, packed=True)
     ids = session.chat.ids(session.chat.completion(probe))
     # Ragged on purpose: the whole target, a part of it, and one token.
     trial = Branches([probe], [[ids, ids[: len(ids) // 2 + 1], ids[:1]]])
-    with session.loaded.evaluating():
+    with loaded.evaluating():
         try:
             difference = float((packed(trial)[0] - rows(trial)[0]).abs().max())
         except TypeError as error:  # an engine's own forward that knows no `tree`
             difference = float("inf")
-            session.loaded.notes.append(f"packing failed: {error}"[:200])
-    if difference <= AGREEMENT[session.loaded.dtype]:
+            loaded.notes.append(f"prompt packing failed: {error}"[:200])
+    if difference <= AGREEMENT[loaded.dtype]:
         return packed
-    session.loaded.notes.append(
-        f"packed and separate log-probabilities differ by {difference:.2g}: every completion runs with its own prompt"
+    loaded.notes.append(
+        f"packed and separate log-probabilities differ by {difference:.2g}: prompt packing is off, slower path"
     )
     return rows
-
-
-def can_pack(loaded: LoadedModel, probe: Example, session: ModelSession) -> bool:
-    """Whether positions are a plain count and images come as features."""
-    return loaded.family.packs and (session.encoder is not None or not probe.images)
-
-
-def per_row(values: torch.Tensor, ids: Sequence[Sequence[Sequence[int]]]) -> list[torch.Tensor]:
-    """A flat tensor cut back into one per completion."""
-    return list(values.split([len(each) for group in ids for each in group]))

@@ -1,4 +1,4 @@
-"""Ask a model questions, and say how right it was."""
+"""Generate answers and score them."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ class Lead:
         return cls(thought or None, row["completion_tokens"])
 
 
-def suffix_of(step: bool, suffix: str | None) -> str:
-    """What `--step` and `--suffix` add to every question."""
+def question_suffix(step: bool, suffix: str | None) -> str:
+    """The text that `--step` and `--suffix` add to every question."""
     return " ".join(part for part in (suffix or "", STEP if step else "") if part)
 
 
@@ -133,7 +133,7 @@ def answers(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Answer]:
-    """Answers in order, `batch_size` questions per pass; greedy ones at temperature 0.
+    """Generate answers in order, `batch_size` questions per pass; greedy at temperature 0.
 
     Args:
         leads: by `Example.key`, reasoning that the answers continue as if it were the model's own.
@@ -144,8 +144,8 @@ def answers(
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
         given = [leads[example.key] if leads else None for example in batch]
-        begun = [_begun(chat, example, lead) for example, lead in zip(batch, given)]
-        prompts = _continued(session.inputs.prompts(batch, suffix), [chat.ids(text) for text in begun])
+        begun = [_completion_start(chat, example, lead) for example, lead in zip(batch, given)]
+        prompts = _with_starts(session.inputs.prompts(batch, suffix), [chat.ids(text) for text in begun])
         inputs = session.inputs.left_padded(prompts)
         if temperature > 0:
             torch.manual_seed(seed + start)
@@ -166,7 +166,7 @@ def answers(
             progress(start + len(batch), len(examples))
 
 
-def _begun(chat: Chat, example: Example, lead: Lead | None) -> str:
+def _completion_start(chat: Chat, example: Example, lead: Lead | None) -> str:
     """The completion up to where the answer is written, with the lead's reasoning as the model's own.
 
     The answer's opening tag is part of it: `</think><answer>` holds `><`, a token of its own in the usual
@@ -180,7 +180,7 @@ def _begun(chat: Chat, example: Example, lead: Lead | None) -> str:
     return whole.rpartition(f"</{chat.prompt.answer_tag}>")[0]
 
 
-def _continued(prompts: Prompts, begun: list[list[int]]) -> Prompts:
+def _with_starts(prompts: Prompts, begun: list[list[int]]) -> Prompts:
     """Prompts with the beginnings of their completions behind them."""
     types = prompts.token_types
     return replace(

@@ -8,7 +8,7 @@ from typing import Any
 from toasterft.data.example import Example, ImageRef
 from toasterft.engine import Engine
 from toasterft.engine.open_model import open_model
-from toasterft.evaluation import answer as answering
+from toasterft.evaluation.answer import answers, question_suffix
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
 from toasterft.recipe import Ask
@@ -24,12 +24,12 @@ def run(job: Job, engine: Engine, report: Reporter, *, image: Path, question: st
     try:
         session = open_model(job.settings, recipe, engine, report, example, train=False)
         report.phase("answering")
-        (answer,) = answering.answers(
+        (answer,) = answers(
             session,
             [example],
             batch_size=1,
             max_completion_length=recipe.max_completion_length,
-            suffix=answering.suffix_of(recipe.step, recipe.suffix),
+            suffix=question_suffix(recipe.step, recipe.suffix),
         )
     finally:
         report.done()

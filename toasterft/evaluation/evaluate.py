@@ -15,10 +15,9 @@ from toasterft.engine import Engine
 from toasterft.engine.open_model import ModelSession, open_model
 from toasterft.engine.phases import Phases
 from toasterft.errors import OutOfMemory, UserError
-from toasterft.evaluation import answer as answering
 from toasterft.evaluation import dedupe
-from toasterft.evaluation.answer import Answer, Lead
-from toasterft.jobs import begin as recording
+from toasterft.evaluation.answer import Answer, Lead, answers, question_suffix, summary
+from toasterft.jobs.begin import begin
 from toasterft.jobs.prepare import Job, prepare_use
 from toasterft.progress import Reporter
 from toasterft.recipe import Eval, Prompt
@@ -31,7 +30,7 @@ from toasterft.runs.run_folder import Run
 OPENING = {"dtype", "cache_limit_gb", "encode_batch_size"}
 
 Kept = list[tuple[Any, ModelSession]]
-"""The model that was opened last, with what was asked of it; or nothing."""
+"""The model that was opened last, with its settings; or nothing."""
 
 
 def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None) -> Run:
@@ -49,10 +48,10 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
     recipe = job.recipe
     assert isinstance(recipe, Eval)
     kept = [] if kept is None else kept
-    thought = _reason(job, engine, report, kept) if recipe.reasoner is not None else None
+    data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
+    thought = _reason(job, data, engine, report, kept) if recipe.reasoner is not None else None
     meter = Meter(job.usd_per_hour)
     phases = Phases(meter.session_seconds)
-    data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
     leads = None if thought is None else {row["item"]: Lead.of_json(row) for row in thought.samples()}
     record = _begin(job, data, thought)
     meter.attach(record.path)
@@ -66,12 +65,12 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
         report.phase("answering", len(data))
         phases.turn()
         phases.enter("evaluate")
-        for answer in answering.answers(
+        for answer in answers(
             session,
             data.examples[before:],
             batch_size=recipe.per_device_eval_batch_size,
             max_completion_length=recipe.max_completion_length,
-            suffix=answering.suffix_of(recipe.step, recipe.suffix),
+            suffix=question_suffix(recipe.step, recipe.suffix),
             leads=leads,
             temperature=recipe.temperature,
             seed=recipe.seed + before,  # a pass begins from the number of its first question
@@ -111,38 +110,37 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
             "seconds_per_1000_answers": _per_1000(spent["evaluate"]["seconds"], len(given) - before, thought),
         },
         notes=session.loaded.notes,
-        eval=answering.summary(given),
+        eval=summary(given),
     )
     return record
 
 
-def _reason(job: Job, engine: Engine, report: Reporter, kept: Kept) -> Run:
-    """The evaluation of the model that writes the reasoning: a run of its own, with its own prompt settings."""
+def _reason(job: Job, data: Dataset, engine: Engine, report: Reporter, kept: Kept) -> Run:
+    """Evaluate the model that writes the reasoning: a run of its own, with its own prompt settings."""
     recipe = job.recipe
     assert isinstance(recipe, Eval)
     own = recipe.model_copy(update={"model": recipe.reasoner, "reasoner": None, "prompt": None})
     report.say(f"reasoning by {recipe.reasoner}")
-    data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
     return dedupe.reuse_or_evaluate(
         prepare_use(own, job.runs_dir, data_name=job.data_name),
         data,
-        lambda asked: run(asked, engine, report, kept=kept),
+        lambda own_job: run(own_job, engine, report, kept=kept),
     )
 
 
 def _begin(job: Job, data: Dataset, thought: Run | None) -> Run:
-    """The run's folder, new or gone on with, and locked."""
+    """Create the run's folder, or go on in that of `job.resume`; locked."""
     if job.resume is not None:
         record = job.resume
         record.lock()
         record.update(status="running", stop_reason=None, process_id=os.getpid())
         return record
-    reasoner = {} if thought is None else {"reasoner": _of(thought)}
-    return recording.begin(job, data, identity=dedupe.identity(job, data), **reasoner)
+    reasoner = {} if thought is None else {"reasoner": _reasoner_facts(thought)}
+    return begin(job, data, identity=dedupe.identity(job, data), **reasoner)
 
 
-def _of(thought: Run) -> dict[str, Any]:
-    """Who reasoned, and how often there was nothing to hand over."""
+def _reasoner_facts(thought: Run) -> dict[str, Any]:
+    """Which run wrote the reasoning, and how many answers it left without any."""
     leads = [Lead.of_json(row) for row in thought.samples()]
     return {
         "run": str(thought.path),
@@ -153,7 +151,7 @@ def _of(thought: Run) -> dict[str, Any]:
 
 
 def _open(job: Job, engine: Engine, report: Reporter, data: Dataset, kept: Kept) -> ModelSession:
-    """The model: the one that was left open where it is the same, else alone in memory."""
+    """Open the model, or take the one that was left open where it is the same; only one is in memory."""
     wanted = job.settings, job.engine, job.recipe.model_dump(include=OPENING)
     if not kept or kept[0][0] != wanted:
         kept.clear()
@@ -166,7 +164,7 @@ def _open(job: Job, engine: Engine, report: Reporter, data: Dataset, kept: Kept)
 
 
 def _encode(session: ModelSession, data: Dataset, report: Reporter, phases: Phases) -> None:
-    """Every image through the tower once."""
+    """Encode every image once."""
     if session.encoder is None:
         return
     images = [image for example in data.examples for image in example.images]

@@ -26,7 +26,7 @@ from accelerate.utils import gather_object
 from torch.nn.functional import logsigmoid
 
 from toasterft.engine import Engine
-from toasterft.engine.logprobs import Branches, open_log_probs, per_row
+from toasterft.engine.logprobs import Branches, open_log_probs
 from toasterft.errors import CapReached, Interrupted
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
@@ -122,7 +122,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         """[B, 2] summed over tokens, and the entropy of every token."""
         branches = Branches([self.examples[row] for row in rows], [self.ids[row] for row in rows])
         values, entropy = self.log_probs(branches)
-        each = [part.sum() for part in per_row(values, branches.ids)]
+        each = [part.sum() for part in values.split(branches.lengths)]
         return torch.stack(each).view(len(rows), 2), entropy
 
     def _lengths(self, rows: Sequence[int]) -> torch.Tensor:

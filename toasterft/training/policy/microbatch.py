@@ -29,10 +29,6 @@ class MicroBatch:
         return [(group, branch) for group, branches in self.parts for branch in branches]
 
     @cached_property
-    def lengths(self) -> list[int]:
-        return [len(group.ids[branch]) for group, branch in self.rows]
-
-    @property
     def branches(self) -> Branches:
         return Branches(
             [group.example for group, _ in self.parts],
@@ -48,7 +44,7 @@ class MicroBatch:
     def per_token(self, name: str, device: torch.device) -> torch.Tensor:
         """[N]: a value per completion, repeated for each of its tokens."""
         values = torch.stack([getattr(group, name)[branch] for group, branch in self.rows]).to(device)
-        return values.repeat_interleave(torch.tensor(self.lengths, device=device))
+        return values.repeat_interleave(torch.tensor(self.branches.lengths, device=device))
 
 
 def micro_batches(groups: Sequence[Group], chosen: list[list[int]], recipe: Policy) -> Iterator[MicroBatch]:

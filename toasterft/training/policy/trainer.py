@@ -123,7 +123,7 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
         every = [list(range(len(group.ids))) for group in groups]
         with torch.no_grad(), self.compute_loss_context_manager():
             for batch in micro_batches(groups, every, self.recipe):
-                rows = self.log_probs(batch.branches)[0].split(batch.lengths)
+                rows = self.log_probs(batch.branches)[0].split(batch.branches.lengths)
                 for (group, _), row in zip(batch.rows, rows):
                     found[id(group)].append(row)
         return list(found.values())
@@ -186,7 +186,7 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
             self.clip,
             self.recipe.beta,
         )
-        for (group, branch), row in zip(batch.rows, new.detach().split(batch.lengths)):
+        for (group, branch), row in zip(batch.rows, new.detach().split(batch.branches.lengths)):
             if group.target == branch:
                 self.metrics.note({"switch/sft_loss": -float(row.mean())})
         means = {
