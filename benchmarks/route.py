@@ -54,14 +54,15 @@ class Route:
 
 
 def figures(walked: list[str]) -> dict[str, Any]:
-    """Files, changes and calls, and the files that are returned to most often."""
+    """Files, changes (by the package that is entered) and calls, and the files that are returned to most often."""
     stays = [file for file, before in zip(walked, [None, *walked]) if file != before]
-    often = Counter(str(Path(file).relative_to(PACKAGE)) for file in stays).most_common(12)
+    places = [str(Path(file).relative_to(PACKAGE)) for file in stays]
     return {
         "files": len(set(walked)),
         "changes": len(stays) - 1,
         "calls": len(walked),
-        "most_entered": dict(often),
+        "by_package": dict(Counter(place.partition("/")[0] for place in places).most_common()),
+        "most_entered": dict(Counter(places).most_common(12)),
     }
 
 
