@@ -96,14 +96,14 @@ from toasterft import errors
 from toasterft.runs import distributed as processes
 
 with processes.led():
-    processes.join()
-    first = processes.index() == 0
-    assert processes.from_main("ours" if first else None) == "ours"
-    assert processes.gathered(processes.index()) == [0, 1]
-    assert processes.largest([processes.index(), 1 - processes.index(), 0]) == [1, 1, 0]
+    processes.init_process_group()
+    first = processes.rank() == 0
+    assert processes.broadcast("ours" if first else None) == "ours"
+    assert processes.all_gather(processes.rank()) == [0, 1]
+    assert processes.all_reduce_max([processes.rank(), 1 - processes.rank(), 0]) == [1, 1, 0]
     assert processes.speaks()
     try:
-        with processes.as_one():
+        with processes.share_errors():
             if not first:
                 raise errors.Interrupted("why", exit_code=143, next_step="this")
     except errors.Interrupted as problem:

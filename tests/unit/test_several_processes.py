@@ -72,9 +72,9 @@ def test_a_command_started_from_here_is_on_its_own(monkeypatch):
         "ACCELERATE_MIXED_PRECISION",
     ):
         monkeypatch.setenv(name, "2")
-    assert distributed.count() == 2
+    assert distributed.world_size() == 2
     assert distributed.command() == "accelerate launch --multi_gpu --num_processes 2 -m toasterft"
-    left = distributed.alone()
+    left = distributed.env_without_ranks()
     assert not {"WORLD_SIZE", "RANK", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"} & left.keys()
     assert "PATH" in left
 

@@ -65,7 +65,7 @@ def _root(
         raise typer.Exit
     distributed.require_those_asked_for()
     name = context.invoked_subcommand
-    if distributed.count() > 1 and name:
+    if distributed.world_size() > 1 and name:
         from toasterft.recipe import TRAININGS
 
         if name not in TRAININGS:

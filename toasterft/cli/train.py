@@ -77,7 +77,7 @@ def command(method: str, *examples: str) -> None:
             )
         finally:
             if after and not dry_run:
-                subprocess.run(after, shell=True, check=False, env=distributed.alone())
+                subprocess.run(after, shell=True, check=False, env=distributed.env_without_ranks())
 
 
 command(
@@ -145,7 +145,7 @@ def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float 
     Raises:
         OutOfMemory: this was the second time, or one of several processes, which only their launcher starts.
     """
-    if os.environ.get(RETRIED) or distributed.count() > 1:
+    if os.environ.get(RETRIED) or distributed.world_size() > 1:
         raise problem
     terminal.line(f"{problem.what}: retrying in a new process with smaller micro-batches")
     words = [sys.executable, "-m", "toasterft", method, "--resume", str(problem.where), "--fit", "exact"]
@@ -177,8 +177,8 @@ def _prepare(
     if found.record["status"] == "done":
         raise UserError("this run is done: there is nothing to resume", where=str(found.path))
     began_with = found.record.get("processes", 1)
-    if began_with != distributed.count():
-        count = distributed.count()
+    if began_with != distributed.world_size():
+        count = distributed.world_size()
         raise UserError(
             f"this run began with {_processes(began_with)}, and now there {'is' if count == 1 else 'are'} {count}",
             where=str(found.path),

@@ -18,10 +18,10 @@ from toasterft.runs import distributed
 def launch(job: Job, report: Reporter, **arguments: Any) -> Any:
     """Run a job; a training that several processes share runs the main one's job in all of them."""
     _prepare_torch()
-    if distributed.count() > 1 and isinstance(job.recipe, Trained):
-        distributed.join()
+    if distributed.world_size() > 1 and isinstance(job.recipe, Trained):
+        distributed.init_process_group()
         # Each reads its own rows: images may be readable through open files alone.
-        shared = distributed.from_main(replace(job, rows=None))
+        shared = distributed.broadcast(replace(job, rows=None))
         if not distributed.is_main():
             job, report = shared, Silent()
         _require_gpus()
@@ -36,8 +36,8 @@ def follow() -> None:
     """
     _prepare_torch()
     warnings.simplefilter("ignore")  # the main process shows its own
-    distributed.join()
-    job: Job | int = distributed.from_main()
+    distributed.init_process_group()
+    job: Job | int = distributed.broadcast()
     if isinstance(job, int):
         raise SystemExit(job)
     _require_gpus()
@@ -53,7 +53,7 @@ def _work(job: Job, report: Reporter, **arguments: Any) -> Any:
     from toasterft.engine import open_engine
 
     if isinstance(job.recipe, Trained):
-        with distributed.as_one():
+        with distributed.share_errors():
             job = replace(job, rows=_complete(job.rows, job.recipe))
     engine = open_engine(job.engine)
     method = importlib.import_module(MODULES[job.recipe.method])
@@ -68,7 +68,7 @@ def _complete(rows: TrainingRows | None, recipe: Trained) -> TrainingRows:
 
 
 def _require_gpus() -> None:
-    with distributed.as_one():
+    with distributed.share_errors():
         distributed.require_a_gpu_each()
 
 
@@ -78,7 +78,7 @@ def _prepare_torch() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
-    if distributed.count() == 1 and torch.cuda.device_count() > 1:
+    if distributed.world_size() == 1 and torch.cuda.device_count() > 1:
         # transformers would spread one process over all GPUs it sees, and multiply batch sizes by their number.
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
         os.environ["CUDA_VISIBLE_DEVICES"] = seen.split(",")[0]

@@ -90,7 +90,7 @@ def prepare_training(recipe: Trained, runs_dir: Path, *, out: Path | None = None
         _held_out_sizes(recipe, rows, count),
         swappable=settings.model.adapter is None,
         live_teachers=_live_teacher_prices(recipe),
-        processes=distributed.count(),
+        processes=distributed.world_size(),
     )
     stats = plan.stats
     if plan.drops_too_many:
@@ -249,7 +249,7 @@ def _meter_price(recipe: Recipe, target: Target) -> float | None:
     if recipe.price is not None:
         return recipe.price
     if target.present and target.gpu.default_offer is not None:
-        return target.gpu.default_offer.usd_per_hour * distributed.count()
+        return target.gpu.default_offer.usd_per_hour * distributed.world_size()
     return None
 
 

@@ -28,28 +28,28 @@ TIMEOUT = datetime.timedelta(hours=2)
 _shared_error = False
 
 
-def count() -> int:
+def world_size() -> int:
     """World size: processes on all machines."""
     return int(os.environ.get(COUNT, "1"))
 
 
-def index() -> int:
+def rank() -> int:
     """Rank of this process; 0 is the main one."""
     return int(os.environ.get(INDEX, "0"))
 
 
 def is_main() -> bool:
-    return index() == 0
+    return rank() == 0
 
 
-def on_this_machine() -> tuple[int, int]:
+def local_rank_and_size() -> tuple[int, int]:
     """Local rank and local world size."""
     return int(os.environ.get(LOCAL_INDEX, "0")), int(os.environ.get(LOCAL_COUNT, "1"))
 
 
 def command(processes: int | None = None) -> str:
     """The launch command of this program for `processes`, by default as many as now, for messages."""
-    processes = count() if processes is None else processes
+    processes = world_size() if processes is None else processes
     # Without `--multi_gpu` accelerate starts one process where it finds no second GPU.
     return (
         "toasterft"
@@ -58,7 +58,7 @@ def command(processes: int | None = None) -> str:
     )
 
 
-def alone() -> dict[str, str]:
+def env_without_ranks() -> dict[str, str]:
     """The environment without the ranks' variables, for a command that is started from here."""
     ours = (COUNT, INDEX, LOCAL_COUNT, LOCAL_INDEX, "MASTER_", "TORCHELASTIC_", "ACCELERATE_")
     return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
@@ -87,7 +87,7 @@ def require_a_gpu_each() -> None:
     """
     import torch
 
-    _, here = on_this_machine()
+    _, here = local_rank_and_size()
     gpus = torch.cuda.device_count()
     if 0 < gpus < here:
         raise UserError(
@@ -97,7 +97,7 @@ def require_a_gpu_each() -> None:
         )
 
 
-def join() -> None:
+def init_process_group() -> None:
     """Initialise the process group, each rank on the GPU of its local rank; nothing where that is done."""
     import torch
     from torch import distributed
@@ -106,7 +106,7 @@ def join() -> None:
         return
     cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(on_this_machine()[0] % torch.cuda.device_count())
+        torch.cuda.set_device(local_rank_and_size()[0] % torch.cuda.device_count())
     else:
         # accelerate 1.15 calls a process's CPU `cpu:0`, where torch cannot load an optimizer's state to.
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
@@ -116,9 +116,9 @@ def join() -> None:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
 
 
-def from_main(value: Any = None) -> Any:
+def broadcast(value: Any = None) -> Any:
     """Broadcast rank 0's value to all ranks."""
-    if count() == 1:
+    if world_size() == 1:
         return value
     from torch import distributed
 
@@ -127,20 +127,20 @@ def from_main(value: Any = None) -> Any:
     return box[0]
 
 
-def gathered(value: Any) -> list[Any]:
+def all_gather(value: Any) -> list[Any]:
     """All-gather the values of all ranks, in their order."""
-    if count() == 1:
+    if world_size() == 1:
         return [value]
     from torch import distributed
 
-    found = [None] * count()
+    found = [None] * world_size()
     distributed.all_gather_object(found, value)
     return list(found)
 
 
-def largest(values: Sequence[int]) -> list[int]:
+def all_reduce_max(values: Sequence[int]) -> list[int]:
     """All-reduce: the largest of each value over all ranks."""
-    if count() == 1:
+    if world_size() == 1:
         return list(values)
     import torch
     from torch import distributed
@@ -151,7 +151,7 @@ def largest(values: Sequence[int]) -> list[int]:
 
 
 @contextmanager
-def as_one() -> Iterator[None]:
+def share_errors() -> Iterator[None]:
     """Raise the first error of any rank in all of them, at the end of the block.
 
     Inside, ranks may wait for each other only where all of them come to it.
@@ -162,7 +162,7 @@ def as_one() -> Iterator[None]:
         yield
     except ToasterError as problem:
         mine = problem
-    first = next((each for each in gathered(mine) if each is not None), None)
+    first = next((each for each in all_gather(mine) if each is not None), None)
     if first is None:
         return
     _shared_error = True
@@ -172,7 +172,7 @@ def as_one() -> Iterator[None]:
 def lost(error: BaseException) -> bool:
     """Whether an error is what waiting for a rank that is gone raises."""
     global _shared_error
-    if count() == 1:
+    if world_size() == 1:
         return False
     from torch import distributed
 
@@ -199,7 +199,7 @@ def led() -> Iterator[None]:
         code = end.code or 0
         raise
     finally:
-        if count() > 1:
+        if world_size() > 1:
             _leave(code)
 
 
@@ -209,9 +209,9 @@ def _leave(code: int) -> None:
     with suppress(RuntimeError):  # the others may have been ended by whoever started them
         if _shared_error:
             # A launcher ends all that are left once one has failed: the main process may still have things to do.
-            gathered(None)
+            all_gather(None)
         elif is_main() and not distributed.is_initialized() and code != 128 + signal.SIGINT:
-            join()
-            from_main(code)
+            init_process_group()
+            broadcast(code)
     if code == 0 and distributed.is_initialized():
         distributed.destroy_process_group()

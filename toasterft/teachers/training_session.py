@@ -37,7 +37,7 @@ class LiveTeachers:
 
     def __init__(self, recipe: Dyme, budget_usd: float | None) -> None:
         self.services = directory.of_run(recipe, datetime.date.today())
-        if self.services and distributed.count() > 1:
+        if self.services and distributed.world_size() > 1:
             raise UserError(
                 f"{next(iter(self.services.values())).name} is asked from one process; nothing was run",
                 why="all its answers are paid from one ledger, which processes do not share",

@@ -163,7 +163,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         monitor.phases.enter("train")
         with self.session.loaded.evaluating():
             for _ in range(rounds):
-                with distributed.as_one():
+                with distributed.share_errors():
                     self._raise_if_stopped(f"after {len(values)} of {len(mine)} pairs of the reference")
                     rows = mine[len(values) : len(values) + size]
                     with self.compute_loss_context_manager():

@@ -42,7 +42,7 @@ THINKING = (JUDGED, "thinking", "thinking_lemma")
 def run(job: Job, engine: Engine, report: Reporter) -> Run:
     """Memorise where every sample is wrong, explore where some are right, leave alone what is solved."""
     assert isinstance(job.recipe, Dyme)
-    with distributed.as_one():
+    with distributed.share_errors():
         live_teachers = LiveTeachers(job.recipe, job.budget_usd)
     try:
         return route.run(job, engine, report, lambda context: DymeTrainer(context, live_teachers))

@@ -116,5 +116,5 @@ def ending(job: Job, monitor: RunMonitor) -> Iterator[Ending]:
         raise problem from None
     finally:
         monitor.report.done()
-    with distributed.as_one():
+    with distributed.share_errors():
         end.finish()

@@ -113,7 +113,7 @@ class RunMonitor(TrainerCallback):
 
     def agree(self) -> None:
         """All-reduce signals and caps over processes: a step needs every one of them."""
-        number, capped = distributed.largest([self.signal_number or 0, int(self.capped)])
+        number, capped = distributed.all_reduce_max([self.signal_number or 0, int(self.capped)])
         if number:
             self.signal_number = number
         if capped:

@@ -55,14 +55,14 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     if fitted := record.record.get("fitted"):
         report.say("made to fit: " + " ".join(f"{key}={value}" for key, value in fitted.items()))
     with ending(job, monitor) as end:
-        with distributed.as_one():
+        with distributed.share_errors():
             probe = next((example for example in rows.train.examples if example.images), None)
             session = open_model(job.settings, recipe, engine, report, probe, train=True)
             train = setup.drop_too_long(rows.train.examples, session, job.settings, recipe, report)
         end.facts |= {"notes": session.loaded.notes, "train_count": len(train)}
         setup.encode(session, [*train, *rows.held_out], monitor)
         context = TrainingContext(recipe, session, record, train, rows.held_out, monitor, report)
-        with distributed.as_one():
+        with distributed.share_errors():
             report.sample(setup.shown_sample(session, train[0]))
             trainer = make_trainer(context)
             trainer.remove_callback(PrinterCallback)
@@ -72,12 +72,14 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
                 raise CapReached("before the first step")
         train_from(trainer, last_state(record))
         end.steps = (trainer.state.global_step, trainer.state.max_steps)
-        with distributed.as_one():
+        with distributed.share_errors():
             require_finite(monitor)
             if distributed.is_main():
                 save(job, context)
         encoder = session.encoder
-        end.facts["images_encoded"] = None if encoder is None else sum(distributed.gathered(encoder.encoded))
+        end.facts["images_encoded"] = (
+            None if encoder is None else sum(distributed.all_gather(encoder.encoded))
+        )
         monitor.agree()
         if not monitor.stopped:
             end.facts["eval"] = evaluate(context)
@@ -142,7 +144,7 @@ def save(job: Job, context: TrainingContext) -> None:
 
 def evaluate(context: TrainingContext) -> dict[str, Any] | None:
     """Accuracy on the held-out rows, each answered by one process and kept in samples.jsonl; None without rows."""
-    rows, monitor, processes = context.held_out, context.monitor, distributed.count()
+    rows, monitor, processes = context.held_out, context.monitor, distributed.world_size()
     if not rows:
         return None
     context.report.phase("evaluating", len(rows))
@@ -161,7 +163,7 @@ def evaluate(context: TrainingContext) -> dict[str, Any] | None:
     given: list[answer.Answer] = []
     for one in answer.answers(
         context.session,
-        shares[distributed.index()],
+        shares[distributed.rank()],
         batch_size=size,
         max_completion_length=limit,
         progress=lambda done, _: context.report.advance(min(done * processes, len(rows)), len(rows)),
@@ -172,8 +174,8 @@ def evaluate(context: TrainingContext) -> dict[str, Any] | None:
             monitor.capped = True
             context.report.say(f"the cap ends the evaluation after {len(given) * processes} answers")
             break
-    answered = distributed.gathered([one.as_json() for one in given])
-    for index in set(range(processes)) - {distributed.index()}:
+    answered = distributed.all_gather([one.as_json() for one in given])
+    for index in set(range(processes)) - {distributed.rank()}:
         for example, row in zip(shares[index], answered[index]):
             context.record.sample(row)
             given.append(answer.Answer.of_json(row, example, context.session.chat.prompt))

@@ -30,20 +30,20 @@ def open_run_folder(job: Job, train: Dataset) -> Run:
         DataError: the data of a resumed run is not what it began with, or not the same in all processes.
         UserError: another process works on this run.
     """
-    hashes = set(distributed.gathered(train.sha256))
+    hashes = set(distributed.all_gather(train.sha256))
     record: Run | None = None
-    with distributed.as_one():
+    with distributed.share_errors():
         if len(hashes) > 1:
             raise DataError("the processes of this run read different data", where=job.data_name)
         if distributed.is_main():
             record = _resumed(job, job.resume, train) if job.resume else _created(job, train)
-    found = distributed.from_main((record.path, record.record) if record is not None else None)
+    found = distributed.broadcast((record.path, record.record) if record is not None else None)
     return record or run_folder.FollowerRun(*found)
 
 
 def _created(job: Job, train: Dataset) -> Run:
     estimate = job.estimate.as_json() if job.estimate else None
-    return begin(job, train, processes=distributed.count(), estimate=estimate, fitted=job.fitted)
+    return begin(job, train, processes=distributed.world_size(), estimate=estimate, fitted=job.fitted)
 
 
 def _resumed(job: Job, record: Run, train: Dataset) -> Run:
@@ -104,7 +104,7 @@ def encode(session: ModelSession, examples: list[Example], monitor: RunMonitor) 
     monitor.phases.turn()
     monitor.phases.enter("encode")
     # Each machine has a cache of its own, or they share one and some work is done twice.
-    place, sharers = distributed.on_this_machine()
+    place, sharers = distributed.local_rank_and_size()
     store.share(place, sharers)
 
     def progress(done: int, total: int) -> None:
@@ -114,9 +114,9 @@ def encode(session: ModelSession, examples: list[Example], monitor: RunMonitor) 
         if monitor.meter.reached():
             raise CapReached(f"after encoding {done} of {total} images")
 
-    with distributed.as_one():
+    with distributed.share_errors():
         session.encoder.encode_all(images[place::sharers], progress)
-    store.full = bool(distributed.largest([store.full])[0])
+    store.full = bool(distributed.all_reduce_max([store.full])[0])
     if store.full:
         report.say(
             "the feature cache is full: the other images are encoded again in every epoch (cache_limit_gb)"
