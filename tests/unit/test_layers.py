@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -225,3 +226,11 @@ def test_light_commands_never_import_torch(words, tmp_path):
     env = {**os.environ, "TOASTERFT_RUNS": str(tmp_path / "runs"), "TOASTERFT_CACHE": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_architecture_page_shows_these_floors_and_files():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == ORDER
+    for name in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
+        assert (PACKAGE / name).is_file() or (ROOT / name).is_file(), name
