@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from tests.heavy.test_policy import opened_with, ragged
 from toasterft import recipe
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
+from toasterft.engine.logprobs import Branches
 from toasterft.progress import Silent
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
@@ -285,3 +287,37 @@ def test_the_reasoning_is_shown_by_part(tiny_model, examples, tmp_path):
     }
     assert len(trainer.metrics.values["thinking/coverage"]) == 4
     assert shown == {"coverage": 1.0, "arithmetic": 1.0, "conclusion": 1.0, "faults": 2}
+
+
+def test_logged_means_are_over_the_tokens_that_they_name(tiny_model, examples, tmp_path):
+    """Groups that are not run have no entropy to average; what is clipped is a share of all tokens, as in TRL."""
+    session = opened_with(tiny_model())
+    trainer = trainer_of(PolicyTrainer, session, examples, tmp_path, num_iterations=2)
+    groups = groups_of(session, examples, [NONE, SOME, ALL])
+    trainer.set_advantages(groups)
+    trainer.set_fixed_log_probs(groups)
+    for group in groups:
+        group.old = [row - 0.5 for row in group.old]  # every ratio is above 1 + epsilon
+    trainer.update(groups)
+    figures = trainer.metrics.drain()
+    every = trainer.log_probs(Branches(examples, [group.ids for group in groups]))[1].split(
+        [sum(map(len, group.ids)) for group in groups]
+    )
+    assert figures["entropy"] == pytest.approx(float(every[1].mean()), rel=1e-4)
+    clipped = sum(len(ids) for ids, right in zip(groups[1].ids, SOME) if right)
+    assert figures["clip_ratio/high"] == pytest.approx(clipped / sum(map(len, every)))
+    assert figures["clip_ratio/low"] == 0
+    # Nothing was run: there is no entropy, rather than one of 0.
+    trainer.update([groups[0], groups[2]])
+    assert trainer.metrics.drain() == {"clip_ratio/low": 0, "clip_ratio/high": 0}
+
+    against = trainer_of(PolicyTrainer, session, examples, tmp_path, beta=0.04)
+    groups = groups_of(session, examples, [NONE, SOME, ALL])
+    against.set_advantages(groups)
+    against.set_fixed_log_probs(groups)
+    for group in groups:
+        group.reference = [row + 0.5 for row in group.reference]
+    against.update(groups)
+    figures = against.metrics.drain()
+    assert figures["kl"] == pytest.approx(math.exp(0.5) - 1.5, rel=1e-3)
+    assert figures["entropy"] == pytest.approx(float(torch.cat(every).mean()), rel=1e-4)

@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 
 
 class MetricLog:
-    """Collects figures by name; a log row holds their means over steps and processes.
+    """Collects figures by name; a log row holds their means over all that was noted, in all steps and processes.
 
     Attributes:
         values: what was noted since the last row.
@@ -17,22 +17,17 @@ class MetricLog:
 
     def __init__(self) -> None:
         self.values: dict[str, list[float]] = defaultdict(list)
-        self._step: dict[str, float] = defaultdict(float)
+        self._sums: dict[str, tuple[float, int]] = {}
 
     def note(self, figures: Mapping[str, float]) -> None:
         """Add figures to average."""
         for name, value in figures.items():
             self.values[name].append(value)
 
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Add one micro-batch's parts of figures; their sums are noted at the end of the step."""
-        for name, value in figures.items():
-            self._step[name] += value
-
-    def end_step(self) -> None:
-        """Note the sums of a step's parts."""
-        self.note(self._step)
-        self._step.clear()
+    def add(self, name: str, total: float, count: int) -> None:
+        """Add a sum over `count` tokens: each of them weighs the same in the mean, whatever batch it was in."""
+        before = self._sums.get(name, (0.0, 0))
+        self._sums[name] = before[0] + total, before[1] + count
 
     def replace(self, name: str, value: float) -> None:
         """Keep the newest value alone: for totals, where others are means."""
@@ -40,9 +35,12 @@ class MetricLog:
 
     def drain(self, prefix: str = "") -> dict[str, float]:
         """Means over what all processes noted, under prefixed names; the log is empty afterwards."""
-        merged: dict[str, list[float]] = defaultdict(list)
-        for values in gather_object([dict(self.values)]):
-            for name, found in values.items():
-                merged[name] += found
+        merged: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        noted = {name: (sum(values), len(values)) for name, values in self.values.items()}
+        for sums in gather_object([noted | self._sums]):
+            for name, found in sums.items():
+                merged[name].append(found)
         self.values.clear()
-        return {prefix + name: sum(found) / len(found) for name, found in merged.items()}
+        self._sums.clear()
+        parts = {name: list(map(sum, zip(*found))) for name, found in merged.items()}
+        return {prefix + name: total / count for name, (total, count) in parts.items() if count}

@@ -130,7 +130,7 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
 
     def update(self, groups: list[Group]) -> torch.Tensor:
         """Forward and backward over all groups; the loss of the whole step, detached."""
-        all_tokens = self._set_weights(groups)
+        self._set_weights(groups)
         # Without a KL term a completion of zero advantage has zero gradient: it need not be run.
         active = [
             [
@@ -142,18 +142,17 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
         ]
         total = torch.zeros((), device=self.args.device)
         for batch in micro_batches(groups, active, self.recipe):
-            loss = self._loss(batch, all_tokens)
+            loss = self._loss(batch)
             self.accelerator.backward(loss)
             total += loss.detach()
         if not any(active):
             # The optimizer, and fp16's scaler above all, expect gradients in every step.
             nothing = sum((value.sum() * 0 for value in self.trainable().values()), torch.zeros(()))
             self.accelerator.backward(nothing)
-        self.metrics.end_step()
         return total
 
-    def _set_weights(self, groups: list[Group]) -> float:
-        """Set what each group's tokens count in the loss; returns the tokens of all processes that count."""
+    def _set_weights(self, groups: list[Group]) -> None:
+        """Set what each group's tokens count in the loss."""
         lengths = torch.tensor(
             [
                 len(ids) * counted
@@ -171,9 +170,11 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
         )
         for group, weight in zip(groups, weights.split([len(group.ids) for group in groups])):
             group.weight = weight
-        return all_tokens
+        # No token of an advantage of zero is clipped: those of skipped groups count here, as in TRL's figures.
+        for side in ("low", "high"):
+            self.metrics.add(f"clip_ratio/{side}", 0.0, int(lengths.sum()))
 
-    def _loss(self, batch: MicroBatch, all_tokens: float) -> torch.Tensor:
+    def _loss(self, batch: MicroBatch) -> torch.Tensor:
         """The part of the step's loss that these completions are."""
         with self.compute_loss_context_manager():
             new, entropy = self.log_probs(batch.branches)
@@ -189,15 +190,12 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
         for (group, branch), row in zip(batch.rows, new.detach().split(batch.branches.lengths)):
             if group.target == branch:
                 self.metrics.note({"switch/sft_loss": -float(row.mean())})
-        means = {
-            "entropy": entropy,
-            "clip_ratio/low": terms.clipped_low,
-            "clip_ratio/high": terms.clipped_high,
-        }
+        # Entropy is known of the tokens that are run alone; with a KL term those are all that count.
+        self.metrics.add("entropy", float(entropy.sum()), len(new))
         if terms.kl is not None:
-            means["kl"] = terms.kl
-        share = len(new) * self.accelerator.num_processes / max(1.0, all_tokens)
-        self.metrics.add({name: float(values.float().mean()) * share for name, values in means.items()})
+            self.metrics.add("kl", float(terms.kl.sum()), len(new))
+        self.metrics.add("clip_ratio/low", float(terms.clipped_low.sum()), 0)
+        self.metrics.add("clip_ratio/high", float(terms.clipped_high.sum()), 0)
         return (terms.loss * batch.per_token("weight", new.device)).sum()
 
     # --- what a user sees
