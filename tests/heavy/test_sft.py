@@ -14,6 +14,7 @@ import transformers
 from toasterft import recipe
 from toasterft.engine import Request, open_engine
 from toasterft.models.architectures import supported
+from toasterft.progress import Silent
 
 
 def losses(folder):
@@ -273,3 +274,19 @@ def test_a_frozen_tower_never_runs_backward(tiny_model, charts_folder, run_cli, 
     assert done.code == 0, done.err
     assert len(seen) >= 3
     assert not any(seen)
+
+
+def test_the_live_loss_is_that_of_the_step(tiny_model, charts_folder, run_cli, quick, homes, monkeypatch):
+    """Not that of the step before it, nor of the last backward pass alone."""
+    shown = []
+    monkeypatch.setattr(Silent, "advance", lambda _, done, total, **facts: shown.append(facts.get("loss")))
+    done = run_cli(
+        "sft", "--model", tiny_model(), "--data", charts_folder, "--json", "--quiet", *quick,
+        "logging_steps=1", "per_device_train_batch_size=2", "gradient_accumulation_steps=2",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    rows = (homes / "runs" / done.json()["id"] / "metrics.jsonl").read_text().splitlines()
+    logged = [row["loss"] for row in map(json.loads, rows) if "grad_norm" in row]
+    live = [loss for loss in shown if loss is not None]
+    assert len(set(logged)) == 3
+    assert live == pytest.approx(logged, rel=1e-4)

@@ -45,7 +45,7 @@ class RunMonitor(TrainerCallback):
         self.non_finite = 0
         self._began_training: float | None = None
         self._first_step = 0
-        self._last_loss: float | None = None
+        self._loss: float | None = None
         self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
         self._step_began = 0.0
         self._handlers: dict[int, Any] = {}
@@ -81,11 +81,17 @@ class RunMonitor(TrainerCallback):
         self.report.phase("training", state.max_steps)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._step_began = time.monotonic()
+        self._step_began, self._loss = time.monotonic(), None
+
+    def add_loss(self, part: float) -> None:
+        """Add what one backward pass of this process is of the step's loss."""
+        self._loss = part + (self._loss or 0.0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._steps.append(time.monotonic() - self._step_began)
         self.phases.turn()
+        losses = [loss for loss in distributed.all_gather(self._loss) if loss is not None]
+        self._loss = sum(losses) / len(losses) if losses else None
         self.report.advance(state.global_step, state.max_steps, **self._facts(state))
         if state.global_step < state.max_steps:
             self.stopping_for_the_cap()
@@ -129,11 +135,10 @@ class RunMonitor(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
         logs = dict(logs or {})
-        if "loss" in logs:
-            self._last_loss = logs["loss"]
         if "train_runtime" in logs:
             return  # the trainer's closing summary; the ledger has its own
-        self.run.log({"step": state.global_step, "total": state.max_steps, **logs, **self._facts(state)})
+        # A row's own loss is the mean since the row before; the live line shows that of the step.
+        self.run.log({"step": state.global_step, "total": state.max_steps, **self._facts(state), **logs})
 
     def _facts(self, state: Any) -> dict[str, Any]:
         done = state.global_step - self._first_step
@@ -141,7 +146,7 @@ class RunMonitor(TrainerCallback):
         if self._began_training is not None and done > 0:
             left = (time.monotonic() - self._began_training) / done * (state.max_steps - state.global_step)
         return {
-            "loss": self._last_loss,
+            "loss": self._loss,
             "seconds_elapsed": round(self.meter.seconds, 2),
             "seconds_left": None if left is None else round(left, 2),
             "memory_bytes": self.phases.peak_bytes,

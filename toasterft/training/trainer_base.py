@@ -53,6 +53,7 @@ class GuardedTrainer:
 
     def drop_if_non_finite(self, loss: Any) -> Any:
         """Return the loss of one step; its gradients are dropped where it is not finite in any process."""
+        self.monitor.add_loss(float(loss))
         [poisoned] = distributed.all_reduce_max([not math.isfinite(float(loss))])
         if not poisoned:
             self.monitor.non_finite = 0
