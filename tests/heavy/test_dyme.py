@@ -159,6 +159,24 @@ def test_a_swapped_row_gets_its_own_old_and_reference(tiny_model, examples, tmp_
     assert groups[0].advantage.tolist() == [4, 0, 0, 0]
 
 
+def test_a_memorised_row_is_not_clipped_away(tiny_model, examples, tmp_path):
+    """However likely the reference has become since the samples were drawn, a second update still learns it."""
+    session = opened_with(tiny_model())
+    trainer = trainer_of(DymeTrainer, session, examples, tmp_path, num_iterations=2)
+    groups = groups_of(session, examples, [NONE] * 3)
+    _, first = step(trainer, groups)
+    for group in groups:
+        group.old = [torch.full((len(ids),), -20.0) for ids in group.ids]
+    trainer.model.zero_grad()
+    trainer.update(groups)
+    second = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
+    assert first.keys() == second.keys()
+    assert any(float(grad.abs().max()) > 0 for grad in first.values())
+    for name, grad in first.items():
+        assert torch.allclose(grad, second[name], rtol=1e-4, atol=1e-8), name
+    assert trainer.metrics.drain()["clip_ratio/high"] == 0
+
+
 def test_dyme_from_the_command_line(tiny_model, charts_folder, run_cli, homes):
     done = run_cli(
         "dyme", "--model", tiny_model(), "--data", charts_folder, "--json", *QUICK, "log_completions_steps=1"

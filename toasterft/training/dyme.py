@@ -1,8 +1,8 @@
 """DyME on the policy trainer: the switch decides whether a group memorises, explores or is left alone.
 
 A memorised group is one supervised row inside the same loss: its tokens are the reference's, its advantage
-is `sft_weight`, and with one update per sample the ratio is 1, so that its gradient is that of SFT on the
-trace, averaged over its tokens. No second forward pass and no second loss.
+is `sft_weight`, and its ratio is 1 in every update, so that its gradient is that of SFT on the trace,
+averaged over its tokens. No second forward pass and no second loss.
 """
 
 from __future__ import annotations

@@ -178,10 +178,9 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
         """The part of the step's loss that these completions are."""
         with self.compute_loss_context_manager():
             new, entropy = self.log_probs(batch.branches)
-        old = batch.tokens("old", new.device)
         terms = token_loss(
             new,
-            new.detach() if old is None else old,
+            self._old(batch, new.detach()),
             batch.tokens("reference", new.device),
             batch.per_token("advantage", new.device),
             self.clip,
@@ -197,6 +196,17 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
         self.metrics.add("clip_ratio/low", float(terms.clipped_low.sum()), 0)
         self.metrics.add("clip_ratio/high", float(terms.clipped_high.sum()), 0)
         return (terms.loss * batch.per_token("weight", new.device)).sum()
+
+    def _old(self, batch: MicroBatch, now: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the policy that sampled: today's, where it has not moved.
+
+        A completion that a reference took the place of was not sampled: with a ratio of 1, nothing clips it away.
+        """
+        rows = [
+            row if group.old is None or group.target == branch else group.old[branch].to(now.device)
+            for (group, branch), row in zip(batch.rows, now.split(batch.branches.lengths))
+        ]
+        return torch.cat(rows)
 
     # --- what a user sees
 
