@@ -216,6 +216,12 @@ def test_a_clip_range_that_cannot_act_is_refused(change):
     assert recipe.load("grpo", None, [change, "num_iterations=2"])
 
 
+def test_a_correction_without_a_kl_term_is_refused():
+    with pytest.raises(RecipeError, match=r"beta=0\.04"):
+        recipe.load("grpo", None, ["use_bias_correction_kl=true"])
+    assert recipe.load("grpo", None, ["use_bias_correction_kl=true", "beta=0.04"])
+
+
 # --- TRL as the referee ----------------------------------------------------------------------
 
 
@@ -230,7 +236,7 @@ def referee(session, **settings):
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         args=trl.GRPOConfig(
             output_dir="unused", use_cpu=True, bf16=False, report_to="none", max_completion_length=9,
-            gradient_checkpointing=False, use_bias_correction_kl=False, temperature=0.7, **settings,
+            gradient_checkpointing=False, temperature=0.7, **settings,
         ),
         train_dataset=rows,
         processing_class=session.loaded.processor,
@@ -239,8 +245,8 @@ def referee(session, **settings):
 
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
 @pytest.mark.parametrize("count", [4, 8])
-@pytest.mark.parametrize("beta", [0.0, 0.04])
-def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
+@pytest.mark.parametrize(("beta", "corrected"), [(0.0, False), (0.04, False), (0.04, True)])
+def test_referee_agrees(loss_type, count, beta, corrected, tiny_model, examples):
     seed = count + int(beta > 0)
     session = opened_with(tiny_model())
     model = session.loaded.model
@@ -259,7 +265,7 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
     reference = new.detach() + 0.3 * torch.randn(flat, generator=generator) if beta else None
     clip = objective.Clip(0.2, 0.1, None)
     each = advantage.flatten().repeat_interleave(lengths)
-    terms = objective.token_loss(new, old, reference, each, clip, beta)
+    terms = objective.token_loss(new, old, reference, each, clip, beta, use_bias_correction_kl=corrected)
     weights = objective.token_weights(lengths, loss_type, max_completion_length=9)
     ours = (terms.loss * weights.repeat_interleave(lengths)).sum()
     ours.backward()
@@ -270,6 +276,7 @@ def test_referee_agrees(loss_type, count, beta, tiny_model, examples):
         session,
         loss_type=loss_type,
         beta=beta,
+        use_bias_correction_kl=corrected,
         epsilon=0.2,
         epsilon_high=0.1,
         steps_per_generation=1,

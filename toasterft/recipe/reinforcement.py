@@ -34,6 +34,8 @@ class Policy(Trained):
     """Cap of the unclipped ratio."""
     beta: float = Field(0.0, ge=0.0)
     """Weight of the KL distance to the policy this run started from."""
+    use_bias_correction_kl: bool = False
+    """Multiply the KL term by new/old: its gradient is then unbiased. On by default in TRL; the GRPO paper is without."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Divide advantages by the standard deviation of the group, of the whole step, or not."""
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "grpo"
@@ -88,6 +90,8 @@ class Policy(Trained):
                 "this clip range cannot act: with one update per sample the ratio is exactly 1; "
                 "num_iterations=2 makes it act"
             )
+        if self.use_bias_correction_kl and not self.beta:
+            raise ValueError("use_bias_correction_kl cannot act: there is no KL term; beta=0.04 adds one")
         return self
 
 

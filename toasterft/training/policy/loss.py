@@ -68,10 +68,13 @@ def token_loss(
     advantage: torch.Tensor,
     clip: Clip,
     beta: float,
+    *,
+    use_bias_correction_kl: bool = False,
 ) -> Terms:
     """-min(r·A, clip(r)·A) + beta·KL per token, with the KL estimate exp(d) - d - 1, d = reference - new.
 
     Args:
+        use_bias_correction_kl: the estimate is multiplied by the ratio, through which gradient flows.
         new, old, reference: log-probabilities of N tokens; only `new` carries gradient.
         advantage: each token's completion's, [N].
     """
@@ -83,6 +86,8 @@ def token_loss(
     if reference is not None:
         distance = reference - new
         kl = torch.exp(distance) - distance - 1
+        if use_bias_correction_kl:
+            kl = kl * ratio
         loss = loss + beta * kl
     low = (ratio < 1 - clip.low) & (advantage < 0)
     high = (ratio > 1 + clip.high) & (advantage > 0)

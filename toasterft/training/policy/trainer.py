@@ -185,6 +185,7 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
             batch.per_token("advantage", new.device),
             self.clip,
             self.recipe.beta,
+            use_bias_correction_kl=self.recipe.use_bias_correction_kl,
         )
         for (group, branch), row in zip(batch.rows, new.detach().split(batch.branches.lengths)):
             if group.target == branch:
