@@ -28,7 +28,7 @@ from gpu_checks.task import (
     recipe_of,
     session,
 )
-from toasterft import paths as places
+from toasterft import paths
 from toasterft.data import charts
 from toasterft.jobs import guards, prepare
 from toasterft.jobs.prepare import Job
@@ -56,7 +56,7 @@ def perform(task: Task) -> None:
 
     def keep(**more: Any) -> None:
         found.update(more)
-        places.write_json(task.answer, found)
+        paths.write_json(task.answer, found)
 
     # Every part starts without features of the one before.
     os.environ["TOASTERFT_CACHE"] = str(task.scratch / f"cache-{task.name}")
@@ -105,7 +105,7 @@ def build(task: Task, keep: Keep) -> None:
             size_px=TINY_CHART_PX if task.model == "tiny" else CHART_PX,
         )  # fmt: skip
     shape = lookup.resolve(str(task.folder), task.scratch).shape
-    tokens = len(places.read_json(task.folder / "tokenizer.json")["model"]["vocab"])
+    tokens = len(paths.read_json(task.folder / "tokenizer.json")["model"]["vocab"])
     keep(
         params=shape.total_params, layers=shape.text.layers, hidden=shape.text.hidden, tokenizer_tokens=tokens
     )

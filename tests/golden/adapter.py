@@ -35,9 +35,9 @@ def command_tree() -> Any:
 
 def checker_says(row: Row, trace: str) -> list[float | None]:
     """[score, coverage, arithmetic, conclusion, number of faults] of the checker for anybody's words."""
-    from toasterft.scoring import traces as checker
+    from toasterft.scoring import traces
 
-    found = checker.check(trace, row["table"], row["question"], row["answer"])
+    found = traces.check(trace, row["table"], row["question"], row["answer"])
     return [found.score, found.coverage, found.arithmetic, found.conclusion, len(found.faults)]
 
 

@@ -17,9 +17,7 @@ from toasterft.errors import BudgetError, RecipeError, UserError
 from toasterft.progress import Silent
 from toasterft.runs.meter import SPEND_FILE, Meter
 from toasterft.scoring.rewards import Completion, Rewards, thinking
-from toasterft.teachers import api
-from toasterft.teachers import judge as judging
-from toasterft.teachers import training_session as aiding
+from toasterft.teachers import api, training_session
 from toasterft.teachers.api import BackgroundRequests, Endpoint, SpendLedger, background
 from toasterft.teachers.judge import Judge, level_of
 from toasterft.teachers.refine import Refiner, Template, Writer
@@ -51,8 +49,8 @@ class Helper(Teacher):
 def impatient(monkeypatch):
     """Tries, pauses and waits of a training, a hundred times shorter."""
     monkeypatch.setattr(background, "WAIT_SECONDS", 20.0)
-    monkeypatch.setattr(aiding, "TRY_SECONDS", 0.5)
-    monkeypatch.setattr(aiding, "TRIES", 2)
+    monkeypatch.setattr(training_session, "TRY_SECONDS", 0.5)
+    monkeypatch.setattr(training_session, "TRIES", 2)
 
 
 def requests_to(teacher, ledger=None, **more):
@@ -336,7 +334,9 @@ RUN = (
 @pytest.fixture
 def thinks(monkeypatch):
     """An untrained model writes no tags: whatever it says counts as its trace."""
-    monkeypatch.setattr(judging, "_trace", lambda completion: completion.text.strip() or "nothing")
+    monkeypatch.setattr(
+        "toasterft.teachers.judge._trace", lambda completion: completion.text.strip() or "nothing"
+    )
 
 
 def train(run_cli, tiny_model, charts_folder, file, *words):
@@ -372,7 +372,7 @@ def test_a_run_with_judge_and_refiner(run_cli, tiny_model, charts_folder, tmp_pa
     assert rows[-1]["teachers/usd"] == pytest.approx(bill)
     machine = 0.01 / 3600 * record["measured"]["seconds"]
     assert record["measured"]["usd"] == pytest.approx(bill + machine, abs=2e-4)
-    ledger = [json.loads(line) for line in (folder / aiding.LEDGER).read_text().splitlines()]
+    ledger = [json.loads(line) for line in (folder / training_session.LEDGER).read_text().splitlines()]
     assert sum(line["event"] == "paid" for line in ledger) == len(teacher.asked)
     saved = recipe.load("dyme", str(folder / "recipe.yaml"))
     assert (saved.judge, saved.refiner, saved.teachers_usd) == (str(file), str(file), 1.0)

@@ -18,7 +18,7 @@ from PIL import Image
 from toasterft import recipe
 from toasterft.errors import RecipeError
 from toasterft.evaluation import answer
-from toasterft.evaluation import matrix as matrices
+from toasterft.evaluation import matrix as evaluation_matrix
 from toasterft.scoring import wilson
 
 SETTINGS = {"method": "eval", "max_completion_length": 12, "per_device_eval_batch_size": 2}
@@ -239,7 +239,7 @@ def test_a_bug_in_one_cell_leaves_the_others_alone(matrix, questions, homes, mon
         seen.append(job.recipe.step)
         raise ZeroDivisionError("ours")
 
-    tables = matrices.run(wanted, homes / "study", homes / "runs", evaluate, on_cell=lambda _: None)
+    tables = evaluation_matrix.run(wanted, homes / "study", homes / "runs", evaluate, on_cell=lambda _: None)
     found = [next(tables), next(tables)]
     with pytest.raises(ZeroDivisionError):
         next(tables)
@@ -287,15 +287,15 @@ def test_a_list_of_models_names_itself(tmp_path):
     file = tmp_path / "m.yaml"
     file.write_text(yaml.safe_dump({"method": "eval", "matrix": {"models": ["runs/a", "toast-tiny"]}}))
     wanted = recipe.load("eval", str(file), ["limit=3"], matrix=True)
-    assert [(cell.model, cell.prompt, cell.recipe.model) for cell in matrices.cells(wanted)] == [
+    assert [(cell.model, cell.prompt, cell.recipe.model) for cell in evaluation_matrix.cells(wanted)] == [
         ("a", "plain", "runs/a"),
         ("toast-tiny", "plain", "toast-tiny"),
     ]
-    assert {cell.recipe.limit for cell in matrices.cells(wanted)} == {3}
+    assert {cell.recipe.limit for cell in evaluation_matrix.cells(wanted)} == {3}
 
 
 def test_the_shipped_matrix_is_the_published_one():
-    cells = matrices.cells(recipe.load("eval", "eval-toaster-12", matrix=True))
+    cells = evaluation_matrix.cells(recipe.load("eval", "eval-toaster-12", matrix=True))
     assert len({cell.name for cell in cells}) == 12
     assert sum(cell.recipe.step for cell in cells) == 6
 

@@ -22,7 +22,7 @@ from toasterft.errors import RecipeError, RunFailed
 from toasterft.models.architectures import supported
 from toasterft.recipe import Lora, Prompt
 from toasterft.scoring.rewards import Completion, Rewards
-from toasterft.training.policy import loss as objective
+from toasterft.training.policy import loss
 
 PACKED = ["idefics3", "smolvlm"]
 
@@ -253,7 +253,7 @@ def test_referee_agrees(loss_type, count, beta, corrected, tiny_model, examples)
     ids = ragged(count, 2, seed)
     chosen = examples[:2]
     rewards = torch.rand(2, count, generator=torch.Generator().manual_seed(seed))
-    advantage = objective.advantages(rewards, "group")
+    advantage = loss.advantages(rewards, "group")
     lengths = torch.tensor([len(each) for group in ids for each in group])
     mask = torch.arange(int(lengths.max()))[None, :] < lengths[:, None]
     flat = len(mask[mask])
@@ -263,10 +263,10 @@ def test_referee_agrees(loss_type, count, beta, corrected, tiny_model, examples)
     new, _ = LogProbs(session, 0.7, packed=True)(branches)
     old = new.detach() + 0.4 * torch.randn(flat, generator=generator)
     reference = new.detach() + 0.3 * torch.randn(flat, generator=generator) if beta else None
-    clip = objective.Clip(0.2, 0.1, None)
+    clip = loss.Clip(0.2, 0.1, None)
     each = advantage.flatten().repeat_interleave(lengths)
-    terms = objective.token_loss(new, old, reference, each, clip, beta, use_bias_correction_kl=corrected)
-    weights = objective.token_weights(lengths, loss_type, max_completion_length=9)
+    terms = loss.token_loss(new, old, reference, each, clip, beta, use_bias_correction_kl=corrected)
+    weights = loss.token_weights(lengths, loss_type, max_completion_length=9)
     ours = (terms.loss * weights.repeat_interleave(lengths)).sum()
     ours.backward()
     our_gradients = gradients(model)

@@ -18,8 +18,7 @@ import pytest
 import yaml
 
 from toasterft.errors import RunFailed, UserError
-from toasterft.evaluation.arena import contenders as answers
-from toasterft.evaluation.arena import leaderboard, pairing
+from toasterft.evaluation.arena import contenders, leaderboard, pairing
 from toasterft.evaluation.arena.access import AccessControl
 from toasterft.evaluation.arena.session import Stale, VotingSession
 from toasterft.evaluation.arena.votes import AlreadyCast, BadName, Vote, Votes, clean_name
@@ -33,12 +32,12 @@ def runs(tmp_path):
 @pytest.fixture
 def session(runs, tmp_path):
     data, folder, ids = runs
-    contenders = answers.find(ids[:2], folder)
-    items = answers.load_items(str(data), None)
-    for contender in contenders:
-        answers.read(contender, items, tmp_path / "arena")
+    both = contenders.find(ids[:2], folder)
+    items = contenders.load_items(str(data), None)
+    for contender in both:
+        contenders.read(contender, items, tmp_path / "arena")
     votes = Votes(tmp_path / "arena")
-    yield VotingSession(contenders, items, votes, n=200, seed=1)
+    yield VotingSession(both, items, votes, n=200, seed=1)
     votes.close()
 
 
@@ -47,25 +46,25 @@ def session(runs, tmp_path):
 
 def test_runs_are_named_by_model_and_condition(runs):
     data, folder, ids = runs
-    found = answers.find([ids[0], str(folder / ids[2])], folder)
+    found = contenders.find([ids[0], str(folder / ids[2])], folder)
     assert [contender.label for contender in found] == ["right", "hostile +step"]
     again = fake_runs.evaluation(folder, "right2", data, lambda k: {"answer": "x"}, range(1))
     (folder / again / "recipe.yaml").write_text((folder / ids[0] / "recipe.yaml").read_text())
-    labels = [contender.label for contender in answers.find([ids[0], again], folder)]
+    labels = [contender.label for contender in contenders.find([ids[0], again], folder)]
     assert labels == [f"right ({ids[0]})", f"right ({again})"]
 
 
 def test_a_run_meets_itself_never(runs):
     _, folder, ids = runs
     with pytest.raises(UserError, match="named twice"):
-        answers.find([ids[0], str(folder / ids[0])], folder)
+        contenders.find([ids[0], str(folder / ids[0])], folder)
     with pytest.raises(UserError, match="no such model"):
-        answers.find(["nonsense"], folder)
+        contenders.find(["nonsense"], folder)
 
 
 def test_a_model_stands_for_its_newest_plain_evaluation(runs):
     data, folder, _ = runs
-    (contender,) = answers.find(["toast-tiny"], folder)
+    (contender,) = contenders.find(["toast-tiny"], folder)
     assert (contender.id, contender.run, contender.settings) == ("toast-tiny", None, {})
     for name, more in (("old", {}), ("new", {}), ("stepped", {"step": True}), ("unfinished", {})):
         run = fake_runs.evaluation(folder, f"toast-{name}", data, lambda k: {"answer": "1"}, range(1), **more)
@@ -79,14 +78,14 @@ def test_a_model_stands_for_its_newest_plain_evaluation(runs):
         }
         (folder / run / "run.json").write_text(json.dumps(record))
     (folder / "20261121-120000-eval-toast-new").rename(folder / "20261121-130000-eval-toast-new")
-    (contender,) = answers.find(["toast-tiny"], folder)
+    (contender,) = contenders.find(["toast-tiny"], folder)
     assert contender.run.name == "20261121-130000-eval-toast-new"
 
 
 def test_answers_are_matched_by_what_was_asked(runs, tmp_path):
     data, folder, ids = runs
-    items = answers.load_items(str(data), None)
-    (contender,) = answers.find(ids[:1], folder)
+    items = contenders.load_items(str(data), None)
+    (contender,) = contenders.find(ids[:1], folder)
     samples = folder / ids[0] / "samples.jsonl"
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     rows[0]["question"] = "Another question?"
@@ -95,7 +94,7 @@ def test_answers_are_matched_by_what_was_asked(runs, tmp_path):
     rows[3] |= {"item": "0" * 24}  # the same id on another picture
     cut = json.dumps(rows[5])[:-30]  # killed while it wrote
     samples.write_text("\n".join(map(json.dumps, rows[:5])) + "\n" + cut)
-    answers.read(contender, items, tmp_path)
+    contenders.read(contender, items, tmp_path)
     assert set(contender.outputs) == {items[2].key, items[4].key}
 
 
@@ -104,45 +103,45 @@ def test_answers_are_matched_by_what_was_asked(runs, tmp_path):
     [
         (
             {"text": "<think>r</think><answer>7</answer>", "reasoning": "r", "answer": "7", "well_formed": True},
-            answers.Output("r", "7"),
+            contenders.Output("r", "7"),
         ),
-        ({"text": " 7 \n", "reasoning": None, "answer": "7", "well_formed": False}, answers.Output("", "7")),
+        ({"text": " 7 \n", "reasoning": None, "answer": "7", "well_formed": False}, contenders.Output("", "7")),
         (
             {"text": "so <answer>7</answer> or 8", "reasoning": None, "answer": "7", "well_formed": False},
-            answers.Output("so <answer>7</answer> or 8", "7", as_written=True),
+            contenders.Output("so <answer>7</answer> or 8", "7", as_written=True),
         ),
         (
             {"text": "<think>endless", "reasoning": "endless", "answer": "<think>endless", "finished": False},
-            answers.Output("<think>endless", "", as_written=True, cut_off=True),
+            contenders.Output("<think>endless", "", as_written=True, cut_off=True),
         ),
-        ({"text": "", "reasoning": None, "answer": "", "well_formed": False}, answers.Output("", "")),
+        ({"text": "", "reasoning": None, "answer": "", "well_formed": False}, contenders.Output("", "")),
     ],
     ids=["formed", "plain", "broken", "cut off", "empty"],
 )  # fmt: skip
 def test_nothing_that_was_written_is_hidden(row, shown):
-    assert answers.output(row) == shown
+    assert contenders.output(row) == shown
 
 
 def test_the_same_items_are_chosen_before_and_after_the_missing_answers(runs, tmp_path):
     data, folder, ids = runs
-    items = answers.load_items(str(data), None)
-    first, second = answers.find(ids[:2], folder)
-    full = {item.key: answers.Output("", "x") for item in items}
+    items = contenders.load_items(str(data), None)
+    first, second = contenders.find(ids[:2], folder)
+    full = {item.key: contenders.Output("", "x") for item in items}
     first.outputs, second.outputs = dict(full), {key: full[key] for key in list(full)[3:]}
     shared = set(second.outputs)
-    assert {item.key for item in answers.choose(items, [first, second], 2, seed=5)} < shared
-    before = answers.choose(items, [first, second], 5, seed=5)
+    assert {item.key for item in contenders.choose(items, [first, second], 2, seed=5)} < shared
+    before = contenders.choose(items, [first, second], 5, seed=5)
     assert shared < {item.key for item in before}
     second.outputs |= {item.key: full[item.key] for item in before}
-    assert answers.choose(items, [first, second], 5, seed=5) == before
-    orders = {tuple(item.key for item in answers.choose(items, [], 6, seed)) for seed in range(4)}
+    assert contenders.choose(items, [first, second], 5, seed=5) == before
+    orders = {tuple(item.key for item in contenders.choose(items, [], 6, seed)) for seed in range(4)}
     assert len(orders) > 1
 
 
 def test_an_interrupted_generation_goes_on_where_it_stopped(runs, tmp_path, monkeypatch):
     data, folder, ids = runs
-    items = answers.load_items(str(data), None)
-    (contender,) = answers.find(ids[2:], folder)
+    items = contenders.load_items(str(data), None)
+    (contender,) = contenders.find(ids[2:], folder)
     contender.run = None  # as if it had answered nothing
     asked = []
 
@@ -158,20 +157,20 @@ def test_an_interrupted_generation_goes_on_where_it_stopped(runs, tmp_path, monk
                 file.write(json.dumps({"id": row["id"], "text": "so", "answer": "so"}) + "\n")
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(answers.subprocess, "run", half_an_eval)
+    monkeypatch.setattr(contenders.subprocess, "run", half_an_eval)
     for count in (6, 3, 1):
         missing = [item for item in items if item.key not in contender.outputs]
         assert len(missing) == count
         if count > 1:
             with pytest.raises(RunFailed, match=f"of {count} missing answers"):
-                answers.generate(contender, missing, tmp_path / "arena", folder)
+                contenders.generate(contender, missing, tmp_path / "arena", folder)
         else:
-            answers.generate(contender, missing, tmp_path / "arena", folder)
+            contenders.generate(contender, missing, tmp_path / "arena", folder)
     assert [len(keys) for keys in asked] == [6, 3, 1]
     assert set(contender.outputs) == {item.key for item in items}
-    (fresh,) = answers.find(ids[2:], folder)
+    (fresh,) = contenders.find(ids[2:], folder)
     fresh.run = None
-    answers.read(fresh, items, tmp_path / "arena")
+    contenders.read(fresh, items, tmp_path / "arena")
     assert fresh.outputs == contender.outputs
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from toasterft.audit import images, labels, near_duplicates
-from toasterft.audit import traces as reasoning
+from toasterft.audit import images, labels, near_duplicates, traces
 from toasterft.audit.kinds import KINDS
 from toasterft.data import sources, token_stats
 from toasterft.data.example import Example, ImageRef
@@ -265,16 +264,16 @@ def test_ratios_stored_as_a_time_of_day(question, answer, facts, ratio):
     ],
 )
 def test_traces_and_their_answers(trace, answer, kind):
-    found = reasoning.misses(Example("q", "Which one in 2018?", answer, reasoning=trace))
+    found = traces.misses(Example("q", "Which one in 2018?", answer, reasoning=trace))
     assert (found[0] if found else None) == kind
 
 
 def test_a_trace_may_name_its_option_by_letter_or_words():
     extra = {"task": "choice", "choices": ["12 cm", "15 cm"]}
     for trace in ("AB = 15 cm.", "So the answer is B.", "Therefore, AB is 15 cm long."):
-        assert reasoning.misses(Example("q", "AB?", "B", reasoning=trace, extra=extra)) is None, trace
+        assert traces.misses(Example("q", "AB?", "B", reasoning=trace, extra=extra)) is None, trace
     wrong = Example("q", "AB?", "B", reasoning="So the answer is A.", extra=extra)
-    assert reasoning.misses(wrong) == ("trace-contradicts", "“the answer is A.”, the answer is B")
+    assert traces.misses(wrong) == ("trace-contradicts", "“the answer is A.”, the answer is B")
 
 
 def test_traces_in_the_report(folder, check):

@@ -15,12 +15,11 @@ import pytest
 from toasterft.data.charts.questions import stream
 from toasterft.data.example import Example
 from toasterft.errors import UserError
-from toasterft.scoring import tables
-from toasterft.scoring import traces as checker
+from toasterft.scoring import tables, traces
 from toasterft.scoring.traces import strict_faults
 from toasterft.teachers import directory, filters, panel, styles
 from toasterft.teachers.directory import Address
-from toasterft.teachers.rules import write as rules
+from toasterft.teachers.rules.write import write
 
 TODAY = datetime.date(2026, 11, 21)
 FRUIT = "Entity: red & ripe apples | pears | plums & Sold: 40 | 25 | nan & Left: 8 | 5 | 30"
@@ -46,7 +45,7 @@ def test_a_table_is_read_from_text_with_ampersands_and_gaps():
 )
 def test_what_is_no_table(facts):
     assert tables.numeric(facts) is None
-    assert rules.write(example("How many?", "2", facts)) is None
+    assert write(example("How many?", "2", facts)) is None
 
 
 # --- rules -----------------------------------------------------------------------------------
@@ -68,7 +67,7 @@ def test_what_is_no_table(facts):
     ],
 )  # fmt: skip
 def test_traces_as_they_are_written(question, answer, trace):
-    written = rules.write(example(question, answer))
+    written = write(example(question, answer))
     assert written.simplified == trace
     assert written.answer == answer
     assert strict_faults(written.simplified, FRUIT, question, answer) == []
@@ -86,12 +85,12 @@ def test_traces_as_they_are_written(question, answer, trace):
     ],
 )
 def test_an_answer_that_the_table_does_not_give_gets_no_trace(question, answer):
-    assert rules.write(example(question, answer)) is None
+    assert write(example(question, answer)) is None
 
 
 def test_blind_the_rules_do_not_see_the_answer():
     question = "What is the difference between sold pears and left pears?"
-    assert rules.write(example(question, "3"), blind=True).answer == "20"
+    assert write(example(question, "3"), blind=True).answer == "20"
 
 
 @pytest.mark.parametrize("difficulty", ["core", "full", "hard"])
@@ -99,7 +98,7 @@ def test_charts_drawn_here_all_get_traces_that_hold(difficulty):
     for _, item in islice(stream(5, difficulty), 150):
         if item.kind == "transcribe" and ".0" in item.answer:
             continue  # 4.0 is written as it was drawn, and 4 as it was read
-        written = rules.write(example(item.question, item.answer, item.facts))
+        written = write(example(item.question, item.answer, item.facts))
         assert written is not None, item.question
         assert strict_faults(written.simplified, item.facts, item.question, item.answer) == []
         assert strict_faults(written.structured, item.facts, item.question, item.answer) == []
@@ -113,7 +112,7 @@ def with_tables(shared):
 def test_most_real_questions_get_a_trace_and_nearly_all_traces_hold(shared):
     rows, written, sound = with_tables(shared), 0, 0
     for row in rows:
-        trace = rules.write(example(row["question"], row["answer"], row["table"]))
+        trace = write(example(row["question"], row["answer"], row["table"]))
         if trace is not None:
             written += 1
             faults = strict_faults(trace.simplified, row["table"], row["question"], row["answer"])
@@ -126,7 +125,7 @@ def test_most_real_questions_get_a_trace_and_nearly_all_traces_hold(shared):
 def test_questions_that_the_rules_were_not_made_on(shared):
     lines = (shared / "chartqa/train_human_text_only.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in random.Random(7).sample(lines, 600)]
-    found = [(row, rules.write(example(row["query"], row["label"], row["table"]))) for row in rows]
+    found = [(row, write(example(row["query"], row["label"], row["table"]))) for row in rows]
     traces = [(row, trace) for row, trace in found if trace is not None]
     sound = sum(
         not strict_faults(trace.simplified, row["table"], row["query"], row["label"]) for row, trace in traces
@@ -138,7 +137,7 @@ def test_questions_that_the_rules_were_not_made_on(shared):
 def test_a_changed_number_does_not_pass_the_recomputation(shared):
     rng, changed, caught = random.Random(1), 0, 0
     for row in with_tables(shared)[::2]:
-        trace = rules.write(example(row["question"], row["answer"], row["table"]))
+        trace = write(example(row["question"], row["answer"], row["table"]))
         places = list(re.finditer(r"(?<= )\d+(?=[ .,])", trace.simplified)) if trace else []
         if not places:
             continue
@@ -163,8 +162,8 @@ def test_a_changed_number_does_not_pass_the_recomputation(shared):
     ],
 )  # fmt: skip
 def test_calculations_that_hold(text):
-    assert checker.wrong_steps(text) == []
-    assert checker.check(text, None, "", "").arithmetic > 0
+    assert traces.wrong_steps(text) == []
+    assert traces.check(text, None, "", "").arithmetic > 0
 
 
 @pytest.mark.parametrize(
@@ -172,7 +171,7 @@ def test_calculations_that_hold(text):
     ["47 - 42 = 6", "10 / 3 = 3.4", "3 × 4 = 13", "(5 + 3) / 2 = 5", "1,200 + 300 = 150", "12% + 8% = 25%"],
 )
 def test_calculations_that_do_not(text):
-    assert len(checker.wrong_steps(text)) == 1
+    assert len(traces.wrong_steps(text)) == 1
 
 
 @pytest.mark.parametrize(
@@ -180,7 +179,7 @@ def test_calculations_that_do_not(text):
     ["x = 5", "red = 7, blue = 3", "2010-2015 = five years", "a / 0 = 3", "3 / 0 = 1", "12:30 = noon", "= 4"],
 )
 def test_what_is_no_calculation(text):
-    checked = checker.check(text, None, "", "")
+    checked = traces.check(text, None, "", "")
     assert (checked.arithmetic, checked.faults) == (0.0, ())
 
 

@@ -16,9 +16,7 @@ from toasterft import catalog, recipe
 from toasterft.catalog import Gpu, hardware
 from toasterft.data import sources, token_stats
 from toasterft.errors import FitError, UserError
-from toasterft.estimation import Plan, Range, fit, memory, plan, prices, seconds, suggest
-from toasterft.estimation import passes as work
-from toasterft.estimation import teachers as teaching
+from toasterft.estimation import Plan, Range, fit, memory, passes, plan, prices, seconds, suggest, teachers
 from toasterft.estimation.passes import Pass, Sampling
 from toasterft.estimation.seconds import LIKELY, SLOW, Machine
 from toasterft.jobs import guards, prepare
@@ -127,21 +125,21 @@ def test_the_models_own_tokenizer_counts(shared):
 
 
 def test_passes_of_sft():
-    found = work.of(shape(), planned().stats, planned().recipe)
+    found = passes.of(shape(), planned().stats, planned().recipe)
     # 7,000 rows by 32 are 218.75 steps; the last one is smaller.
     assert (found.optimizer_steps, found.passes, found.mean.tokens) == (219, 7000, 949)
     assert found.mean.head_tokens == 61
     in_fours = planned("per_device_train_batch_size=4", "num_train_epochs=2")
-    found = work.of(shape(), in_fours.stats, in_fours.recipe)
+    found = passes.of(shape(), in_fours.stats, in_fours.recipe)
     # 1,750 batches by 32 are 55 steps an epoch.
     assert (found.optimizer_steps, found.passes, found.mean.tokens) == (110, 3500, 4 * 949)
     few = planned("max_steps=10", "per_device_train_batch_size=4")
-    assert work.of(shape(), few.stats, few.recipe).passes == 10 * 32
+    assert passes.of(shape(), few.stats, few.recipe).passes == 10 * 32
 
 
 def test_passes_of_a_policy():
     asked = planned("num_iterations=2", "limit=500", method="grpo")
-    found = work.of(shape(), asked.stats, asked.recipe)
+    found = passes.of(shape(), asked.stats, asked.recipe)
     # 8 x 4 completions a step are 4 groups of 8; 500 prompts are 125 batches, each used twice.
     assert found.optimizer_steps == 250
     # One group a pass; the old log-probabilities are one more pass per batch and group.
@@ -151,9 +149,9 @@ def test_passes_of_a_policy():
     assert found.mean.tokens == 888 + 8 * 61
     # Bare answers of 16 tokens say nothing of how long a model reasons about them.
     bare = planned(method="grpo", data="chartqa")
-    assert work.of(shape(), bare.stats, bare.recipe).mean.completion_tokens == work.SAMPLED_TOKENS
+    assert passes.of(shape(), bare.stats, bare.recipe).mean.completion_tokens == passes.SAMPLED_TOKENS
     # Other families run each completion with its own prompt.
-    apart = work.of(shape("InternVL3-1B"), asked.stats, asked.recipe)
+    apart = passes.of(shape("InternVL3-1B"), asked.stats, asked.recipe)
     assert apart.mean.tokens == 8 * (888 + 61)
 
 
@@ -373,7 +371,7 @@ def test_a_teachers_bill_by_hand():
 
 def test_the_published_bill_lies_in_the_range():
     sizes = token_stats.from_catalog(catalog.datasets()["smolcot-7k"], 7000)
-    found = teaching.of_cot(
+    found = teachers.of_cot(
         sizes, 8000, catalog.teacher("gemini-2.0-flash"), budget_usd=20.48, today=datetime.date(2026, 5, 1)
     )
     assert found.usd.likely < 20.48 < found.usd.high

@@ -14,8 +14,7 @@ from toasterft.data import charts
 from toasterft.data.example import Example
 from toasterft.errors import DataError
 from toasterft.scoring.traces import check, strict_faults
-from toasterft.teachers import refine as refining
-from toasterft.teachers.refine import ENOUGH_VOTES, Refiner, Template, learn, refine, shape_of
+from toasterft.teachers.refine import ENOUGH_VOTES, MOST_VOTES, Refiner, Template, learn, refine, shape_of
 
 STRUCTURED = Template(("goal", "needs", "facts", "step", "recheck", "conclusion"), headings=True)
 TEMPLATES = (
@@ -240,7 +239,7 @@ def test_learning_is_deterministic_and_adds_up():
     halves = learn(learn(Template(), traces[:20]), traces[20:])
     assert halves.votes == at_once.votes
     many = learn(Template(), traces * 40)
-    assert sum(many.votes.values()) <= refining.MOST_VOTES
+    assert sum(many.votes.values()) <= MOST_VOTES
 
 
 def test_shapes():

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toasterft.audit import cross_rows, labels, traces
-from toasterft.audit import images as pictures
 from toasterft.audit.cross_rows import Row
-from toasterft.audit.images import Picture
+from toasterft.audit.images import Picture, key_of, stats
 from toasterft.audit.kinds import KINDS, Finding
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.sources import DatasetSplits
@@ -118,13 +117,13 @@ def _keys(data: DatasetSplits) -> Iterator[tuple[str, Example, list[tuple[Hashab
     for split, examples in data.splits.items():
         for example in examples:
             owner = f"{data.name}/{split}/{example.id}"
-            yield split, example, [(pictures.key_of(image, owner), image) for image in example.images]
+            yield split, example, [(key_of(image, owner), image) for image in example.images]
 
 
 def _pictures(sets: Sequence[DatasetSplits], report: Reporter) -> dict[Hashable, Picture]:
     images = dict(pair for data in sets for _, _, pairs in _keys(data) for pair in pairs)
     report.phase("images", len(images))
-    seen = pictures.stats(images, report.advance)
+    seen = stats(images, report.advance)
     report.done()
     return seen
 

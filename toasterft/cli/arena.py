@@ -14,10 +14,14 @@ from toasterft import paths, terminal
 from toasterft.cli import options as opt
 from toasterft.data.example import Example
 from toasterft.errors import UserError
-from toasterft.evaluation.arena import contenders as answers
-from toasterft.evaluation.arena import leaderboard as board
 from toasterft.evaluation.arena.access import AccessControl
-from toasterft.evaluation.arena.contenders import Contender
+from toasterft.evaluation.arena.contenders import Contender, load_items
+from toasterft.evaluation.arena.contenders import choose as choose_items
+from toasterft.evaluation.arena.contenders import find as find_contenders
+from toasterft.evaluation.arena.contenders import generate as generate_outputs
+from toasterft.evaluation.arena.contenders import read as read_outputs
+from toasterft.evaluation.arena.leaderboard import build as build_leaderboard
+from toasterft.evaluation.arena.leaderboard import votes_csv
 from toasterft.evaluation.arena.session import VotingSession
 from toasterft.evaluation.arena.votes import VOTES_FILE, Votes
 from toasterft.terminal import arena as printing
@@ -46,7 +50,7 @@ def arena(
 ) -> None:
     """People choose between answers, blind; Elo and Bradley–Terry ratings with intervals."""
     runs_folder = paths.runs_dir(runs_dir)
-    contenders = answers.find(runs or [], runs_folder)
+    contenders = find_contenders(runs or [], runs_folder)
     source, split = _data(data, contenders)
     folder = _folder(out, source, runs_folder)
     if leaderboard or csv is not None:
@@ -89,10 +93,10 @@ def _filled(
     *, quiet: bool,
 ) -> list[Example]:  # fmt: skip
     """The chosen questions, with every contender's answers to them."""
-    items = answers.load_items(data, split)
+    items = load_items(data, split)
     for contender in contenders:
-        answers.read(contender, items, folder)
-    chosen = answers.choose(items, contenders, n, seed)
+        read_outputs(contender, items, folder)
+    chosen = choose_items(items, contenders, n, seed)
     for contender in contenders:
         missing = [item for item in chosen if item.key not in contender.outputs]
         if missing:
@@ -100,7 +104,7 @@ def _filled(
                 terminal.err.print(
                     f"{contender.label}: {len(missing)} of {len(chosen)} questions go to eval now"
                 )
-            answers.generate(contender, missing, folder, runs_dir, quiet=quiet)
+            generate_outputs(contender, missing, folder, runs_dir, quiet=quiet)
     return chosen
 
 
@@ -160,12 +164,12 @@ def _report(folder: Path, csv: Path | None, *, leaderboard: bool, json: bool) ->
     votes.close()
     if csv is not None:
         try:
-            paths.write_atomic(csv, "\ufeff" + board.votes_csv(cast, labels))
+            paths.write_atomic(csv, "\ufeff" + votes_csv(cast, labels))
         except OSError as error:
             raise UserError(f"cannot be written ({error.strerror})", where=str(csv)) from None
         if not json:
             terminal.line(f"wrote {csv}: {len(cast):,} votes")
     if not leaderboard:
         return
-    built = board.build(cast, labels)
+    built = build_leaderboard(cast, labels)
     opt.show(json, built, lambda: printing.print_leaderboard(built))

@@ -15,9 +15,9 @@ from toasterft.data import sources, write
 from toasterft.errors import UserError
 from toasterft.jobs import execute, guards, prepare
 from toasterft.teachers import directory, styles, traces
-from toasterft.teachers import facts as reading
-from toasterft.teachers import plan as planning
+from toasterft.teachers import facts as visual_facts
 from toasterft.teachers.api import Service
+from toasterft.teachers.plan import FactsPlan, TracesPlan, expect_facts, expect_traces, require_within_budget
 from toasterft.terminal import teachers as printing
 
 app = Typer()
@@ -96,15 +96,13 @@ def build(
         _require_panel(services, panel, blind=blind)
     data = sources.load(source, split=split)
     limit = max_trace_tokens or (RULES_TRACE_TOKENS if by_rules else None)
-    plan = planning.TracesPlan(
+    plan = TracesPlan(
         name=name, folder=write.dataset_folder(name, out), data_name=source, data=data,
         style=styles.load(style, blind=blind, max_trace_tokens=limit), n=min(n or len(data), len(data)),
         teachers=services, judges=panel, blind=blind, budget_usd=budget, concurrency=concurrency,
         tries=1 if generators else tries, max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
-    card = _carry_out(
-        plan, planning.expect_traces(plan), traces.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet
-    )
+    card = _carry_out(plan, expect_traces(plan), traces.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
     if card is not None:
         opt.show(json, card, lambda: printing.print_traces(card, plan))
 
@@ -137,13 +135,13 @@ def facts(
     address = directory.Address(base_url, model_id, price_in, price_out, api_key_env)
     data = sources.load(source, split=split)
     chosen = name or f"{data.name}-facts"
-    plan = planning.FactsPlan(
+    plan = FactsPlan(
         name=chosen, folder=write.dataset_folder(chosen, out), data_name=source, data=data,
         teacher=directory.find(teacher, address, datetime.date.today()), most=pictures, budget_usd=budget,
         concurrency=concurrency, tries=tries, max_tokens=max_tokens,
     )  # fmt: skip
     card = _carry_out(
-        plan, planning.expect_facts(plan), reading.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet,
+        plan, expect_facts(plan), visual_facts.run, dry_run=dry_run, yes=yes, json=json, quiet=quiet,
         things="pictures", fewer="--pictures",
     )  # fmt: skip
     if card is not None:
@@ -214,7 +212,7 @@ def _carry_out(
         if json:
             terminal.as_json({"build": plan.identity, "n": plan.n, "expected": bill})
         return None
-    planning.require_within_budget(plan, expected, yes=yes, **counted)
+    require_within_budget(plan, expected, yes=yes, **counted)
     return run(plan, expected, terminal.reporter(quiet=quiet))
 
 

@@ -10,18 +10,19 @@ from typing import Annotated
 from typer import Argument, Exit, Option, Typer
 
 from toasterft import paths, terminal
-from toasterft.audit import check as checking
-from toasterft.audit import fix as mend
-from toasterft.audit import preview as previewing
 from toasterft.audit import preview_html
-from toasterft.audit.check import Limits
+from toasterft.audit.check import Limits, text_findings
+from toasterft.audit.check import check as check_dataset
+from toasterft.audit.fix import write_clean
+from toasterft.audit.preview import choose as choose_rows
+from toasterft.audit.preview import format_row, row_formatter
 from toasterft.cli import options as opt
 from toasterft.cli.commands import about
 from toasterft.data import hub, sources, write
-from toasterft.data import split as splitting
 from toasterft.data.example import TASKS
 from toasterft.data.importers import convert
 from toasterft.data.importers.datasets import ADAPTERS
+from toasterft.data.split import divide as divide_by_image
 from toasterft.errors import DataError, UserError
 from toasterft.jobs import prepare
 from toasterft.models import lookup
@@ -138,11 +139,11 @@ def check(
     if fix is not None:
         paths.require_new(fix)
     _, limits = _limits(model, runs_dir, max_length, max_trace_tokens)
-    report = checking.check(data, evaluation, limits, terminal.reporter(quiet=quiet or json))
+    report = check_dataset(data, evaluation, limits, terminal.reporter(quiet=quiet or json))
     if report_file is not None:
         lines = (jsonlib.dumps(finding.as_json(), ensure_ascii=False) + "\n" for finding in report.findings)
         paths.write_atomic(report_file, "".join(lines))
-    card = mend.write_clean(data, report, fix) if fix is not None else None
+    card = write_clean(data, report, fix) if fix is not None else None
     if json:
         terminal.as_json(report.as_json() | ({"cleaned": {"folder": str(fix), **card}} if card else {}))
     else:
@@ -171,13 +172,12 @@ def preview(
     With a model whose files are here (--model toast-tiny, a folder, a run) text and tokens are exactly its own.
     """
     data = sources.load_splits(name, keep_faults=True)
-    chosen = previewing.choose(data, n, split=split, ids=rows or (), seed=seed)
+    chosen = choose_rows(data, n, split=split, ids=rows or (), seed=seed)
     who, limits = _limits(model, runs_dir, max_length)
-    formatter = previewing.row_formatter(who, limits.count)
-    seen = [previewing.format_row(example, own, formatter) for own, example in chosen]
+    formatter = row_formatter(who, limits.count)
+    seen = [format_row(example, own, formatter) for own, example in chosen]
     found = [
-        [f"{finding.kind}: {finding.what}" for finding in checking.text_findings(row.example, limits)]
-        for row in seen
+        [f"{finding.kind}: {finding.what}" for finding in text_findings(row.example, limits)] for row in seen
     ]
     if html is not None:
         text = preview_html.write(
@@ -216,7 +216,7 @@ def divide(
             next_step=f"--{taken[0]} 0 leaves it as it is",
         )
     rows = [*data.splits.get("", []), *data.splits.get("train", [])]
-    parts = splitting.divide(rows, {"validation": validation, "test": test}, seed)
+    parts = divide_by_image(rows, {"validation": validation, "test": test}, seed)
     parts |= {own: rows for own, rows in data.splits.items() if own not in ("", "train")}
     card = write.write_dataset(
         folder,

@@ -11,7 +11,7 @@ from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.cli.commands import about
 from toasterft.data import charts
-from toasterft.jobs import demo as story
+from toasterft.jobs import demo as demo_job
 from toasterft.terminal import data as printing
 
 app = Typer()
@@ -59,9 +59,9 @@ def demo(
     wanted = methods.split(",")
     for method in wanted:
         opt.require_known("training method", method, list(recipe.TRAININGS))
-    folder = out or story.fresh_folder()
-    size = story.QUICK if quick else story.FULL
+    folder = out or demo_job.fresh_folder()
+    size = demo_job.QUICK if quick else demo_job.FULL
     plan = (lambda _: None) if json or quiet else (lambda prepared: terminal.print_plan(prepared, []))
-    found = story.play(folder, wanted, size, terminal.reporter(quiet=quiet), plan, seed=seed or 0)
-    result = story.as_json(found)
-    opt.show(json, result, lambda: terminal.print_demo(result, story.sample(found)))
+    found = demo_job.play(folder, wanted, size, terminal.reporter(quiet=quiet), plan, seed=seed or 0)
+    result = demo_job.as_json(found)
+    opt.show(json, result, lambda: terminal.print_demo(result, demo_job.sample(found)))

@@ -15,9 +15,8 @@ from toasterft.cli.commands import about
 from toasterft.cli.train import CLIP_LOW_HELP, preset
 from toasterft.errors import BudgetError, UserError
 from toasterft.estimation import Estimate, fit, plan, suggest
-from toasterft.estimation import teachers as teaching
-from toasterft.jobs import calibrate
-from toasterft.jobs import prepare as job
+from toasterft.estimation import teachers as teacher_costs
+from toasterft.jobs import calibrate, prepare
 from toasterft.models import lookup
 from toasterft.recipe import Eval, Trained
 
@@ -124,7 +123,7 @@ def train(
     everywhere = (gpu or "").lower() == "all"
     changes = {"gpu": None if everywhere else gpu, "price": price}
     runs = paths.runs_dir(runs_dir)
-    jobs = [job.prepare_training(stage.model_copy(update=changes), runs) for stage in wanted.recipes()]
+    jobs = [prepare.prepare_training(stage.model_copy(update=changes), runs) for stage in wanted.recipes()]
     first, today = jobs[0], datetime.date.today()
 
     def on(gpu: Gpu) -> Estimate:
@@ -167,12 +166,12 @@ def cot(
     json: opt.Json = False,
 ) -> None:
     """What a teacher behind an API would take to write reasoning for a data set."""
-    sizes = job.measure(data)
+    sizes = prepare.measure(data)
     count = rows or sum(sizes.rows.values())
     teachers = [catalog.teacher(teacher)] if teacher else list(catalog.teachers().values())
     today = datetime.date.today()
-    costs = teaching.ranked(
-        [teaching.of_cot(sizes, count, row, budget_usd=usd, today=today) for row in teachers]
+    costs = teacher_costs.ranked(
+        [teacher_costs.of_cot(sizes, count, row, budget_usd=usd, today=today) for row in teachers]
     )
     if json:
         terminal.as_json({
@@ -183,7 +182,7 @@ def cot(
         terminal.print_teacher_costs(Path(data).stem, costs, sizes.provenance, usd)
 
 
-def _replay(prepared: job.Job) -> dict[str, Any]:
+def _replay(prepared: prepare.Job) -> dict[str, Any]:
     """Each phase's peak replayed on the `meta` device, beside the closed form; heavy.
 
     Raises:
@@ -216,13 +215,13 @@ def _estimate(
 ) -> None:
     everywhere = (wanted.gpu or "").lower() == "all"
     wanted = wanted.model_copy(update={"gpu": None}) if everywhere else wanted
-    prepare = job.prepare_training if isinstance(wanted, Trained) else job.prepare_evaluation
-    prepared = prepare(wanted, runs_dir)
+    prepare_run = prepare.prepare_training if isinstance(wanted, Trained) else prepare.prepare_evaluation
+    prepared = prepare_run(wanted, runs_dir)
     if measure:
         found = calibrate.measure(prepared)
         if not json:
             terminal.print_calibration(found)
-        prepared = prepare(wanted, runs_dir)
+        prepared = prepare_run(wanted, runs_dir)
     planned, today = prepared.plan, datetime.date.today()
     assert planned is not None
     ranking = _rank(
@@ -230,7 +229,7 @@ def _estimate(
     )
     gpu = ranking.gpus[ranking.chosen.gpu]
     changes = fit.ways(planned, gpu)
-    edges = [] if everywhere else job.edges(prepared)
+    edges = [] if everywhere else prepare.edges(prepared)
     simulated = _replay(prepared) if simulate else None
     over = ranking.is_over(usd)
     offers = (

@@ -13,7 +13,7 @@ from typer import Argument, Exit, Option, Typer
 from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.errors import RunFailed, UserError
-from toasterft.evaluation import matrix as matrices
+from toasterft.evaluation import matrix as evaluation_matrix
 from toasterft.jobs import execute, prepare
 from toasterft.runs import run_folder
 
@@ -88,22 +88,22 @@ def _matrix(
 ) -> None:
     """Every cell of a matrix, its table and its chart; the exit code says whether all of it is there."""
     wanted = recipe.load("eval", source, settings, flags, matrix=True).with_suffixes(suffixes)
-    folder = matrices.folder(Path(source).stem, runs_dir, out)
+    folder = evaluation_matrix.folder(Path(source).stem, runs_dir, out)
     from toasterft.runs import plots
 
     report, found = terminal.reporter(quiet=quiet), None
     kept: list[Any] = []  # cells of one model follow each other, and share it
     try:
-        for found in matrices.run(
+        for found in evaluation_matrix.run(
             wanted, folder, runs_dir, lambda cell: execute.launch(cell, report, kept=kept), report.say
         ):
             page = io.StringIO()
             with redirect_stdout(page):
                 terminal.print_matrix(found, markdown=True)
-            paths.write_atomic(folder / matrices.MARKDOWN_FILE, page.getvalue())
+            paths.write_atomic(folder / evaluation_matrix.MARKDOWN_FILE, page.getvalue())
     finally:
         if found is not None:
-            plots.accuracies(found, folder / matrices.CHART_FILE)
+            plots.accuracies(found, folder / evaluation_matrix.CHART_FILE)
             opt.show(json, found, functools.partial(terminal.print_matrix, found))
     states = {cell["status"] for cell in found["cells"]} if found else set()
     if states - {"done"}:
@@ -146,7 +146,7 @@ def compare(
     json: opt.Json = False,
 ) -> None:
     """Is B better than A? Paired tests on the same questions, from stored answers."""
-    from toasterft.evaluation.compare import compare as paired
+    from toasterft.evaluation.compare import compare as compare_runs
 
-    found = paired(runs, paths.runs_dir(runs_dir), scorer=scorer, seed=seed, differ=differ)
+    found = compare_runs(runs, paths.runs_dir(runs_dir), scorer=scorer, seed=seed, differ=differ)
     opt.show(json, found, lambda: terminal.print_comparison(found, markdown=markdown))

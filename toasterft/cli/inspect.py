@@ -68,9 +68,9 @@ def gpus(json: opt.Json = False) -> None:
 @app.command(epilog=opt.example("doctor"))
 def doctor(runs_dir: opt.RunsDir = None, json: opt.Json = False) -> None:
     """What is installed here, what is missing, and what to do about it."""
-    from toasterft.cli import doctor as health
+    from toasterft.cli.doctor import checks as machine_checks
 
-    checks = health.checks(paths.runs_dir(runs_dir))
+    checks = machine_checks(paths.runs_dir(runs_dir))
     result = {"checks": [vars(check) for check in checks], "ok": all(check.ok for check in checks)}
     rows = [["✓" if check.ok else "!", check.name, check.found, check.remedy] for check in checks]
     opt.show(json, result, lambda: terminal.table(["", "what", "found", "remedy"], rows))

@@ -110,9 +110,9 @@ def _check_options(
 
 def _merged(run: Run, runs: Path, folder: Path, dtype: Dtype | None, report: Reporter) -> dict[str, Any]:
     paths.require_new(folder)  # before seconds of imports
-    from toasterft.publish import export as exports
+    from toasterft.publish.export import write_merged
 
-    return exports.write_merged(run, runs, folder, report, dtype)
+    return write_merged(run, runs, folder, report, dtype)
 
 
 def _exported(run: Run, folder: Path, dtype: Dtype | None) -> dict[str, Any] | None:

@@ -13,9 +13,9 @@ from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.cli.commands import about
 from toasterft.errors import FitError, OutOfMemory, UserError
-from toasterft.estimation import fit as ladder
+from toasterft.estimation.fit import Fit, smaller
 from toasterft.jobs import execute, guards, prepare
-from toasterft.jobs import pipeline as stages
+from toasterft.jobs import pipeline as pipeline_job
 from toasterft.recipe import Trained
 from toasterft.runs import distributed, run_folder
 
@@ -112,7 +112,7 @@ def pipeline(
                 "a resumed pipeline keeps its settings", next_step=f"toasterft train --resume {resume}"
             )
         folder = Path(resume)
-        if not (folder / stages.PIPELINE_FILE).exists():
+        if not (folder / pipeline_job.PIPELINE_FILE).exists():
             raise UserError(
                 "this is no pipeline", where=resume, next_step="name the folder that holds 1-sft, 2-grpo …"
             )
@@ -128,9 +128,9 @@ def pipeline(
                 terminal.print_plan(plan, [])
         return
     if resume is None:
-        folder = stages.begin(wanted, paths.runs_dir(runs_dir), out)
+        folder = pipeline_job.begin(wanted, paths.runs_dir(runs_dir), out)
     try:
-        records = stages.run(wanted, folder, budget_usd=budget, price=price, quiet=quiet or json)
+        records = pipeline_job.run(wanted, folder, budget_usd=budget, price=price, quiet=quiet or json)
     finally:
         if after:
             subprocess.run(after, shell=True, check=False)
@@ -160,7 +160,7 @@ def _prepare(
     out: Path | None,
     runs_dir: Path,
     resume: str | None,
-    fit: ladder.Fit,
+    fit: Fit,
 ) -> prepare.Job:
     source, settings = opt.split_words(words)
     if resume is None:
@@ -188,7 +188,7 @@ def _prepare(
     price = {"price": flags["price"]} if flags["price"] is not None else {}
     wanted = recipe.load(method, str(found.path / run_folder.RECIPE_FILE), [], price)
     if fit != "off" and found.record.get("stop_reason") == "out of memory":
-        changes = ladder.smaller(wanted)
+        changes = smaller(wanted)
         if not changes:
             raise FitError(
                 "every exact setting is at its smallest", where=resume, next_step="--fit lossy on a new run"

@@ -8,7 +8,7 @@ from toasterft import paths
 from toasterft.catalog import hardware
 from toasterft.data.selection import catalog_row_elsewhere
 from toasterft.errors import BudgetError, DataError
-from toasterft.estimation import fit as ladder
+from toasterft.estimation import fit
 from toasterft.jobs.prepare import Job
 from toasterft.recipe import Trained
 from toasterft.runs import meter
@@ -32,7 +32,7 @@ def require_ready(job: Job) -> None:
     held_to = [target for target in (here, job.target) if here.present or target.present]
     for gpu in {target.gpu.name: target.gpu for target in held_to}.values():
         if job.plan.peak_bytes(gpu) > gpu.vram_bytes:
-            raise ladder.refusal(job.plan, gpu)
+            raise fit.refusal(job.plan, gpu)
 
 
 def with_caps(job: Job, budget_usd: float | None, max_hours: float | None) -> Job:

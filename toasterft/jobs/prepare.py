@@ -19,7 +19,8 @@ from toasterft.data.selection import TrainingRows, catalog_row_elsewhere, select
 from toasterft.data.token_stats import RawSizes, TokenStats
 from toasterft.errors import MissingExtra, ModelError
 from toasterft.estimation import Estimate, Plan, calibration
-from toasterft.estimation import fit as ladder
+from toasterft.estimation.fit import Fit
+from toasterft.estimation.fit import apply as apply_changes
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
 from toasterft.models.settings import ModelSettings
@@ -180,11 +181,11 @@ def choose_engine(asked: str) -> str:
     return "unsloth" if possible else "plain"
 
 
-def fitted(job: Job, fit: ladder.Fit) -> Job:
+def fitted(job: Job, fit: Fit) -> Job:
     """The job with what `--fit` allows changed so that it fits its GPU; as it is where it fits already."""
     if fit == "off" or job.plan is None:
         return job
-    changed, changes = ladder.apply(job.plan, job.target.gpu, fit)
+    changed, changes = apply_changes(job.plan, job.target.gpu, fit)
     if not changes:
         return job
     assert isinstance(changed, Trained)

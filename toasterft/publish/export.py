@@ -27,8 +27,7 @@ from toasterft.errors import ModelError, RunFailed, UserError
 from toasterft.models import lookup
 from toasterft.models.architectures import architecture
 from toasterft.progress import Reporter
-from toasterft.publish import merge as merging
-from toasterft.publish import model_card
+from toasterft.publish import merge, model_card
 from toasterft.publish.run_view import recipe_of
 from toasterft.recipe import Prompt
 from toasterft.runs import run_folder
@@ -73,7 +72,7 @@ def write_merged(
     prompt = Prompt(**notes.get("prompt", {}))
     try:
         report.phase("loading")
-        loaded = merging.load(base, arch, model.adapter, target, edge)
+        loaded = merge.load(base, arch, model.adapter, target, edge)
         if prompt.chat_template is not None:
             # The path a recipe named means nothing elsewhere: the template itself travels.
             prompt = prompt.model_copy(update={"chat_template": Chat(loaded.processor, prompt).template})
@@ -81,12 +80,12 @@ def write_merged(
             example = _probe(Path(scratch))
             before = _logits(loaded, prompt, example)
             report.phase("merging")
-            _save(merging.merge(loaded, target), part)
+            _save(merge.merge(loaded, target), part)
             del loaded
             _free()
             _copy_files(base, part, target, edge, prompt.chat_template)
             report.phase("checking")
-            again = merging.load(part, arch, None, target, edge)
+            again = merge.load(part, arch, None, target, edge)
             check = _compare(before, _logits(again, prompt, example), target)
             del again
             _free()
@@ -132,13 +131,13 @@ def _dtype(base: Path, name: str | None) -> torch.dtype:
     if name is not None:
         found: torch.dtype = getattr(torch, name)
         return found
-    stored = merging.stored_dtype(base)
+    stored = merge.stored_dtype(base)
     return torch.bfloat16 if stored == torch.float32 else stored
 
 
 def _require_room(base: Path, folder: Path, target: torch.dtype) -> None:
     held = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    needed = int(ROOM * held * target.itemsize / merging.stored_dtype(base).itemsize)
+    needed = int(ROOM * held * target.itemsize / merge.stored_dtype(base).itemsize)
     free = paths.free_bytes(folder)
     if free < needed:
         raise UserError(

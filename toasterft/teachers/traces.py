@@ -28,7 +28,8 @@ from toasterft.teachers.api import Endpoint, EndpointError, EndpointRefused, Req
 from toasterft.teachers.batch import REJECTS, TRAIN, Endpoints, model_of
 from toasterft.teachers.panel import Candidate, Panel
 from toasterft.teachers.plan import Expected, TracesPlan, held_out, shuffled
-from toasterft.teachers.rules import write as rules
+from toasterft.teachers.rules.write import can_read
+from toasterft.teachers.rules.write import write as write_trace
 
 
 @dataclass(frozen=True)
@@ -211,9 +212,9 @@ async def _by_panel(judged_by: Panel, example: Example) -> Outcome:
 
 def _by_rule(plan: TracesPlan, example: Example) -> Outcome:
     """One row by the rules, held to the same form as a teacher's, and recomputed."""
-    written = rules.write(example, blind=plan.blind)
+    written = write_trace(example, blind=plan.blind)
     if written is None:
-        return Outcome(example, "no way" if rules.can_read(example) else "no table", "rules")
+        return Outcome(example, "no way" if can_read(example) else "no table", "rules")
     trace = written.structured if plan.style.headings else written.simplified
     tokens = filters.trace_tokens(trace)
     if plan.blind and not right(written.answer, example):

@@ -27,8 +27,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toasterft.errors import DataError, UserError
-from toasterft.evaluation.arena import leaderboard as board
 from toasterft.evaluation.arena.access import COOKIE_SECONDS, AccessControl
+from toasterft.evaluation.arena.leaderboard import board_csv
+from toasterft.evaluation.arena.leaderboard import build as build_leaderboard
 from toasterft.evaluation.arena.session import Stale, VotingSession
 from toasterft.evaluation.arena.votes import AlreadyCast
 
@@ -127,13 +128,13 @@ def build(session: VotingSession, access: AccessControl) -> Starlette:
         return Response(data, media_type=media_type, headers={"cache-control": "private, max-age=120"})
 
     async def leaderboard(request: Request) -> Response:
-        built = await run_in_threadpool(board.build, session.votes.all(), session.votes.labels())
+        built = await run_in_threadpool(build_leaderboard, session.votes.all(), session.votes.labels())
         if request.url.path.endswith(".csv"):
-            return _download(board.board_csv(built), "leaderboard.csv")
+            return _download(board_csv(built), "leaderboard.csv")
         return JSONResponse(built)
 
     async def votes_csv(request: Request) -> Response:
-        return _download(board.votes_csv(session.votes.all(), session.votes.labels()), "votes.csv")
+        return _download(votes_csv(session.votes.all(), session.votes.labels()), "votes.csv")
 
     return Starlette(
         routes=[

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.errors import DataError, ToasterError
-from toasterft.evaluation.arena import contenders as stored
+from toasterft.evaluation.arena import contenders
 from toasterft.evaluation.compare import Answers
 from toasterft.publish.scores import evaluated_rows
 from toasterft.units import excerpt, shorten
@@ -182,7 +182,7 @@ def _card(rows: Rows, pictures: Pictures) -> Card:
 
 
 def _answer(voice: str, row: dict[str, Any]) -> Answer:
-    given = stored.output({"text": str(row.get("answer") or ""), **row})
+    given = contenders.output({"text": str(row.get("answer") or ""), **row})
     return Answer(
         voice,
         bool(row["correct"][SCORER]),
