@@ -299,10 +299,10 @@ def test_answers_count_on_the_meter_and_shrink_with_the_budget(tmp_path):
     live_teachers._ledger.paid_usd = 0.2
     assert meter.usd == pytest.approx(before + 0.2, abs=1e-3)
     assert meter.seconds_left == pytest.approx((0.5 - before - 0.2) / 0.36 * 3600, rel=1e-2)
-    live_teachers.hold(meter)
+    live_teachers.cap_spending(meter)
     assert live_teachers._ledger.cap_usd == pytest.approx(0.5 - before, abs=1e-3)
     meter.budget_usd = 9.0
-    live_teachers.hold(meter)
+    live_teachers.cap_spending(meter)
     assert live_teachers._ledger.cap_usd == 1.0
     live_teachers.close()
 
@@ -428,7 +428,7 @@ def test_what_each_failure_was_is_said_once():
         for _ in range(2):
             judge.start(completion(GOOD_TRACE), EXAMPLE)
             judge(completion(GOOD_TRACE), EXAMPLE)
-            live_teachers.tell(Report())
+            live_teachers.report_failures(Report())
         live_teachers.close()
     assert len(said) == 1
     assert said[0].startswith("judge fake: HTTP 500")

@@ -114,7 +114,7 @@ def test_a_training_notebook_tells_the_whole_story(name, played):
     # Accuracy before and after, of the same questions, and the paired test.
     assert len(set(re.findall(rf"right before: ({RATE})", text))) == 1
     assert re.search(rf"right after:  {RATE}", text)
-    assert "6 questions asked of all" in text
+    assert "6 questions that all runs answered" in text
     assert "McNemar" in text
     # The plan beside what came, and an answer under its picture.
     assert "time predicted" in text

@@ -167,7 +167,7 @@ def test_another_way_to_build_is_refused(whole, drawn, tmp_path, capsys):
     build(folder, drawn, "--temperature", "0.5", code=UserError.exit_code)
     said = capsys.readouterr().err
     assert "was built another way" in said
-    assert "temperature: 1.0 there, 0.5 asked for" in said
+    assert "temperature: 1.0 there, 0.5 requested" in said
     assert (folder / "train.jsonl").read_bytes() == (whole / "train.jsonl").read_bytes()
 
 

@@ -145,7 +145,7 @@ def test_class_folders_get_recalls_and_a_confusion_matrix(tiny_model, run_cli, p
     assert found["confusion"] == {"labels": ["awe", "calm"], "counts": [[2, 1, 0], [0, 1, 2]]}
     planted(texts)
     shown = run_cli("eval", tiny_model(), "--data", tmp_path / "emo", "--quiet").out
-    for expected in ("task class", "macro recall", "50.0 %", "is ╲ said", "no option read"):
+    for expected in ("task class", "macro recall", "50.0 %", "gold ╲ predicted", "no option read"):
         assert expected in shown
 
 

@@ -152,8 +152,8 @@ def test_only_shared_items_count_and_that_is_said(tmp_path: Path) -> None:
     assert found["n"] == 20
     assert [run["left_out"] for run in found["runs"]] == [10, 1]
     assert found["notes"] == [
-        "A: 10 of 30 answers left out, not asked of all",
-        "B: 1 of 21 answers left out, not asked of all",
+        "A: 10 of 30 answers left out: not every run answered the question",
+        "B: 1 of 21 answers left out: not every run answered the question",
     ]
 
 

@@ -337,7 +337,7 @@ def test_several_runs_are_compared_on_what_all_were_asked(home: Home) -> None:
     require_self_contained(told)
     for expected in (
         "3 runs compared",
-        "40 questions asked of all",
+        "40 questions that all runs answered",
         "B − A",
         "−25.0",
         "Holm p",

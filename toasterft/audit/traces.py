@@ -67,7 +67,7 @@ def misses(example: Example) -> tuple[str, str] | None:
         if re.search(r"\w\w", sentence)
     ]
     if not sentences:
-        return "trace-unfinished", "it says nothing"
+        return "trace-unfinished", "it is empty"
     last = sentences[-1]
     other = contrary(trace, gold)
     if other and not _fits(other, example) and not _says(last, gold, example):

@@ -29,7 +29,7 @@ AnyGpu = Annotated[
     Option("--gpu", help="GPU to plan for, `cpu` for this processor, or `all` to compare them."),
 ]
 Budget = Annotated[
-    float | None, Option("--budget", min=0, help="Dollars: say what would fit, where the run does not.")
+    float | None, Option("--budget", min=0, help="Dollars: suggest changes where the run costs more.")
 ]
 
 

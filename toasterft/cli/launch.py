@@ -175,7 +175,7 @@ def _require_capped(
     if budget is not None and usd > budget:
         raise BudgetError(
             f"likely to cost ${usd:.2f}, more than the budget of ${budget:g}; nothing was rented",
-            next_step="`toasterft estimate … --budget` says what would fit; --yes starts all the same, the cap holds",
+            next_step="`toasterft estimate … --budget` suggests changes; --yes starts all the same, the cap holds",
         )
     if max_hours is not None and hours > max_hours:
         raise BudgetError(

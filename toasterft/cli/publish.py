@@ -105,7 +105,7 @@ def _check_options(
             next_step="--to merged --eval … scores the same weights in 16 bit and in 4 bit",
         )
     if limit is not None and evaluated is None:
-        raise UserError("--limit says how many rows of --eval to score", next_step="--eval DATA --limit N")
+        raise UserError("--limit is the number of rows of --eval to score", next_step="--eval DATA --limit N")
 
 
 def _merged(run: Run, runs: Path, folder: Path, dtype: Dtype | None, report: Reporter) -> dict[str, Any]:

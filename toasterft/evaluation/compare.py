@@ -202,7 +202,9 @@ def _notes(labels: Sequence[str], given: Sequence[Answers], shared: int, by_cont
     for label, run in zip(labels, given):
         count = len(run.rows)
         if count > shared:
-            notes.append(f"{label}: {count - shared:,} of {count:,} answers left out, not asked of all")
+            notes.append(
+                f"{label}: {count - shared:,} of {count:,} answers left out: not every run answered the question"
+            )
         if run.record["status"] != "done":
             notes.append(f"{label} did not finish ({run.record['status']}): the answers it got to are used")
     if not by_content:

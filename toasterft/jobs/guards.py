@@ -66,7 +66,7 @@ def require_within_caps(job: Job, *, over: bool) -> None:
         if likely > left:
             raise BudgetError(
                 f"likely to cost ${likely:.2f}, more than the ${left:.2f} left of the budget; nothing was run",
-                next_step="--yes starts all the same; `toasterft estimate … --budget` says what would fit",
+                next_step="--yes starts all the same; `toasterft estimate … --budget` suggests changes",
             )
     if job.max_seconds is not None and hours * 3600 > job.max_seconds - float(spent.get("seconds") or 0):
         raise BudgetError(

@@ -181,7 +181,7 @@ def _base_of(folder: Path, adapter_config: dict[str, Any], notes: dict[str, Any]
     """The adapter's base, held against the fingerprint taken when it was trained."""
     base = str(adapter_config.get("base_model_name_or_path") or "")
     if not base:
-        raise ModelError("this adapter does not say which base it belongs to", where=str(folder))
+        raise ModelError("this adapter's configuration names no base model", where=str(folder))
     expected = (notes or {}).get("base_fingerprint")
     if base in embedded() or Path(base).is_dir():
         here = EMBEDDED / base if base in embedded() else Path(base)

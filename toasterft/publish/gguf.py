@@ -105,7 +105,7 @@ def _convert_one(command: list[str], file: Path) -> None:
     _run([*command, str(scratch / file.name)], scratch)
     written = list(scratch.glob("*.gguf"))
     if len(written) != 1:
-        raise RunFailed(f"{CONVERTER} wrote {len(written)} files where one was asked for", where=file.name)
+        raise RunFailed(f"{CONVERTER} wrote {len(written)} files where one was expected", where=file.name)
     written[0].rename(file)
     scratch.rmdir()
 

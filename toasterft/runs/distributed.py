@@ -74,7 +74,7 @@ def require_those_asked_for() -> None:
         os.environ
     ) and COUNT not in os.environ:
         raise UserError(
-            "accelerate was asked for several processes and started one; nothing was run",
+            "accelerate started one process where several were requested; nothing was run",
             why="without `--multi_gpu` it does that where it finds fewer than two GPUs",
             next_step="accelerate launch --multi_gpu --num_processes N -m toasterft …   (on a CPU too)",
         )

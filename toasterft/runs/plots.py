@@ -87,7 +87,7 @@ def _loss(rows: Rows, *, sampled: bool) -> Drawing:
     lines = {"training": train, **({"evaluation": held_out} if held_out else {})} if train else {}
     # Learning from samples or pairs has a loss that measures no distance to a text.
     objective = sampled or any("rewards/chosen" in row for row in rows)
-    note = "The objective of learning from samples: it hovers around zero, and says little about progress."
+    note = "The objective of learning from samples: it hovers around zero and does not measure progress."
     unit = "objective" if objective else "nats per token"
     return Drawing("Loss", unit, lines, marked=("evaluation",), note=note if sampled else "")
 

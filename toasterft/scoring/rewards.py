@@ -112,7 +112,7 @@ def load(name: str) -> Reward:
     if name in REWARDS:
         return REWARDS[name]
     if name == JUDGED:
-        raise RecipeError(f"{JUDGED} needs a judge", why="only dyme asks one", next_step="judge=NAME")
+        raise RecipeError(f"{JUDGED} needs a judge", why="only dyme has one", next_step="judge=NAME")
     module, colon, function = name.partition(":")
     if not colon:
         raise RecipeError(

@@ -290,7 +290,7 @@ def _open(folder: Path, name: str, task: str, identity: dict[str, Any]) -> dict[
                 f"{name} was built another way",
                 where=str(folder),
                 details=[
-                    f"{key}: {card['build'].get(key)} there, {identity[key]} asked for" for key in other
+                    f"{key}: {card['build'].get(key)} there, {identity[key]} requested" for key in other
                 ],
                 next_step="choose another name, or ask for the same to go on with it",
             )

@@ -39,7 +39,7 @@ class LiveTeachers:
         self.services = directory.of_run(recipe, datetime.date.today())
         if self.services and distributed.world_size() > 1:
             raise UserError(
-                f"{next(iter(self.services.values())).name} is asked from one process; nothing was run",
+                f"{next(iter(self.services.values())).name} serves one process only; nothing was run",
                 why="all its answers are paid from one ledger, which processes do not share",
                 next_step="one process, or no judge and refiner=local",
             )
@@ -49,7 +49,7 @@ class LiveTeachers:
         dear = [one.name for one in self.services.values() if one.usd(1, 1) > 0]
         if dear and not caps:
             raise BudgetError(
-                f"{dear[0]} is paid by the token: a run that asks it needs a cap; nothing was run",
+                f"{dear[0]} is paid by the token: a run that calls it needs a cap; nothing was run",
                 next_step="teachers_usd=DOLLARS for what it may cost, or --budget for the whole run",
             )
         self.cap_usd = recipe.teachers_usd
@@ -65,7 +65,7 @@ class LiveTeachers:
             return
         self._ledger = SpendLedger(folder / LEDGER, self.cap_usd)
         meter.teachers_usd = lambda: self.usd
-        self.hold(meter)
+        self.cap_spending(meter)
         for role, service in self.services.items():
             endpoint = Endpoint(
                 service, self._ledger, concurrency=CONCURRENCY, timeout_seconds=TRY_SECONDS, tries=TRIES,
@@ -82,7 +82,7 @@ class LiveTeachers:
         """Dollars of this run's answers, all its processes together."""
         return self._ledger.spent_usd if self._ledger is not None else 0.0
 
-    def hold(self, meter: Meter) -> None:
+    def cap_spending(self, meter: Meter) -> None:
         """Cap the ledger at what the run's budget leaves, which shrinks while the machine runs."""
         if self._ledger is None or meter.budget_usd is None:
             return
@@ -90,7 +90,7 @@ class LiveTeachers:
         caps = [cap for cap in (self.cap_usd, self.usd + left) if cap is not None]
         self._ledger.cap_usd = min(caps)
 
-    def tell(self, report: Reporter) -> None:
+    def report_failures(self, report: Reporter) -> None:
         """Report each kind of failure once."""
         for role, requests in self._requests.items():
             for kind in requests.failures:

@@ -15,9 +15,9 @@ def print_comparison(found: dict[str, Any], *, markdown: bool = False) -> None:
     """Scores, pairs, kinds, and the items on which the runs differ."""
     draw: Draw = markdown_table if markdown else table
     say: Callable[[str], None] = paragraph if markdown else line
-    say(f"{found['n']:,} questions asked of all, by the scorer {found['scorer']}")
+    say(f"{found['n']:,} questions that all runs answered, by the scorer {found['scorer']}")
     draw(
-        ["run", "asked", ">right (95 %)"],
+        ["run", "prompt", ">right (95 %)"],
         [[f"{run['label']}  {run['run']}", _asked(run), percent(run["score"])] for run in found["runs"]],
     )
     holm = len(found["pairs"]) > 1

@@ -46,7 +46,7 @@ def _print_confusion(labels: list[str], counts: list[list[int]]) -> None:
     """Which class was taken for which; of many classes the commonest confusions."""
     if len(labels) <= MATRIX_LABELS:
         table(
-            ["is ╲ said", *(f">{label}" for label in labels), ">nothing"],
+            ["gold ╲ predicted", *(f">{label}" for label in labels), ">nothing"],
             [[label, *map(str, row)] for label, row in zip(labels, counts)],
         )
         return
@@ -57,7 +57,7 @@ def _print_confusion(labels: list[str], counts: list[list[int]]) -> None:
         if answer != label and count
     ]
     table(
-        ["is", "said", ">times"],
+        ["gold", "predicted", ">times"],
         [
             [label, answer, str(count)]
             for count, label, answer in sorted(mistaken, reverse=True)[:MATRIX_LABELS]

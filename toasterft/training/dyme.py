@@ -172,8 +172,8 @@ class DymeTrainer(PolicyTrainer):
             self.metrics.note({"judge/failed": judge.failed / max(1, judge.asked)})
             judge.asked = judge.failed = 0
         self.metrics.replace("teachers/usd", self.live_teachers.usd)
-        self.live_teachers.tell(self.context.report)
-        self.live_teachers.hold(self.context.monitor.meter)
+        self.live_teachers.report_failures(self.context.report)
+        self.live_teachers.cap_spending(self.context.monitor.meter)
 
     # --- checkpoints
 

@@ -69,7 +69,7 @@ class RunMonitor(TrainerCallback):
             # A second one: stop at once. Checkpoints are renamed into place, so the last one is whole.
             os._exit(128 + number)
         self.signal_number = number
-        self.report.say("stopping after this step; once more stops at once")
+        self.report.say("stopping after this step; a second signal stops at once")
 
     # --- trainer events
 

@@ -153,7 +153,7 @@ def _require_something(subject: Subject) -> None:
         "this run has nothing to show yet: no metrics, no answers, no figures",
         where=subject.name,
         why=f"its status is {status!r}",
-        next_step=f"toasterft show {subject.name}   says what is known",
+        next_step=f"toasterft show {subject.name}   shows what is known",
     )
 
 
@@ -233,7 +233,7 @@ def _gain(own: Answers, bases: Sequence[Answers]) -> Gain | None:
 def choose(several: Sequence[Subject]) -> list[Answers] | None:
     """One set of answers per subject, asked alike where possible, with the most questions in common.
 
-    None where one has no answers, or no question was asked of all.
+    None where one has no answers, or no question was answered by all.
     """
     best: tuple[int, list[Answers]] = (0, [])
     for anchor in several[0].answered:

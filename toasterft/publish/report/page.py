@@ -21,7 +21,7 @@ from toasterft.publish.command import command
 from toasterft.publish.report.collect import Subject, choose, subjects
 from toasterft.publish.report.curves import figures
 from toasterft.publish.report.gallery import Gallery, gallery
-from toasterft.publish.report.scores import asked_words, conditions, main_gain, point_costs, standing
+from toasterft.publish.report.scores import condition_words, conditions, main_gain, point_costs, standing
 from toasterft.publish.run_view import Quantity, RunView, recipe_text, short_path, shortened, total
 from toasterft.runs.run_folder import Run
 from toasterft.units import (
@@ -102,7 +102,7 @@ def render(context: dict[str, Any]) -> str:
     )
     for name in ("shorten", "share", "interval", "points", "points_interval", "p_value"):
         environment.filters[name] = getattr(units, name)
-    environment.filters |= {"bar": _bar, "asked": asked_words, "point_costs": point_costs}
+    environment.filters |= {"bar": _bar, "condition": condition_words, "point_costs": point_costs}
     # Our own drawings, in which matplotlib has escaped the texts.
     environment.filters["drawing"] = Markup
     return environment.get_template(TEMPLATE).render(context)
@@ -235,7 +235,7 @@ def _comparison(
     chosen = choose(found)
     if chosen is None:
         silent = " and ".join(subject.label for subject in found if not subject.answered)
-        why = f"{silent} answered no questions" if silent else "no question was asked of all of them"
+        why = f"{silent} answered no questions" if silent else "they have no question in common"
         return None, f"These runs cannot be compared: {why}. Evaluate them on the same data and split.", None
     try:
         return compare.compare([str(each.folder) for each in chosen], runs_dir, differ=0), "", chosen

@@ -17,7 +17,7 @@ from toasterft.units import NOTHING, Rate, dollars, duration, when
 
 # A confusion matrix of more labels is no longer read.
 MATRIX_LABELS = 12
-# An interval that is wider, in points, says little about a model.
+# An interval that is wider, in points, is too wide to rank models by.
 WIDE = 20
 
 
@@ -59,7 +59,7 @@ def standing(answers: Answers) -> Standing:
     drawn = 0 < len(confusion["labels"]) <= MATRIX_LABELS
     return Standing(
         _title(answers),
-        asked_words(answers),
+        condition_words(answers),
         n,
         found,
         [part for part in parts if part[1]],
@@ -76,7 +76,7 @@ def _title(answers: Answers) -> str:
     return f"evaluation of {when(started)}" if started else answers.name
 
 
-def asked_words(answers: Answers) -> str:
+def condition_words(answers: Answers) -> str:
     """The data, the split, and what was added to the questions."""
     where = " ".join(filter(None, evaluated_on(answers.record, answers.recipe)))
     return ", ".join([where, *conditions(answers.recipe)])
@@ -125,7 +125,7 @@ def _remarks(answers: Answers, n: int, found: list[Row]) -> Iterator[str]:
     rate = found[0].rate
     width = 100 * (rate["high"] - rate["low"]) if rate else 0
     if width > WIDE:
-        yield f"With {n:,} questions the interval is {width:.0f} points wide: this says little about a model."
+        yield f"With {n:,} questions the interval is {width:.0f} points wide: too wide to rank models by."
 
 
 # --- above the base --------------------------------------------------------------------------

@@ -22,7 +22,7 @@ export async function ask(path, body) {
   const options = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   const answer = await fetch(path, options);
   const found = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(answer.status, found.error || `the server said ${answer.status}`);
+  if (!answer.ok) throw new Refused(answer.status, found.error || `the server answered ${answer.status}`);
   return found;
 }
 
