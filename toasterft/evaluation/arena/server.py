@@ -28,8 +28,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toasterft.errors import DataError, UserError
 from toasterft.evaluation.arena.access import COOKIE_SECONDS, AccessControl
-from toasterft.evaluation.arena.leaderboard import board_csv
-from toasterft.evaluation.arena.leaderboard import build as build_leaderboard
 from toasterft.evaluation.arena.session import Stale, VotingSession
 from toasterft.evaluation.arena.votes import AlreadyCast
 
@@ -127,14 +125,14 @@ def build(session: VotingSession, access: AccessControl) -> Starlette:
         # Long enough for one that was fetched ahead; a key may mean another picture after a restart.
         return Response(data, media_type=media_type, headers={"cache-control": "private, max-age=120"})
 
-    async def leaderboard(request: Request) -> Response:
-        built = await run_in_threadpool(build_leaderboard, session.votes.all(), session.votes.labels())
+    async def ratings(request: Request) -> Response:
+        built = await run_in_threadpool(leaderboard.build, session.votes.all(), session.votes.labels())
         if request.url.path.endswith(".csv"):
-            return _download(board_csv(built), "leaderboard.csv")
+            return _download(leaderboard.board_csv(built), "leaderboard.csv")
         return JSONResponse(built)
 
     async def votes_csv(request: Request) -> Response:
-        return _download(votes_csv(session.votes.all(), session.votes.labels()), "votes.csv")
+        return _download(leaderboard.votes_csv(session.votes.all(), session.votes.labels()), "votes.csv")
 
     return Starlette(
         routes=[
@@ -145,9 +143,9 @@ def build(session: VotingSession, access: AccessControl) -> Starlette:
             Route("/api/vote", guarded(vote), methods=["POST"]),
             Route("/api/undo", guarded(undo), methods=["POST"]),
             Route("/api/invite", guarded(invite), methods=["POST"]),
-            Route("/api/leaderboard", guarded(leaderboard)),
+            Route("/api/leaderboard", guarded(ratings)),
             Route("/image/{key}/{place:int}", guarded(image)),
-            Route("/leaderboard.csv", guarded(leaderboard)),
+            Route("/leaderboard.csv", guarded(ratings)),
             Route("/votes.csv", guarded(votes_csv)),
         ],
         middleware=[Middleware(_SecurityHeaders)],
