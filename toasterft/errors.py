@@ -1,4 +1,4 @@
-"""What can go wrong, who is told, and how the process ends.
+"""Errors that are explained to the user, each with the exit code it ends the process with.
 
     ToasterError
     ├── UserError            exit 2   the user can mend it; nothing was written

@@ -1,4 +1,4 @@
-"""What a run tells its user while it works. Methods speak; `show` decides how it looks."""
+"""The Reporter protocol: progress and messages of a run; `terminal` decides how they look."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Reporter(Protocol):
         """Progress of the phase; facts are loss, memory_bytes, usd, usd_end, seconds_left …"""
 
     def say(self, text: str) -> None:
-        """Something worth one line of its own: a fallback, a dropped sample, a saved file."""
+        """Print one line of its own: a fallback, a dropped sample, a saved file."""
 
     def sample(self, parts: list[tuple[str, bool]]) -> None:
         """One training text as (text, trained?) runs, shown with the two visibly apart."""

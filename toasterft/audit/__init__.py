@@ -1,4 +1,4 @@
-"""What is wrong with a data set, and what it looks like, before it costs money.
+"""Check and preview a data set before a run costs money.
 
 kinds            the kinds of faults, how grave each is, and what `--fix` does about it
 images           every image: there, whole, not huge

@@ -1,4 +1,4 @@
-"""What is wrong between rows: duplicates, contradictions, images that are on two sides, labels out of balance."""
+"""Faults between rows: duplicates, contradictions, images that are on two sides, labels out of balance."""
 
 from __future__ import annotations
 

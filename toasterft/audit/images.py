@@ -53,7 +53,7 @@ class Picture:
 
 
 def key_of(image: ImageRef, owner: str) -> Hashable:
-    """What tells one picture from another before it is opened: its path, else the row and reader it belongs to."""
+    """The identity of a picture before it is opened: its path, else the row and reader it belongs to."""
     return os.path.abspath(image.path) if image.path is not None else (owner, image.name, id(image.read))
 
 

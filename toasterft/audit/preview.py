@@ -1,4 +1,4 @@
-"""Rows as a model is taught them: the text it reads, the text it learns, and how many tokens each part takes."""
+"""Rows as a model is trained on them: the text it reads, the text it learns, and how many tokens each part takes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FormattedImage:
 
 @dataclass(frozen=True)
 class FormattedRow:
-    """One row as a model is taught it.
+    """One row as a model is trained on it.
 
     Attributes:
         parts: (text, learned?) in order, as the model's own template writes them where it is here.
@@ -58,7 +58,7 @@ class FormattedRow:
 
 @dataclass(frozen=True)
 class RowFormatter:
-    """What a model makes of rows.
+    """Formats rows with a model's prompt, chat template and tokenizer.
 
     Attributes:
         chat: its own template and tokenizer; None where they are not on this machine.

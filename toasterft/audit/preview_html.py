@@ -1,4 +1,4 @@
-"""Rows as one HTML file that needs nothing beside it: pictures inside, no script, and no text taken at its word."""
+"""Rows as one HTML file that needs nothing beside it: pictures inside, no script, and every text escaped."""
 
 from __future__ import annotations
 

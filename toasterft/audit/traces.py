@@ -1,4 +1,4 @@
-"""What is wrong with a written trace: it misses its answer, gives up, speaks of a given answer, miscalculates."""
+"""Faults of a reasoning trace: it misses its answer, gives up, mentions the given answer, or miscalculates."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def _usd(price: Teacher, read_tokens: float, written_tokens: float, most_tokens:
 
 
 def ranked(lessons: list[TeacherCost]) -> list[TeacherCost]:
-    """Cheapest first; teachers that are gone, or may be, after all others."""
+    """Cheapest first; teachers that are shut down, or may be, after all others."""
     return sorted(lessons, key=lambda lesson: (not lesson.usable, lesson.usd.likely))
 
 

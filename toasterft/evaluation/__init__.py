@@ -1,1 +1,1 @@
-"""How right a model is: evaluate, ask, matrices, comparisons, the arena."""
+"""Measure a model's accuracy: evaluate, ask, matrices, comparisons, the arena."""

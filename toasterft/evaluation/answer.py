@@ -102,7 +102,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Lead:
-    """What another model thought about a question, and how much it wrote for that; no reasoning is none."""
+    """Another model's reasoning on a question, and its tokens; None where it wrote none."""
 
     reasoning: str | None
     tokens: int

@@ -22,7 +22,7 @@ from toasterft.scoring.statistics import ALPHA, POWER, difference, holm, items_n
 
 @dataclass(frozen=True)
 class Answers:
-    """What one run answered, by item."""
+    """The answers of one run, by item."""
 
     name: str
     folder: Path

@@ -1,4 +1,4 @@
-"""A new run's folder: what is known of a job and its data before the start."""
+"""Create a new run's folder, with the facts of its job and data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--measure`: a few worst-case steps of every phase on this machine, beside what the formulas say of them.
+"""`--measure`: a few worst-case steps of every phase on this machine, beside the estimates of the formulas.
 
 The rehearsal is an ordinary run of the same recipe in a process of its own, on the longest sample repeated and the
 pictures with the most tiles, with an empty feature cache. What it measured over what was predicted *for it* is a

@@ -1,4 +1,4 @@
-"""What stops a planned run before it starts: data that is not here, a GPU that is too small, a cap that is too low."""
+"""Checks before a planned run starts: data on this machine, GPU memory, caps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toasterft.runs import meter
 
 
 def require_ready(job: Job) -> None:
-    """Whatever a plan can do without and a launch cannot.
+    """Require what a launch needs beyond a plan: data on this machine, a GPU that fits, a price.
 
     Raises:
         DataError: the data is a catalog row that is neither here nor on the hub.

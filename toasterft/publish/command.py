@@ -1,4 +1,4 @@
-"""The command line that asks for a run again."""
+"""The command line that repeats a run."""
 
 from __future__ import annotations
 

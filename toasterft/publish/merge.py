@@ -43,7 +43,7 @@ def load(
     dtype: torch.dtype,
     image_longest_edge: int | None,
 ) -> LoadedModel:
-    """Full weights, and an adapter on them, through pixels alone: the two sides that a merge must not part.
+    """Full weights, and an adapter on them, through pixels alone, to compare before and after a merge.
 
     An adapted connector stands here as the LoRA on its own linear that plain PEFT sees, not as the factor
     behind cached features.

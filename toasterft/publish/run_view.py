@@ -1,4 +1,4 @@
-"""One view of a run: what was run, what it took beside what was predicted, and what it was scored on. Light.
+"""One view of a run: settings, predicted and measured figures, and scores. Light.
 
 `toasterft show` and `runs`, the report's page and the model card all read it, so that all show the same facts.
 """
@@ -97,7 +97,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class RunView:
-    """What people want to know of a run, in words and figures."""
+    """A run as text and figures, for terminal, report and model card."""
 
     run: Run
 

@@ -1,4 +1,4 @@
-"""What a run was scored on, and how right its answers are: rows for the terminal, the report's page and the card."""
+"""Accuracy of a run and the data of its evaluation: rows for the terminal, the report's page and the card."""
 
 from __future__ import annotations
 

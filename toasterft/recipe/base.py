@@ -1,4 +1,4 @@
-"""What recipes are made of: the nested sections, and the fields of every command that opens a model."""
+"""Building blocks of recipes: nested sections, and the fields of every command that opens a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes that have a model answer and teach it nothing: eval, ask, pairs."""
+"""Recipes that read a model and do not train it: eval, ask, pairs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The run folder: what was asked, what happened, what it cost; written by one process, read by everybody."""
+"""The run folder: recipe, metrics, results and costs; written by one process, read by everybody."""

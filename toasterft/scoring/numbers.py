@@ -84,7 +84,7 @@ def cleaned(text: str) -> str:
 
 @dataclass(frozen=True)
 class Number:
-    """A number as it is written: `unit` is the worth of its last digit, `scale` what "million" stands for."""
+    """A number as it is written: `unit` is the value of one step of its last digit, `scale` what "million" stands for."""
 
     value: Fraction
     unit: Fraction = Fraction(0)

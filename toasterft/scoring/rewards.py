@@ -1,4 +1,4 @@
-"""What a completion earns: plain functions `(completion, example) -> float`, and a table of them.
+"""Rewards of completions: plain functions `(completion, example) -> float`, and a table of them.
 
 Weights are the recipe's (`rewards: {accuracy: 1.0, format: 0.5}`); a name with a colon is a user's own
 function, `my.module:fn`. One that takes its time is a `Slow` one.
@@ -29,7 +29,7 @@ MIN_CALLS = 20
 
 @dataclass(frozen=True)
 class Completion:
-    """What a reward sees of one sampled completion.
+    """One sampled completion, as rewards read it.
 
     Attributes:
         text: as decoded, special tokens left out.
@@ -50,7 +50,7 @@ Reward = Callable[[Completion, Example], float]
 
 @runtime_checkable
 class Slow(Protocol):
-    """A reward that waits for somebody else, such as a judge behind an API.
+    """A reward that waits for another service, such as a judge behind an API.
 
     `start` is called for every completion of a step before the first of them is asked for, so that all are
     on their way at once while others are still being sampled.

@@ -1,4 +1,4 @@
-"""The scorers of each task, and the verdict on one answer: evaluation and reward ask the same question.
+"""The scorers of each task, and the verdict on one answer, for evaluation and reward alike.
 
 A task is named by the data's card (`data.example.TASKS`) and stands in `Example.extra["task"]`.
 """
@@ -37,7 +37,7 @@ class Verdict:
 
 
 def task_of(example: Example) -> str:
-    """The example's task; charts where nothing says another.
+    """The example's task; charts by default.
 
     Raises:
         DataError: there is no such task.
@@ -53,7 +53,7 @@ def task_of(example: Example) -> str:
 
 
 def judge(prediction: str, example: Example) -> Verdict:
-    """Every scorer's word on `prediction`, the bare answer with any tags already taken off.
+    """Every scorer's verdict on `prediction`, the bare answer with any tags already taken off.
 
     Raises:
         DataError: the example's task does not exist.

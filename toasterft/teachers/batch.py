@@ -41,7 +41,7 @@ class Stoppable(Protocol):
 
 
 class Result(Protocol):
-    """What came of one item: `reason` is None where it is good, "endpoint" where nobody answered."""
+    """What came of one item: `reason` is None where it is good, "endpoint" where the API failed."""
 
     @property
     def reason(self) -> str | None: ...
@@ -164,7 +164,7 @@ def run(
 
 
 def finished(results: Iterable[Result]) -> bool:
-    """Whether asking again could change nothing; an endpoint that did not answer may answer later."""
+    """Whether a retry could change nothing; an endpoint that did not answer may answer later."""
     return all(one.reason != "endpoint" for one in results)
 
 

@@ -80,7 +80,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Panel:
-    """Who writes, who judges, and how long an answer may get, thinking included."""
+    """The generators, the judges, and the longest answer in tokens, thinking included."""
 
     generators: tuple[Endpoint, ...]
     judges: tuple[Endpoint, ...]

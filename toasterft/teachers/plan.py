@@ -194,7 +194,7 @@ def require_within_budget(
         fewer: the flag that asks for fewer of the things.
 
     Raises:
-        BudgetError: the likely bill exceeds the budget, and nobody said yes; or there is a bill and no budget.
+        BudgetError: the likely bill exceeds the budget without --yes; or there is a bill and no budget.
     """
     if expected.usd is None or not expected.usd.high:
         return

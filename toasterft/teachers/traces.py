@@ -34,7 +34,7 @@ from toasterft.teachers.rules.write import write as write_trace
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one row: `reason` is None for a kept trace, "endpoint" where nobody answered."""
+    """What came of one row: `reason` is None for a kept trace, "endpoint" where the API failed."""
 
     example: Example
     reason: str | None

@@ -1,4 +1,4 @@
-"""The arena in the terminal: where to vote, and what the votes say."""
+"""Print the arena: the voting link and the leaderboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How right a model is: accuracy with intervals, and the demo's before and after."""
+"""Print evaluations: accuracy with intervals, and the demo's before and after."""
 
 from __future__ import annotations
 

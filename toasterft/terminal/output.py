@@ -1,4 +1,4 @@
-"""What every part of the output is made of: the two consoles, tables, lines, JSON, errors."""
+"""Building blocks of the output: the two consoles, tables, lines, JSON, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would change an estimate: other image sizes, steps towards a fit or a budget, and a replay beside it."""
+"""Print alternatives to a plan: other image sizes, changes towards a fit or a budget, and the replay."""
 
 from __future__ import annotations
 

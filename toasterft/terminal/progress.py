@@ -1,4 +1,4 @@
-"""What is seen while something runs: a live line in a terminal, plain lines elsewhere."""
+"""Progress while something runs: a live line in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs did: one, a pipeline's, and all of them, against their plans."""
+"""Print runs beside their plans: one, a pipeline's, and all of them."""
 
 from __future__ import annotations
 

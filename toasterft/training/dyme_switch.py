@@ -51,7 +51,7 @@ def choose(
     memorise: bool = True,
     explore: bool = True,
 ) -> Decision:
-    """Decide by what is right alone.
+    """Decide by correctness alone.
 
     Binary (nothing else set): a group without a right answer memorises its reference in row 0, as the
     official code does. Soft: every unsolved group does, with weight sft_weight · (1 - c/G)^soft_power for c

@@ -1,4 +1,4 @@
-"""How a training ends: done, stopped by a signal or a cap, refused, or failed; run.json says which."""
+"""How a training ends: done, stopped by a signal or a cap, refused, or failed; recorded in run.json."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Ending:
         self.steps = (0, 0)
 
     def finish(self) -> None:
-        """Close a run whose way was not broken off: it is done, or was stopped between two steps.
+        """Close a run that no exception ended: it is done, or was stopped between two steps.
 
         Raises:
             Interrupted, CapReached: it was stopped.
@@ -48,7 +48,7 @@ class Ending:
         self._close("done", None)
 
     def problem(self, error: BaseException) -> BaseException:
-        """Close a run that an exception broke off, and return what to raise for it."""
+        """Close a run that an exception ended, and return the error to raise for it."""
         if isinstance(error, UserError) and self.job.resume is None:
             self.monitor.meter.close()
             self.run.discard()

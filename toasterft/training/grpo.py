@@ -11,5 +11,5 @@ from toasterft.training.policy.trainer import PolicyTrainer
 
 
 def run(job: Job, engine: Engine, report: Reporter) -> Run:
-    """Sample, reward, and move towards what was better than its group."""
+    """Sample, reward, and raise the likelihood of completions above their group's mean."""
     return route.run(job, engine, report, PolicyTrainer)

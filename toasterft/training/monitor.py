@@ -1,4 +1,4 @@
-"""A trainer callback that meters a run: seconds, dollars, memory, loss; and stops it when asked."""
+"""A trainer callback that meters a run: seconds, dollars, memory, loss; and stops it at a signal or cap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every trainer is made from, and what all of them share."""
+"""The trainers' shared inputs (`TrainingContext`) and guards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from toasterft.training.monitor import MAX_NON_FINITE, RunMonitor
 
 @dataclass
 class TrainingContext:
-    """What a trainer is made from.
+    """Inputs of a trainer.
 
     Attributes:
         train: the samples that are trained on, all within `max_length`.

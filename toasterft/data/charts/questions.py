@@ -105,7 +105,7 @@ class _Table:
 
 
 def kinds_for(difficulty: str) -> tuple[str, ...]:
-    """The question kinds that charts of a difficulty can be asked."""
+    """The question kinds of a difficulty."""
     return tuple(kind for kind in KINDS if not (checked_difficulty(difficulty) == "core" and kind == "trend"))
 
 

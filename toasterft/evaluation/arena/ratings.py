@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 
 class Duel(NamedTuple):
-    """One vote: what it was about, who met whom, and `first`'s score (1, ½ or 0)."""
+    """One vote: the item, the two models, and `first`'s score (1, ½ or 0)."""
 
     item: str
     first: str

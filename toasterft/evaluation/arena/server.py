@@ -27,6 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toasterft.errors import DataError, UserError
+from toasterft.evaluation.arena import leaderboard
 from toasterft.evaluation.arena.access import COOKIE_SECONDS, AccessControl
 from toasterft.evaluation.arena.session import Stale, VotingSession
 from toasterft.evaluation.arena.votes import AlreadyCast

@@ -210,11 +210,11 @@ class Votes:
     # --- what a leaderboard calls the runs -----------------------------------------------------
 
     def remember(self, labels: dict[str, str]) -> None:
-        """Keep what the runs are called, for leaderboards without them."""
+        """Store the runs' labels, for leaderboards without the runs."""
         self._db.executemany("INSERT OR REPLACE INTO runs (id, label) VALUES (?, ?)", labels.items())
 
     def labels(self) -> dict[str, str]:
-        """Run id → what it is called."""
+        """Label by run id."""
         return dict(self._db.execute("SELECT id, label FROM runs").fetchall())
 
     # --- who may come in -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a page is about: the runs named, their evaluations, their bases, and what it all cost."""
+"""Collect a page's contents: the runs named, their evaluations, their bases, and the costs."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def _gain(own: Answers, bases: Sequence[Answers]) -> Gain | None:
 
 
 def choose(several: Sequence[Subject]) -> list[Answers] | None:
-    """One set of answers per subject, asked alike where possible, with the most questions in common.
+    """One set of answers per subject, with equal prompts where possible, with the most questions in common.
 
     None where one has no answers, or no question was answered by all.
     """

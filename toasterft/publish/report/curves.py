@@ -1,4 +1,4 @@
-"""What changed during a training, drawn and in words."""
+"""Curves of a training's metrics, drawn and described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How right a run is: every set of its answers as rows of figures, and its points above the base."""
+"""Accuracy of a run: every set of its answers as rows of figures, and its gain over the base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer says once its wrapping is off: a finished think block, TeX, foreign digits, powers of ten."""
+"""Strip an answer's wrapping: a finished think block, TeX, foreign digits, powers of ten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same value in any ordinary writing of it: what a text says, and whether two texts say the same."""
+"""Parse the value of a text, and compare two values in any ordinary notation."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ _ANSWER_IS = re.compile(r"\banswers?\b[\s*\"']*(?:is|are|would be|:|=)[\s*:]*", 
 
 
 def stated(prediction: str) -> str:
-    """What follows "answer is" or "answer:"; the whole text without it, or where it is said twice."""
+    """What follows "answer is" or "answer:"; the whole text without it, or where it occurs twice."""
     parts = _ANSWER_IS.split(prediction)
     return parts[1] if len(parts) == 2 and parts[1].strip() else prediction
 

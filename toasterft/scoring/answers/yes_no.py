@@ -11,7 +11,7 @@ _PARTS = re.compile(r"[,;&]|\band\b", re.IGNORECASE)
 
 
 def is_closed(gold: str) -> bool:
-    """Whether the question is one of yes or no, as its gold answer says."""
+    """Whether the gold answer is yes or no."""
     return tidy(gold) in ("yes", "no")
 
 

@@ -1,4 +1,4 @@
-"""Is the reasoning right? Verify a trace against the table and the gold answer, with no model as a judge.
+"""Verify a trace against the table and the gold answer, with no model as a judge.
 
 It takes the place of DyME's checker (arXiv 2506.23061v2), a 14B model that reads facts, question, answer
 and trace and says low, medium or high. Here each statement is worked out again:

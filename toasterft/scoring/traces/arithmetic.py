@@ -185,7 +185,7 @@ def read_words(state: TraceState, text: str, folded: Folded) -> str:
 
 
 def read_sums(state: TraceState, text: str, folded: Folded) -> str:
-    """ "Their sum is 480", where it is not said of what."""
+    """ "Their sum is 480", where the operands are not named."""
     return _SUM_IS.sub(lambda found: _sum_is(state, found, folded), text) if state.has_facts else text
 
 

@@ -1,4 +1,4 @@
-"""Score a reasoning trace in [0, 1]: its sentences one by one, what it ends in, and what that comes to."""
+"""Score a reasoning trace in [0, 1]: sentence by sentence, then its conclusion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toasterft.scoring.traces.sentences import (
     table_of_json,
 )
 
-# What the parts are worth. Reading right counts most: it is what small models get wrong (DyME's facts).
+# Weights of the parts. Reading right counts most: it is what small models get wrong (DyME's facts).
 COVERAGE, ARITHMETIC, CONCLUSION = 0.4, 0.3, 0.3
 # One fault takes a fifth off, four take half: no trace with a fault reaches 0.9.
 FAULTS_TO_HALVE = 4
@@ -201,7 +201,7 @@ def gold_pairs(gold: str) -> set[tuple[str, Fraction]] | None:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What the trace ends in: how far it agrees, and whether it says something else outright."""
+    """What the trace ends in: how far it agrees with the gold answer, and whether it contradicts it."""
 
     agrees: float
     said: str = ""
@@ -209,7 +209,7 @@ class Conclusion:
 
 
 def conclude(spoken: list[Sentence], state: TraceState, gold: str) -> Conclusion:
-    """The trace's last word against the gold answer."""
+    """Compare the trace's conclusion with the gold answer."""
     if not spoken or not gold.strip():
         return Conclusion(0.0)
     if wanted := gold_pairs(gold):

@@ -241,7 +241,7 @@ def _is_extreme(
 
 
 def read_trends(state: TraceState, text: str, folded: Folded) -> str:
-    """ "The values keep rising", where the question is about that."""
+    """ "The values keep rising", where the question asks for a trend."""
     found = _CHAIN_VERDICT.search(text) or _TREND.search(text)
     if not (found and state.has_facts and state.asks_trend):
         return text

@@ -1,4 +1,4 @@
-"""What the prose of a trace gives away: that an answer was given to its writer, or that it comes to another one."""
+"""Detect in a trace's prose that its writer had the answer, or that it ends in another one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STATED = re.compile(
 
 
 def leaked(text: str) -> str:
-    """The words that give away that an answer was given; empty where there are none."""
+    """The words that reveal a given answer; empty where there are none."""
     return next((found[0] for pattern in LEAKS if (found := pattern.search(text))), "")
 
 

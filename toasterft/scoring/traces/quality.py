@@ -1,4 +1,4 @@
-"""How well a model reasons, beside how often it is right: facts, arithmetic, length, repetition, no reasoning at all."""
+"""Measure a model's reasoning, beside its accuracy: facts, arithmetic, length, repetition, no reasoning at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written in a trace, and what its reading has found so far: sentences, pieces of patterns, `TraceState`.
+"""Split a trace into sentences; pieces of patterns, and `TraceState`: the results so far.
 
 Signs, quotes and separators are written one way (`numbers.cleaned`), bullets and headings taken off; a name of the
 table is a single character (`tables.Folded`).

@@ -42,7 +42,7 @@ FailureKind = Literal[
 
 
 class EndpointError(ToasterError):
-    """One request got no answer; `kind` says why, for counting."""
+    """One request failed; `kind` is the reason, for counting."""
 
     exit_code = 4
 
@@ -204,7 +204,7 @@ def given(
     api_key_env: str | None = None,
     name: str | None = None,
 ) -> Service:
-    """Make a service that no catalog row describes, such as a server on this machine.
+    """Describe a service that is not in the catalog, such as a server on this machine.
 
     Args:
         image_tokens: tokens of one picture, for estimates and reserves.

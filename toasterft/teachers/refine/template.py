@@ -146,7 +146,7 @@ _STATES_STEP = re.compile(
 
 
 def shape_of(trace: str) -> tuple[tuple[str, ...], bool, bool | None]:
-    """(parts, whether under headings, whether the whole table was read first; None where it cannot be told).
+    """(parts, whether under headings, whether the whole table was read first; None where that is unknown).
 
     A table is whole for certain where values were read that the calculation does not use.
     """

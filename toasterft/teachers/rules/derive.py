@@ -205,7 +205,7 @@ def _worked_out(name: str, values: Sequence[Fraction]) -> tuple[Fraction, list[s
 
 
 def over(group: Term, operations: frozenset[str]) -> Iterator[Term]:
-    """What the question may ask of a set: its sum, mean, product, difference or ratio."""
+    """Operations on a set: its sum, mean, product, difference or ratio."""
     values = tuple(cell.value for cell in group.readings) if group.members is None else group.members
     if len(values) < 2:
         return

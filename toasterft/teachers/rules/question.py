@@ -1,4 +1,4 @@
-"""What a question asks for, read from its words: operations, numbers, and the names it mentions."""
+"""Parse a question: operations, numbers, and the names it mentions."""
 
 from __future__ import annotations
 

@@ -63,10 +63,10 @@ class Scope:
     cells: tuple[Cell, ...]
     fit: float
     by_label: bool
-    """Whether its cells are told apart by label (one series) or by series (one label)."""
+    """Whether its cells differ by label (one series) or by series (one label)."""
 
     def name(self, cell: Cell) -> str:
-        """What tells a cell from the others here."""
+        """The name that identifies a cell in this scope."""
         return cell.label if self.by_label else cell.series
 
 

@@ -31,7 +31,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Terms:
-    """Per-token loss [N], and what is worth logging about it."""
+    """Per-token loss [N], and figures for the log."""
 
     loss: torch.Tensor
     kl: torch.Tensor | None

@@ -1,4 +1,4 @@
-"""What a batch of samples shows: figures for the log, and some completions in full."""
+"""Metrics of a batch of samples for the log, and some completions in full."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rollout_figures(rollout: Rollout, *, accuracy: bool) -> dict[str, float]:
     """Rewards, lengths, form and pace of one batch of samples.
 
     Args:
-        accuracy: the recipe rewards it, so that groups can be told apart by how many are right.
+        accuracy: the recipe rewards it, so that groups can be counted by how many are right.
     """
     groups = rollout.groups
     totals = torch.stack([group.total for group in groups])

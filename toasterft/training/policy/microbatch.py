@@ -1,4 +1,4 @@
-"""How samples are laid out: prompts over optimizer steps, completions of a step over forward passes."""
+"""Micro-batching: prompts over optimizer steps, completions of a step over forward passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a policy training keeps beside weights and optimizer: samples in use, and the reference's weights."""
+"""State of a policy training beside weights and optimizer: samples in use, and the reference's weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warn once when sampling goes one of the ways it is known to go wrong."""
+"""Warn once of each known failure of sampling: groups of equal rewards, runaway length, lost format."""
 
 from __future__ import annotations
 
