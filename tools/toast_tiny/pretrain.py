@@ -31,7 +31,7 @@ from toasterft.cli.options import Quiet, Seed, Words, split_words
 from toasterft.data import charts
 from toasterft.data.charts import Chart, ChartItem
 from toasterft.engine.batching import IGNORE
-from toasterft.errors import ToasterError, UserError
+from toasterft.errors import RecipeError, ToasterError, UserError
 from toasterft.progress import Reporter
 from toasterft.recipe import Section, dump
 from toasterft.runs import plots, run_folder
@@ -257,6 +257,8 @@ def main(
         settings = recipe.load("pretrain", source, pairs, {"seed": seed})
         run(settings, out, terminal.reporter(quiet=quiet), resume=resume)
     except ToasterError as problem:
+        if isinstance(problem, RecipeError):  # the package's own hint is a command that does not know this recipe
+            problem.next_step = f"the fields of class Pretrain in {__file__} are its keys, with their defaults"
         terminal.error(problem, json_output=False)
         sys.exit(problem.exit_code)
     if not quiet:
