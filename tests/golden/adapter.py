@@ -71,10 +71,10 @@ def request_keys(rows: Sequence[Row]) -> dict[str, list[str]]:
     from toasterft.data.example import Example
     from toasterft.teachers import judge
     from toasterft.teachers.api import Request
-    from toasterft.teachers.api.types import given
+    from toasterft.teachers.api.types import custom_service
     from toasterft.teachers.refine import Template, api_writer
 
-    service = given("http://192.0.2.1/v1/", "frozen-1")
+    service = custom_service("http://192.0.2.1/v1/", "frozen-1")
     headed = Template(("goal", "needs", "facts", "step", "recheck", "conclusion"), True, True)
     examples = [
         Example(str(n), row["question"], row["answer"], reasoning=row["trace"], facts=row["table"])

@@ -95,19 +95,19 @@ AGREEING = """
 from toasterft import errors
 from toasterft.runs import distributed as processes
 
-with processes.led():
+with processes.lead_ranks():
     processes.init_process_group()
     first = processes.rank() == 0
     assert processes.broadcast("ours" if first else None) == "ours"
     assert processes.all_gather(processes.rank()) == [0, 1]
     assert processes.all_reduce_max([processes.rank(), 1 - processes.rank(), 0]) == [1, 1, 0]
-    assert processes.speaks()
+    assert processes.prints_ending()
     try:
         with processes.share_errors():
             if not first:
                 raise errors.Interrupted("why", exit_code=143, next_step="this")
     except errors.Interrupted as problem:
-        print(problem.what, problem.exit_code, problem.next_step, processes.speaks())
+        print(problem.what, problem.exit_code, problem.next_step, processes.prints_ending())
     else:
         raise AssertionError("the other one's problem was not heard of")
 """

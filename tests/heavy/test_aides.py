@@ -54,7 +54,9 @@ def impatient(monkeypatch):
 
 
 def requests_to(teacher, ledger=None, **more):
-    service = api.given(teacher.url, "fake", input_usd_per_mtok=PRICE_IN, output_usd_per_mtok=PRICE_OUT)
+    service = api.custom_service(
+        teacher.url, "fake", input_usd_per_mtok=PRICE_IN, output_usd_per_mtok=PRICE_OUT
+    )
     return BackgroundRequests(Endpoint(service, ledger, **{"tries": 2, "timeout_seconds": 0.5, **more}))
 
 

@@ -39,7 +39,7 @@ ONE_USD = (fake_teacher.INPUT_TOKENS * PRICE_IN + fake_teacher.OUTPUT_TOKENS * P
 
 def service(teacher, **more):
     prices = {"input_usd_per_mtok": PRICE_IN, "output_usd_per_mtok": PRICE_OUT}
-    return api.given(teacher.url, "fake", **{**prices, **more})
+    return api.custom_service(teacher.url, "fake", **{**prices, **more})
 
 
 def opened(teacher, ledger=None, **more):
@@ -144,7 +144,7 @@ def test_a_dead_endpoint_is_not_asked_for_a_while():
 
 
 def test_nobody_there():
-    client = Endpoint(api.given("http://127.0.0.1:9/v1", "fake"), tries=2)
+    client = Endpoint(api.custom_service("http://127.0.0.1:9/v1", "fake"), tries=2)
     [error] = ask(client, requests(1))
     assert error.kind == "unreachable"
     assert client.ledger.uncertain_usd == 0

@@ -80,7 +80,7 @@ def test_a_command_started_from_here_is_on_its_own(monkeypatch):
 
 
 def test_other_commands_refuse_several_processes(run_cli, monkeypatch):
-    monkeypatch.setattr(distributed, "led", contextlib.nullcontext)  # no others are there to be told
+    monkeypatch.setattr(distributed, "lead_ranks", contextlib.nullcontext)  # there are no other ranks
     monkeypatch.setenv("WORLD_SIZE", "2")
     for words in (("eval", "x"), ("train", "x"), ("estimate", "sft"), ("runs",)):
         found = run_cli(*words)

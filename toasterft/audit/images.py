@@ -140,7 +140,7 @@ def _name_contents(pictures: Iterable[Picture]) -> None:
 
 def _decode(picture: Picture) -> Picture:
     try:
-        with picture.ref.opened() as image:
+        with picture.ref.open_header() as image:
             picture.grey = grey(image)
     except DataError as error:
         picture.faults.append(("image-broken", f"{picture.ref.name}: {error.what}"))

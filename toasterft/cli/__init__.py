@@ -91,7 +91,7 @@ def main() -> None:
 
     Of several processes the main one runs it, and the others follow.
     """
-    with distributed.led():
+    with distributed.lead_ranks():
         _main()
 
 
@@ -106,7 +106,7 @@ def _main() -> None:
 
             execute.follow()
     except ToasterError as problem:
-        if distributed.speaks():
+        if distributed.prints_ending():
             from toasterft import terminal
 
             terminal.error(problem, json_output=json_output)

@@ -127,7 +127,7 @@ def train(
     first, today = jobs[0], datetime.date.today()
 
     def on(gpu: Gpu) -> Estimate:
-        return plan.staged({
+        return plan.sum_stages({
             f"{number} {each.recipe.method}": each.plan.on(gpu, price=price, today=today)
             for number, each in enumerate(jobs, 1)
             if each.plan

@@ -166,7 +166,7 @@ def _prepare(
     if resume is None:
         wanted = recipe.load(method, source, settings, flags)
         assert isinstance(wanted, Trained)
-        return prepare.fitted(prepare.prepare_training(wanted, runs_dir, out=out), fit)
+        return prepare.fit_to_gpu(prepare.prepare_training(wanted, runs_dir, out=out), fit)
     changed = [*settings, *filter(None, [source]), *(name for name in flags if flags[name] is not None)]
     if set(changed) - {"price"}:
         raise UserError(

@@ -59,7 +59,7 @@ class ImageRef:
     @cached_property
     def size_px(self) -> tuple[int, int]:
         """(width, height) after EXIF rotation, from the header alone: no pixels are decoded."""
-        with self.opened() as image:
+        with self.open_header() as image:
             width, height = image.size
             # Orientations 5 to 8 are the quarter turns, which swap the sides. For a PNG whose header
             # holds no EXIF, Pillow would decode the whole picture to look behind it.
@@ -75,7 +75,7 @@ class ImageRef:
         """
         from PIL import ImageOps
 
-        with self.opened() as image:
+        with self.open_header() as image:
             try:
                 image.load()
             except (OSError, SyntaxError, ValueError) as error:
@@ -102,7 +102,7 @@ class ImageRef:
         kind = min(files, key=lambda name: len(files[name]))
         return f"data:image/{kind};base64,{base64.b64encode(files[kind]).decode()}", *image.size
 
-    def opened(self) -> Image:
+    def open_header(self) -> Image:
         """The image with its header read and its pixels not.
 
         Raises:

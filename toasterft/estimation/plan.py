@@ -252,7 +252,7 @@ class Plan:
             yield f"{gpu.name} costs nothing within the free limits, compute units on a paid plan"
 
 
-def staged(stages: Mapping[str, Estimate]) -> Estimate:
+def sum_stages(stages: Mapping[str, Estimate]) -> Estimate:
     """One estimate of a pipeline on one GPU, its stages in the place of phases: the highest peak, all else summed.
 
     Stages of one model on one data set share their feature cache.

@@ -181,7 +181,7 @@ def choose_engine(asked: str) -> str:
     return "unsloth" if possible else "plain"
 
 
-def fitted(job: Job, fit: Fit) -> Job:
+def fit_to_gpu(job: Job, fit: Fit) -> Job:
     """The job with what `--fit` allows changed so that it fits its GPU; as it is where it fits already."""
     if fit == "off" or job.plan is None:
         return job

@@ -169,8 +169,8 @@ def share_errors() -> Iterator[None]:
     raise mine if mine is not None and is_main() else first
 
 
-def lost(error: BaseException) -> bool:
-    """Whether an error is what waiting for a rank that is gone raises."""
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether an error means that another rank has ended."""
     global _shared_error
     if world_size() == 1:
         return False
@@ -183,14 +183,14 @@ def lost(error: BaseException) -> bool:
     return found
 
 
-def speaks() -> bool:
+def prints_ending() -> bool:
     """Whether this rank prints how it ends: rank 0, and another with an error of its own."""
     return is_main() or not _shared_error
 
 
 @contextmanager
-def led() -> Iterator[None]:
-    """Everything rank 0 does; where it ends without a training, the others, which wait for one, end too."""
+def lead_ranks() -> Iterator[None]:
+    """Run the command on rank 0; where it ends without a training, the other ranks, which wait for one, end too."""
     code: Any = 1
     try:
         yield

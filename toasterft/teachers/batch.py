@@ -122,7 +122,7 @@ def run(
     for service in plan.services:
         api_key(service)  # before anything is written
     ledger = None
-    with opened(
+    with open_build(
         plan.folder,
         plan.name,
         plan.data.task,
@@ -188,7 +188,7 @@ async def _ask_all(build: Build[Item, Found], ledger: SpendLedger, report: Repor
                 return
             tasks[asyncio.ensure_future(build.ask(following[1], endpoints))] = following
 
-    with stopping(build):
+    with stop_on_signals(build):
         start()
         while tasks:
             for task in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
@@ -234,7 +234,7 @@ def model_of(service: Service) -> tuple[str, str]:
 
 
 @contextmanager
-def stopping(job: Stoppable) -> Iterator[None]:
+def stop_on_signals(job: Stoppable) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM lets what is in flight come in; the second ends at once."""
 
     def stop(number: int, _: Any) -> None:
@@ -259,7 +259,7 @@ def stopping(job: Stoppable) -> Iterator[None]:
 
 
 @contextmanager
-def opened(
+def open_build(
     folder: Path, name: str, task: str, identity: dict[str, Any], keep: Callable[[], bool]
 ) -> Iterator[dict[str, Any]]:
     """The card of a new folder or of the one to resume; a user's mistake removes a new folder again.

@@ -100,7 +100,7 @@ def _given(name: str, address: Address) -> Service:
             why="the budget cannot be held without one",
             next_step="give --price-in and --price-out in dollars per million tokens (0 for a server of your own)",
         )
-    return api.given(address.base_url, address.model_id or name, name=name)
+    return api.custom_service(address.base_url, address.model_id or name, name=name)
 
 
 def _of_file(file: Path, today: datetime.date) -> Service:

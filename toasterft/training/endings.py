@@ -68,7 +68,7 @@ class Ending:
                 why="a step needed more than the estimate said",
                 next_step=f"{self._resume} --fit exact",
             )
-        elif distributed.lost(error):
+        elif distributed.is_lost_rank(error):
             reason = "another process ended"
             problem = RunFailed(
                 "another process of this training ended, and a step needs all of them",

@@ -116,13 +116,13 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
     }
     folder = write.dataset_folder(name, job.out)
     meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
-    opened = batch.opened(folder, name, data.task, _identity(job, data), keep=lambda: bool(build.sampled))
+    opened = batch.open_build(folder, name, data.task, _identity(job, data), keep=lambda: bool(build.sampled))
     with opened as card, Journal(folder / SAMPLES) as journal:
         meter.attach(folder)
         try:
             session = open_model(job.settings, recipe, engine, report, _readable(build.rows), train=False)
             _resume(build, journal, report)
-            with batch.stopping(build):
+            with batch.stop_on_signals(build):
                 _sample_all(session, build, journal, meter, report)
         finally:
             report.done()

@@ -257,8 +257,12 @@ def main(
         settings = recipe.load("pretrain", source, pairs, {"seed": seed})
         run(settings, out, terminal.reporter(quiet=quiet), resume=resume)
     except ToasterError as problem:
-        if isinstance(problem, RecipeError):  # the package's own hint is a command that does not know this recipe
-            problem.next_step = f"the fields of class Pretrain in {__file__} are its keys, with their defaults"
+        if isinstance(
+            problem, RecipeError
+        ):  # the package's own hint is a command that does not know this recipe
+            problem.next_step = (
+                f"the fields of class Pretrain in {__file__} are its keys, with their defaults"
+            )
         terminal.error(problem, json_output=False)
         sys.exit(problem.exit_code)
     if not quiet:

@@ -155,7 +155,7 @@ def _battle_id(item: str, left: str, right: str) -> str:
 
 
 def _for_browsers(image: ImageRef) -> tuple[bytes, str]:
-    with image.opened() as opened:
+    with image.open_header() as opened:
         media_type = BROWSER_FORMATS.get(opened.format or "")
     if media_type is not None:
         return image.bytes(), media_type

@@ -26,7 +26,7 @@ from toasterft.teachers.api.types import (
     Service,
     SpendCapReached,
     api_key,
-    given,
+    custom_service,
     with_price,
 )
 
@@ -42,6 +42,6 @@ __all__ = [
     "SpendCapReached",
     "SpendLedger",
     "api_key",
-    "given",
+    "custom_service",
     "with_price",
 ]

@@ -194,7 +194,7 @@ def api_key(service: Service) -> str | None:
     return key
 
 
-def given(
+def custom_service(
     base_url: str,
     model_id: str,
     *,
