@@ -17,6 +17,7 @@ from toasterft.recipe import Prompt
 
 TAGGED = "<think>7 > 3.</think><answer>red</answer>"
 WORSE = "<think>3 > 7.</think><answer>blue</answer>"
+NO_IMAGE = [{"role": "user", "content": "And now?"}]
 USER = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which?"}]}]
 
 
@@ -34,9 +35,12 @@ def one(tmp_path, **row):
     [
         {"question": "Which?", "answer": "red", "reasoning": "7 > 3.", "rejected": WORSE},
         {"prompt": "Which?", "chosen": TAGGED, "rejected": WORSE},
-        {"prompt": USER, "chosen": says(TAGGED), "rejected": says(WORSE)},
-        {"chosen": [*USER, *says(TAGGED)], "rejected": [*USER, *says(WORSE)]},
-        {"prompt": USER, "chosen": says("<think>7 > 3.</think>red"), "rejected": says("<think>3 > 7.</think>blue")},
+        {"prompt": USER, "chosen": says(TAGGED), "rejected": says(WORSE), "image": "1.png"},
+        {"chosen": [*USER, *says(TAGGED)], "rejected": [*USER, *says(WORSE)], "images": ["1.png"]},
+        {
+            "prompt": USER, "chosen": says("<think>7 > 3.</think>red"), "rejected": says("<think>3 > 7.</think>blue"),
+            "image": "1.png",
+        },
     ],
     ids=["ours", "text", "messages", "prompt within", "bare answers"],
 )  # fmt: skip
@@ -72,7 +76,7 @@ def test_tags_are_called_as_the_prompt_calls_them():
     ("row", "message"),
     [
         ({"question": "Which?", "answer": "red", "rejected": " "}, "empty rejected"),
-        ({"prompt": [*USER, *says("red"), *USER], "chosen": says("red"), "rejected": says("b")}, "2 turns"),
+        ({"prompt": [*NO_IMAGE, *says("red"), *NO_IMAGE], "chosen": says("red"), "rejected": says("b")}, "2 turns"),
         ({"prompt": "Which?", "rejected": "blue"}, "no answer"),
     ],
 )  # fmt: skip

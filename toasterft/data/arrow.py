@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from toasterft.data.layout import CONVERSATION_KEYS, QUESTION_KEYS
+from toasterft.data.parse_rows import require_content
 from toasterft.errors import DataError
 
 SPLITS = {
@@ -78,11 +80,24 @@ def from_folder(folder: Path) -> dict[str, Any]:
 
     if saved:
         return _by_split(datasets.load_from_disk(str(folder)))
+    for file in files:
+        with file.open("rb") as opened:
+            require_content(opened.read(64), file)
     datasets.disable_progress_bars()  # nothing is fetched
     groups: dict[str, list[str]] = {}
     for file in files:
         groups.setdefault(canonical(file.stem.split("-")[0]), []).append(str(file))
-    return _by_split(datasets.load_dataset("parquet", data_files=groups))
+    try:
+        return _by_split(datasets.load_dataset("parquet", data_files=groups))
+    except Exception as error:  # pyarrow's and the library's own, a dozen types
+        raise DataError(
+            "these tables cannot be read", where=str(folder), why=str(error).split("\n")[0]
+        ) from None
+
+
+def class_columns(labels: list[str]) -> dict[str, Any]:
+    """Columns of a picture that has nothing but a label: a question that names all labels."""
+    return {"question": f"Which of these is it: {', '.join(labels)}?", "task": "class", "choices": labels}
 
 
 def _by_split(found: Any) -> dict[str, Any]:
@@ -94,14 +109,25 @@ def arrow_rows(table: Any, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     import datasets
 
     pictures = []
+    classes: dict[str, list[str]] = {}
     for column, feature in list(table.features.items()):
         inner = getattr(feature, "feature", feature)
+        if isinstance(feature, datasets.ClassLabel):
+            classes[column] = feature.names
         if isinstance(inner, datasets.Image):
             # Encoded bytes instead of decoded pictures: they are hashed, and decoded only when needed.
             undecoded = datasets.Image(decode=False)
             table = table.cast_column(column, undecoded if inner is feature else datasets.List(undecoded))
             pictures.append(column)
     for number, row in enumerate(table.remove_columns(pictures)):
+        for column, names in classes.items():
+            row[column] = names[row[column]] if row[column] is not None and row[column] >= 0 else None
+        if (
+            len(classes) == 1
+            and pictures
+            and not any(key in row for key in (*QUESTION_KEYS, *CONVERSATION_KEYS))
+        ):
+            row |= class_columns(*classes.values())
         images = [one for column in pictures for one in _image_readers(table, column, number)]
         yield f"{split or 'row'}[{number}]", {**row, **({"images": images} if pictures else {})}
 

@@ -116,9 +116,9 @@ class ImageRef:
         except FileNotFoundError:
             raise DataError("the image file does not exist", where=self.name) from None
         except UnidentifiedImageError:
-            why = None
-            if self.path is not None and self.path.stat().st_size == 0:
-                why = "the file is empty (0 bytes)"
+            head = self.bytes()[:64]  # says so itself where the file is empty
+            pointer = head.startswith(b"version https://git-lfs")
+            why = "it is a Git LFS pointer: git lfs pull" if pointer else None
             raise DataError("this is not an image that can be read", where=self.name, why=why) from None
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"the image cannot be opened ({error})", where=self.name) from None

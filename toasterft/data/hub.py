@@ -153,8 +153,10 @@ def _columns(examples: list[Example]) -> dict[str, Any]:
     used = {name for example in examples for name, value in _texts(example).items() if value}
     most_images = max(len(example.images) for example in examples)
     images = {} if not most_images else {"image": Image()} if most_images == 1 else {"images": List(Image())}
-    names = ("question", "answer", "reasoning", "rejected", "kind", "choices", "facts", "task")
-    kinds = {name: List(Value("string")) if name == "choices" else Value("string") for name in names}
+    names = ("question", "answer", "reasoning", "rejected", "kind", "choices", "answers", "facts", "task")
+    kinds = {
+        name: List(Value("string")) if name in ("choices", "answers") else Value("string") for name in names
+    }
     return {
         "id": Value("string"),
         **images,

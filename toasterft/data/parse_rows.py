@@ -1,4 +1,4 @@
-"""Parse one row of data into `Example`s: flat, TRL conversation, or LLaVA conversation; images stay closed.
+"""Parse one row of data into `Example`s, in whatever layout `layout.read` knows; images stay closed.
 
 Nothing is ever fetched from a URL in a row: a data file from a stranger must not make this machine call out
 (LLaMA-Factory's CVE-2025-61784 was that).
@@ -6,20 +6,21 @@ Nothing is ever fetched from a URL in a row: a data file from a stranger must no
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from toasterft.data import layout
 from toasterft.data.example import TASKS, Example, ImageRef
 from toasterft.errors import DataError
 
-QUESTION_KEYS = ("question", "query", "instruction")
-ANSWER_KEYS = ("answer", "label", "answers", "output")
-REASONING_KEYS = ("reasoning", "hint", "cot", "rationale", "think")
 SHOWN_FAULTS = 5
 
 
@@ -33,22 +34,76 @@ class Fault:
     split: str = ""
 
 
-def read_rows(path: Path, faults: list[Fault] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file:line, row) of a .jsonl file, or of the array in a .json file."""
+LFS_POINTER = "version https://git-lfs"
+
+
+def require_content(head: bytes, path: Path) -> None:
+    """
+    Raises:
+        DataError: a file is empty, or a Git LFS pointer in the place of the file.
+    """
+    if not head or head.startswith(LFS_POINTER.encode()):
+        raise DataError(
+            "a Git LFS pointer, not the file itself" if head else "the file is empty (0 bytes)",
+            where=str(path),
+            next_step="git lfs pull   fetches the real files of a repository",
+        )
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8 or UTF-16, with or without a mark, else in GB 18030 (GBK) where that gives Chinese text.
+
+    Raises:
+        DataError: it cannot be read, is empty, a Git LFS pointer, or in another encoding.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise DataError(f"cannot be read ({error})", where=str(path)) from None
-    if path.suffix == ".json":
+    require_content(data[:64], path)
+    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "gb18030"):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode(encoding)
+            foreign = [each for each in text if ord(each) > 127]
+            if encoding != "gb18030" or all("\u3000" <= each <= "\uffef" for each in foreign):
+                return text
+    raise DataError("neither UTF-8 nor UTF-16 nor GBK text", where=str(path), next_step="save it as UTF-8")
+
+
+def rows_of_json(found: Any) -> list[Any] | None:
+    """Rows of an array, of the only array in an object, or of an object that keeps each row under a key."""
+    if isinstance(found, dict):
+        arrays = [value for value in found.values() if isinstance(value, list)]
+        objects = all(isinstance(value, dict) for value in found.values())
+        found = (
+            arrays[0]
+            if len(arrays) == 1 and "messages" not in found
+            else [*found.values()]
+            if objects
+            else None
+        )
+    return found if isinstance(found, list) else None
+
+
+def read_rows(path: Path, faults: list[Fault] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, row) of JSON lines, or of one JSON document that holds rows, whatever the file is called."""
+    text = read_text(path)
+    whole = path.suffix == ".json" or text.lstrip()[:1] == "["
+    if whole:
         try:
-            array = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"not valid JSON ({error.msg})", where=f"{path}:{error.lineno}") from None
-        if not isinstance(array, list):
-            raise DataError("expected a JSON array of rows", where=str(path))
-        for number, row in enumerate(array):
-            yield f"{path.name}[{number}]", _require_object(row, f"{path}[{number}]")
-        return
+            array = rows_of_json(json.loads(text))
+        except (json.JSONDecodeError, RecursionError) as error:
+            lines = [line for line in text.split("\n") if line.strip()]
+            if len(lines) < 2 or not lines[0].rstrip().endswith("}"):  # else: JSON lines under another name
+                reason = getattr(error, "msg", "nested too deeply")
+                where = f"{path}:{getattr(error, 'lineno', 1)}"
+                raise DataError(f"not valid JSON ({reason})", where=where) from None
+        else:
+            if array is None:
+                raise DataError("expected a JSON array of rows", where=str(path))
+            for number, row in enumerate(array):
+                yield f"{path.name}[{number}]", _require_object(row, f"{path}[{number}]")
+            return
     rows: list[tuple[str, dict[str, Any]]] = []
     found: list[Fault] = []
     # By "\n" alone: str.splitlines would also cut at U+2028, which JSON allows inside a string.
@@ -124,32 +179,42 @@ def first_few(lines: list[str]) -> list[str]:
     return lines[:SHOWN_FAULTS] + ([f"… and {more:,} more"] if more > 0 else [])
 
 
-def parse_row(row: dict[str, Any], where: str, folder: Path) -> Iterator[Example]:
+Find = Callable[[str], ImageRef]
+
+
+def parse_row(row: dict[str, Any], where: str, folder: Path, find: Find | None = None) -> Iterator[Example]:
     """One example per question: a conversation of several turns becomes several examples.
 
+    Args:
+        find: the picture that a path in the row means; by default one in or below `folder`.
+
     Raises:
-        DataError: no question, no answer, or an image that is none.
+        DataError: no question, no answer, an image that is none, or what else `layout.read` refuses.
     """
-    images = _images(row, where, folder)
+    meaning = layout.read(row)
+    find = find or partial(find_picture, folder=folder)
+    images = tuple(_image(item, where, find) for item in meaning.pictures)
     identity = str(row.get("id") or row.get("question_id") or where)
-    turns, rejected = list(_turns(row)), _rejected(row)
-    if rejected is not None and len(turns) != 1:
-        raise DataError(f"a preference pair of {len(turns)} turns; one question and one answer make a pair")
-    for number, (question, answer, reasoning) in enumerate(turns):
-        if not question.strip():
+    rejected = _rejected(row)
+    if rejected is not None and len(meaning.items) != 1:
+        raise DataError(
+            f"a preference pair of {len(meaning.items)} turns; one question and one answer make a pair"
+        )
+    for number, item in enumerate(meaning.items):
+        if not item.question.strip():
             raise DataError("empty question")
-        if not answer.strip():
+        if not item.answers[0].strip():
             raise DataError("empty answer")
         yield Example(
-            id=identity if len(turns) == 1 else f"{identity}#{number}",
-            question=question.strip(),
-            answer=answer.strip(),
+            id=identity if len(meaning.items) == 1 else f"{identity}#{number}",
+            question=item.question.strip(),
+            answer=item.answers[0].strip(),
             images=images,
-            reasoning=reasoning.strip() if reasoning and reasoning.strip() else None,
+            reasoning=item.reasoning.strip() if item.reasoning and item.reasoning.strip() else None,
             kind=str(row["kind"]) if row.get("kind") else _human(row),
             facts=_facts(row.get("facts") if row.get("facts") is not None else row.get("table")),
             where=where,
-            extra=_extra(row),
+            extra=_extra(row, meaning, item.answers),
             rejected=rejected,
         )
 
@@ -162,11 +227,15 @@ def _facts(value: Any) -> Any:
     return value
 
 
-def _extra(row: dict[str, Any]) -> dict[str, Any]:
+def _extra(row: dict[str, Any], meaning: layout.Meaning, answers: tuple[str, ...]) -> dict[str, Any]:
     """What the scorer needs beside the answer; a row may be of another task than its card."""
     found: dict[str, Any] = {"task": row["task"]} if row.get("task") in TASKS else {}
-    if isinstance(row.get("choices"), list) and row["choices"]:
+    if meaning.options:
+        found = {"task": "choice", **found, "choices": list(meaning.options)}
+    elif isinstance(row.get("choices"), list) and row["choices"]:
         found["choices"] = [str(choice) for choice in row["choices"]]
+    if len(answers) > 1:
+        found["answers"] = list(answers)
     return found
 
 
@@ -174,43 +243,6 @@ def _human(row: dict[str, Any]) -> str | None:
     # The hub's ChartQA marks who wrote the question with a 0/1 flag.
     flag = row.get("human_or_machine")
     return None if flag is None else ("human" if flag in (0, "0", "human") else "augmented")
-
-
-def _turns(row: dict[str, Any]) -> Iterator[tuple[str, str, str | None]]:
-    """(question, answer, reasoning) of a flat row, a TRL conversation or a LLaVA conversation."""
-    conversation = row.get("messages") or row.get("conversations")
-    chosen = row.get("chosen")  # TRL's name for the better completion of a pair
-    if conversation is None and isinstance(row.get("prompt"), list):
-        completion = row.get("completion", chosen)
-        as_text = isinstance(completion, str)
-        answers = [{"role": "assistant", "content": completion}] if as_text else completion or []
-        conversation = [*row["prompt"], *answers]
-    elif conversation is None and isinstance(chosen, list):
-        conversation = chosen
-    if conversation is not None:
-        yield from _conversation(conversation)
-        return
-    question = _first(row, QUESTION_KEYS) or (row["prompt"] if isinstance(row.get("prompt"), str) else None)
-    answer, reasoning = _first(row, ANSWER_KEYS), _first(row, REASONING_KEYS)
-    if question is not None and answer is None and isinstance(chosen, str):
-        reasoning, answer = _split_reasoning(chosen)
-    if question is None:
-        raise DataError(f"no question (looked for {', '.join(QUESTION_KEYS)}, messages, conversations)")
-    if answer is None:
-        raise DataError(f"no answer (looked for {', '.join(ANSWER_KEYS)})")
-    yield question, answer, reasoning
-
-
-def _conversation(messages: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str, str | None]]:
-    question: str | None = None
-    for message in messages:
-        role, text = str(message.get("role") or message.get("from")), _text(message)
-        if role in ("user", "human"):
-            question = text
-        elif role in ("assistant", "gpt") and question is not None:
-            reasoning, answer = _split_reasoning(text)
-            yield question, answer, reasoning
-            question = None
 
 
 def _rejected(row: dict[str, Any]) -> str | None:
@@ -226,7 +258,7 @@ def _rejected(row: dict[str, Any]) -> str | None:
         raise DataError("empty rejected completion")
     if chosen is None or "<answer>" in _last(chosen):
         return text
-    reasoning, answer = _split_reasoning(text)
+    reasoning, answer = layout.unwrap(text)
     thought = "" if reasoning is None else f"<think>{reasoning}</think>"
     return f"{thought}<answer>{answer.strip()}</answer>"
 
@@ -234,51 +266,84 @@ def _rejected(row: dict[str, Any]) -> str | None:
 def _last(completion: Any) -> str:
     """The text of a completion: itself, or that of its last message."""
     if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
-        return _text(completion[-1])
+        return layout.message_text(completion[-1])
     return str(completion)
 
 
-def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
-    for key in keys:
-        value = row.get(key)
-        if isinstance(value, list):
-            value = value[0] if value else None
-        if value is not None:
-            return str(value)
+# --- pictures --------------------------------------------------------------------------------
+
+PICTURE_FOLDERS = ("", "images", "image", "imgs", "img", "png", "data", "pictures", "photos")
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)  # `data:image/png;base64,iVBOR…`
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}")
+# How the encoded files of PNG, JPEG, GIF, BMP, WebP and TIFF begin.
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
+
+
+def _image(item: Any, where: str, find: Find) -> ImageRef:
+    """An image from whatever a cell holds: a path, encoded bytes, base64 or a data URL, or an object around one."""
+    if callable(item):
+        return ImageRef(name=where, read=item)
+    if isinstance(item, bytes | bytearray):
+        return ImageRef(name=where, read=partial(bytes, item))
+    if isinstance(item, dict):
+        keys = ("bytes", "base64", "data", "path", "image", "url", "file_name")
+        inner = next((item[key] for key in keys if item.get(key)), None)
+        if isinstance(inner, dict):
+            raise DataError("the image is an object in an object")
+        found = _image(inner, where, find)
+        return replace(found, name=str(item["path"])) if item.get("path") and found.path is None else found
+    if not isinstance(item, str) or not item:
+        raise DataError("the image is neither a path nor bytes")
+    if (data := _decoded(item)) is not None:
+        return ImageRef(name=where, read=partial(bytes, data))
+    require_no_url(item)
+    return find(item)
+
+
+def _decoded(text: str) -> bytes | None:
+    """The bytes of a data URL, or of base64 text that is a picture's; None for a path."""
+    head = _DATA_URL.match(text)
+    body = "".join(text[head.end() if head else 0 :].split())
+    if head is None and not _BASE64.fullmatch(body):
+        return None
+    try:
+        data = base64.b64decode(body.replace("-", "+").replace("_", "/") + "=" * (-len(body) % 4))
+    except ValueError:
+        data = b""
+    if data.startswith(_MAGIC):
+        return data
+    if head is not None:
+        raise DataError("the data URL holds no image")
     return None
 
 
-def _text(message: dict[str, Any]) -> str:
-    """The text of a message; image placeholders are dropped, the model's template puts its own."""
-    content = message.get("content", message.get("value"))
-    if isinstance(content, list):
-        content = "".join(part.get("text", "") for part in content if part.get("type") == "text")
-    return str(content or "").replace("<image>", "").strip()
+def spellings(name: str) -> list[str]:
+    """A path, the same without another machine's drive and slashes, and its last part alone."""
+    usual = re.sub(r"^[A-Za-z]:", "", name).replace("\\", "/").lstrip("/")
+    return list(dict.fromkeys([name, usual, usual.rpartition("/")[2]]))
 
 
-def _split_reasoning(text: str) -> tuple[str | None, str]:
-    # `<think>2 + 3</think><answer>5</answer>`, also without the trace, or without the answer's tags.
-    pattern = r"\s*(?:<think>(.*?)</think>)?\s*(?:<answer>(.*?)</answer>|(.*?))\s*"
-    reasoning, tagged, plain = re.fullmatch(pattern, text, re.DOTALL).groups()  # type: ignore[union-attr]
-    return reasoning, plain if tagged is None else tagged
+def find_picture(name: str, folder: Path) -> ImageRef:
+    """The file that a path in a row means: as it stands, else by its name in the folders beside the rows."""
+    given = folder / name
+    if not given.is_file():
+        for part in spellings(name):
+            for below in PICTURE_FOLDERS:
+                if (path := _as_on_disk(folder / below / part)) is not None:
+                    return ImageRef(name=name, path=path)
+    return ImageRef(name=name, path=given)
 
 
-def _images(row: dict[str, Any], where: str, folder: Path) -> tuple[ImageRef, ...]:
-    value = row.get("images") if row.get("images") is not None else row.get("image")
-    items = value if isinstance(value, list) else [] if value is None else [value]
-    return tuple(_image(item, where, folder) for item in items)
+def _as_on_disk(path: Path) -> Path | None:
+    """The file at `path`, also where its name is in other capitals and only one such file is there."""
+    if path.is_file():
+        return path
+    if not path.parent.is_dir():
+        return None
+    alike = [each for each in _names(path.parent) if each.lower() == path.name.lower()]
+    return path.parent / alike[0] if len(alike) == 1 else None
 
 
-def _image(item: Any, where: str, folder: Path) -> ImageRef:
-    if callable(item):
-        return ImageRef(name=where, read=item)
-    if isinstance(item, dict):
-        data = item.get("bytes")
-        if data:
-            return ImageRef(name=str(item.get("path") or where), read=lambda: data)
-        item = item.get("path")
-    if not isinstance(item, str) or not item:
-        raise DataError("the image is neither a path nor bytes")
-    require_no_url(item)
-    path = Path(item)
-    return ImageRef(name=item, path=path if path.is_absolute() else folder / path)
+@lru_cache(maxsize=64)
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(os.listdir(folder))

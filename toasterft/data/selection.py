@@ -68,7 +68,7 @@ def _train_rows(recipe: Trained, notes: list[str]) -> Dataset:
         data = replace(data, examples=pairs)
     reasoned = [example for example in data.examples if example.reasoning is not None]
     without = len(data) - len(reasoned)
-    if without and recipe.rows_without_reasoning == "drop":
+    if recipe.rows_without_reasoning == "drop" and without:
         if not reasoned:
             raise DataError(
                 "no row carries reasoning", where=recipe.data, next_step="rows_without_reasoning=keep"

@@ -28,7 +28,9 @@ Item = TypeVar("Item")
 
 # Files a folder is searched for when it is not split into train/validation/test files.
 MAIN_FILES = ("items", "data", "metadata", "dataset", "all")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,17 @@ def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, Sp
     return None, _tables(arrow.from_hub(hub_id), faults)
 
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".arrow")
+
+
 def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
     if path.is_file():
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            raise DataError(
+                f"a {path.suffix} file is imported first",
+                where=str(path),
+                next_step=f"toasterft data import {path} NEW_FOLDER, then --data NEW_FOLDER",
+            )
         return _by_row_split(path, faults)
     if arrow.saved_to_disk(path):
         return _tables(arrow.from_folder(path), faults)
@@ -190,6 +201,15 @@ def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
         canonical(file.stem): file for file in sorted(path.iterdir()) if file.suffix in (".jsonl", ".json")
     }
     named = {split: file for split, file in files.items() if split in SPLITS}
+    if not named and not files:  # Hugging Face's imagefolder: `train/metadata.jsonl` beside its pictures
+        tables = [
+            file for file in sorted(path.glob("*/metadata.jsonl")) if canonical(file.parent.name) in SPLITS
+        ]
+        if tables:
+            return {
+                canonical(file.parent.name): parse_rows(read_rows(file, faults), file.parent, faults)
+                for file in tables
+            }
     if named:
         # A split with nothing in it (a few charts have no tenth) is no split.
         filled = {split: file for split, file in named.items() if file.stat().st_size} or named
@@ -210,7 +230,7 @@ def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
         why=f"looked for train/validation/test.jsonl, {', '.join(MAIN_FILES)}.jsonl, one single .jsonl, or *.parquet",
         next_step=f"name the file: {sorted(file.name for file in files.values())[:SHOWN_FAULTS]}"
         if files
-        else None,
+        else f"another layout is imported first: toasterft data import {path} NEW_FOLDER, then --data NEW_FOLDER",
     )
 
 
@@ -238,21 +258,20 @@ def class_folders(path: Path) -> Splits:
 def _labelled(root: Path, labels: list[str]) -> Iterator[Example]:
     for label in labels:
         for picture in _pictures(root / label):
-            name = f"{label}/{picture.name}"
+            name = picture.relative_to(root).as_posix()
             yield class_example(name, ImageRef(name=name, path=picture), label, labels, str(picture))
 
 
 def class_example(id: str, image: ImageRef, label: str, labels: list[str], where: str) -> Example:
     """A picture and its label, as a question that names all labels."""
-    question = f"Which of these is it: {', '.join(labels)}?"
-    extra = {"task": "class", "choices": labels}
-    return Example(id, question, label, (image,), kind=label, where=where, extra=extra)
+    extra = arrow.class_columns(labels)
+    return Example(id, extra.pop("question"), label, (image,), kind=label, where=where, extra=extra)
 
 
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _by_row_split(path: Path, faults: list[Fault] | None) -> Splits:

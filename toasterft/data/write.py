@@ -113,6 +113,7 @@ def columns(example: Example) -> dict[str, Any]:
         "reasoning": example.reasoning,
         "rejected": example.rejected,
         "choices": example.extra.get("choices"),
+        "answers": example.extra.get("answers"),
         "task": example.extra.get("task"),
     }
 

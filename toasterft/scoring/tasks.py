@@ -6,7 +6,7 @@ A task is named by the data's card (`data.example.TASKS`) and stands in `Example
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toasterft.data.example import TASKS, Example
 from toasterft.errors import DataError, did_you_mean
@@ -53,6 +53,21 @@ def task_of(example: Example) -> str:
 
 
 def judge(prediction: str, example: Example) -> Verdict:
+    """The verdict on the accepted answer that suits `prediction` best; see `_judge`.
+
+    Raises:
+        DataError: the example's task does not exist.
+    """
+    verdicts = [_judge(prediction, replace(example, answer=gold)) for gold in _accepted(example)]
+    return next((verdict for verdict in verdicts if verdict.correct["robust"]), verdicts[0])
+
+
+def _accepted(example: Example) -> list[str]:
+    """Every answer that counts as right, the one that is taught first."""
+    return list(dict.fromkeys([example.answer, *map(str, example.extra.get("answers") or ())]))
+
+
+def _judge(prediction: str, example: Example) -> Verdict:
     """Every scorer's verdict on `prediction`, the bare answer with any tags already taken off.
 
     Raises:
@@ -77,7 +92,7 @@ def right(prediction: str, example: Example) -> bool:
         DataError: the example's task does not exist.
     """
     if task_of(example) == "chart":
-        return robust(prediction, example.answer)
+        return any(robust(prediction, gold) for gold in _accepted(example))
     return judge(prediction, example).correct["robust"]
 
 

@@ -205,7 +205,7 @@ def _unknown(
     source: str, tried: list[Table], layout: str | None, columns: Mapping[str, str] | None
 ) -> DataError:
     seen = [
-        f"{table.name or 'its rows'}: {', '.join(map(str, table.first)) or 'no rows'}"
+        f"{table.name or 'its rows'}: {', '.join(map(str, table.first)) or table.fault or 'no rows'}"
         for table in tried[:SHOWN_FAULTS]
     ]
     wanted = ", ".join(sorted(columns.values())) if columns else None

@@ -17,7 +17,8 @@ from typing import Any
 
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.importers.discover import Row, Table
-from toasterft.data.parse_rows import ANSWER_KEYS, QUESTION_KEYS, parse_row
+from toasterft.data.layout import ANSWER_KEYS, CONVERSATION_KEYS, QUESTION_KEYS
+from toasterft.data.parse_rows import parse_row, spellings
 from toasterft.data.sources import class_example
 from toasterft.errors import DataError
 
@@ -240,18 +241,10 @@ def _emoset(row: Row, context: RowContext) -> Iterator[Example]:
 def _as_it_is(row: Row, context: RowContext) -> Iterator[Example]:
     """Flat rows, TRL and LLaVA conversations; pictures may lie in a folder of their own."""
 
-    def found(item: Any) -> Any:
-        if isinstance(item, dict) and not item.get("bytes"):
-            item = item.get("path")
-        named = isinstance(item, str) and item
-        return str(context.table.picture(item, images=context.images).path) if named else item
+    def find(name: str) -> ImageRef:
+        return context.table.picture(*spellings(name), images=context.images)
 
-    row = dict(row)
-    for column in ("image", "images"):
-        value = row.pop(column, None)
-        if value:  # an empty cell of a CSV file is no picture
-            row[column] = [found(one) for one in value] if isinstance(value, list) else found(value)
-    yield from parse_row(row, context.where, context.table.folder)
+    yield from parse_row(row, context.where, context.table.folder, find)
 
 
 def of_columns(columns: Mapping[str, str]) -> Adapter:
@@ -271,7 +264,8 @@ def of_columns(columns: Mapping[str, str]) -> Adapter:
 
 
 def _is_flat(row: Row) -> bool:
-    return any(key in row for key in QUESTION_KEYS) and any(key in row for key in ANSWER_KEYS)
+    talks = any(isinstance(row.get(key), list) for key in CONVERSATION_KEYS)
+    return talks or (any(key in row for key in QUESTION_KEYS) and any(key in row for key in ANSWER_KEYS))
 
 
 # The first that takes a row reads its table: those that ask for more come first.
@@ -298,7 +292,7 @@ ADAPTERS = {
         Adapter("trl", "TRL conversations: images, messages", "chart", ("messages",), _as_it_is),
         Adapter("trl-prompt", "TRL conversations: images, prompt, completion", "chart",
                 ("prompt", "completion"), _as_it_is),
-        Adapter("rows", "JSON, JSONL, CSV or parquet with image, question, answer", "chart",
+        Adapter("rows", "JSON, JSONL, CSV or parquet with image, question, answer, or turns", "chart",
                 (), _as_it_is, _is_flat),
     )
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import re
@@ -15,7 +16,7 @@ from typing import Any
 
 from toasterft.data import arrow
 from toasterft.data.example import ImageRef
-from toasterft.data.parse_rows import read_rows, require_no_url
+from toasterft.data.parse_rows import PICTURE_FOLDERS, read_rows, read_text, require_no_url, rows_of_json
 from toasterft.errors import DataError
 
 Row = dict[str, Any]
@@ -24,7 +25,6 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".tsv")
 DEEPEST = 2
 # A folder with more files than this holds one per picture, not tables.
 MOST_TABLES = 40
-PICTURE_FOLDERS = ("", "images", "image", "imgs", "img", "png", "data")
 # Beside the usual spellings of a split.
 SPLIT_WORDS = {"testmini": "test", "tuning": "train"}
 LONGEST_CELL = 10_000_000
@@ -53,10 +53,19 @@ class Table:
         except DataError:
             return {}
 
+    @cached_property
+    def fault(self) -> str:
+        """Why its first row cannot be read; empty where it can."""
+        try:
+            next(self.read(), None)
+        except DataError as error:
+            return error.what
+        return ""
+
     @property
     def split(self) -> str:
         """The split in its name: `train_human`, `aokvqa_v1p0_val`, `test/annotations`; '' for none."""
-        for part in reversed(Path(self.name).with_suffix("").parts):
+        for part in reversed(Path(self.name).with_suffix("").parts if self.name else ()):
             # Words between marks: `aokvqa_v1p0_val` is aokvqa, v1p0 and val.
             for word in re.split(r"[\W_]+", part.lower()):
                 split = SPLIT_WORDS.get(word) or arrow.canonical(word)
@@ -133,17 +142,14 @@ def _tables(by_split: dict[str, Any], root: Path) -> list[Table]:
 
 def _json(path: Path) -> Iterator[tuple[str, Row]]:
     """Rows of JSON lines, of an array, or of the only array in an object; an array as a row is keyed by position."""
-    if path.suffix.lower() == ".jsonl":
+    try:
+        found = None if path.suffix.lower() == ".jsonl" else rows_of_json(json.loads(read_text(path))) or []
+    except (json.JSONDecodeError, RecursionError):
+        found = None
+    if found is None:
         yield from read_rows(path)
         return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"cannot be read ({error})", where=str(path)) from None
-    if isinstance(found, dict):
-        arrays = [value for value in found.values() if isinstance(value, list)]
-        found = arrays[0] if len(arrays) == 1 else []
-    for number, row in enumerate(found if isinstance(found, list) else []):
+    for number, row in enumerate(found):
         if isinstance(row, list):
             row = {str(place): value for place, value in enumerate(row)}
         if isinstance(row, dict):
@@ -153,11 +159,11 @@ def _json(path: Path) -> Iterator[tuple[str, Row]]:
 def _cells(path: Path) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(min(LONGEST_CELL, sys.maxsize))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             for row in reader:
                 # Cells beyond the header come under None, missing ones as None.
                 named = {name: cell or "" for name, cell in row.items() if name is not None}
                 yield f"{path.name}:{reader.line_num}", named
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise DataError(f"cannot be read ({error})", where=str(path)) from None

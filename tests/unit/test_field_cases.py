@@ -1,0 +1,307 @@
+"""Layouts that people have: the same questions, answers and pictures from each, or a refusal with the reason.
+
+The inputs of public reports lie outside the repository (`shared/cases/field`) and are skipped where they are missing;
+the rows written here are of the same kinds.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from toasterft.data import layout, sources
+from toasterft.data.importers import convert
+from toasterft.data.parse_rows import parse_row
+from toasterft.errors import DataError
+from toasterft.scoring import right
+
+FIELD = (
+    Path(os.environ.get("TOASTERFT_SHARED", Path(__file__).parents[2] / ".." / "shared")) / "cases" / "field"
+)
+
+
+def picture_bytes():
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+PNG = picture_bytes()
+TEXT = base64.b64encode(PNG).decode()
+BAR = {"question": "How tall?", "answer": "12"}
+TURNS = [{"from": "human", "value": "<image>\nHow tall?"}, {"from": "gpt", "value": "12"}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "One.png").write_bytes(PNG)
+    return tmp_path
+
+
+SAME = {
+    "image": {**BAR, "image": "images/One.png"},
+    **{
+        name: {**BAR, name: "images/One.png"}
+        for name in (
+            "image_path", "img", "img_path", "image_file", "file_name", "filename", "photo", "picture", "image_name",
+            "Image", "images_paths", "image_0", "image_filename",
+        )
+    },
+    "a list": {**BAR, "images": ["images/One.png"]},
+    "beside empty cells": {**BAR, "images": [None, "images/One.png", ""], "image": None},
+    "an object": {**BAR, "image": {"path": "images/One.png", "bytes": None}},
+    "bytes": {**BAR, "image": PNG},
+    "bytes in an object": {**BAR, "image": {"bytes": PNG, "path": None}},
+    "bytes as text": {**BAR, "image": {"bytes": TEXT}},
+    "base64": {**BAR, "image": TEXT},
+    "data URL": {**BAR, "image": f"data:image/png;base64,{TEXT}"},
+    "another machine": {**BAR, "image": "/home/me/set/images/One.png"},
+    "a drive": {**BAR, "image": "C:\\Users\\me\\images\\One.png"},
+    "back-slashes": {**BAR, "image": "images\\One.png"},
+    "other capitals": {**BAR, "image": "images/one.PNG"},
+    "its name alone": {**BAR, "image": "One.png"},
+    "LLaVA": {"image": "images/One.png", "conversations": TURNS},
+    "other spellings": {
+        "image": "images/One.png",
+        "conversations": [{"from": "USER", "value": "<image>How tall?"}, {"from": "Assistant", "value": "12"}],
+    },
+    "TRL": {
+        "images": ["images/One.png"],
+        "messages": [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How tall?"}]},
+            {"role": "model", "content": [{"type": "text", "text": "12"}]},
+        ],
+    },
+    "picture in a part": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "image", "image": "images/One.png"}, {"type": "text", "text": "How tall?"}],
+            },
+            {"role": "assistant", "content": "12"},
+        ]
+    },
+    "OpenAI": {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{TEXT}"}},
+                    {"type": "text", "text": "How tall?"},
+                ],
+            },
+            {"role": "assistant", "content": "12"},
+        ]
+    },
+    "prompt and completion": {
+        "image": "images/One.png",
+        "prompt": [{"role": "user", "content": "How tall?"}],
+        "completion": [{"role": "assistant", "content": "12"}],
+    },
+    "the cauldron": {"images": ["images/One.png"], "texts": [{"user": "How tall?", "assistant": "12", "source": "x"}]},
+    "query and label": {"image": "images/One.png", "query": "How tall?", "label": ["12"]},
+    "problem and solution": {"image": "images/One.png", "problem": "How tall?", "solution": "<answer> 12 </answer>"},
+    "a number": {**BAR, "answer": 12.0, "image": "images/One.png"},
+    "an object as answer": {**BAR, "answer": {"text": "12"}, "image": "images/One.png"},
+    "ten people's answers": {
+        "image": "images/One.png", "question": "How tall?", "answers": [{"answer": each} for each in ("11", "12", "12")],
+    },
+    "boxed": {**BAR, "answer": "\\boxed{12}", "image": "images/One.png"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", SAME.values(), ids=SAME)
+def test_one_question_one_picture_in_every_layout(folder, row):
+    (found,) = parse_row(row, "row 1", folder)
+    assert (found.question, found.answer) == ("How tall?", "12")
+    assert [image.bytes() for image in found.images] == [PNG]
+
+
+@pytest.mark.parametrize("name", ["image", "img_path", "LLaVA", "TRL", "the cauldron", "data URL", "a drive"])
+def test_import_reads_what_training_reads(folder, name):
+    (folder / "data.jsonl").write_text(json.dumps(SAME[name]) + "\n")
+    (found,) = sources.load(str(folder)).examples
+    (imported,) = convert.read(str(folder)).splits["train"]
+    assert (found.question, found.answer) == (imported.question, imported.answer) == ("How tall?", "12")
+    assert [image.bytes() for image in (*found.images, *imported.images)] == [PNG, PNG]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"image": "One.png", "texts": [{"user": "<image><image>Which?", "assistant": "a"}]}, "2 `<image>` for 1"),
+        ({"question": "<image>Which?", "answer": "a"}, "1 `<image>` for 0 pictures"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "tool turns are not supported"),
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "'narrator'"),
+        ({"messages": [{"role": "user", "content": "Which?"}]}, "not answered"),
+        ({"messages": ["Which?"]}, "must be an object"),
+        ({"image": "https://example.com/a.png", **BAR}, "not fetched"),
+        ({"image": "data:image/png;base64,xx", **BAR}, "holds no image"),
+        ({"question": "Which?", "options": ["red", "blue"], "answer": "F"}, "option F of 2"),
+        ({"question": "Which?", "options": ["red", "blue"], "answer": "green"}, "none of the 2 options"),
+        ({"question": "Which?", "answer": float("nan")}, "no answer"),
+    ],
+)  # fmt: skip
+def test_a_row_that_says_two_things_is_refused(folder, row, reason):
+    with pytest.raises(DataError, match=reason):
+        list(parse_row(row, "row 1", folder))
+
+
+def test_a_later_picture_is_refused_and_later_questions_are_kept(folder):
+    asked, more = {"role": "user", "content": "<image>Which?"}, {"role": "user", "content": "And now?"}
+    said = {"role": "assistant", "content": "that"}
+    rows = {"images": ["images/One.png"], "messages": [asked, said, more, said]}
+    assert [one.question for one in parse_row(rows, "row", folder)] == ["Which?", "And now?"]
+    rows = {"images": ["images/One.png"] * 2, "messages": [asked, said, asked, said]}
+    with pytest.raises(DataError, match="a later turn brings a picture"):
+        list(parse_row(rows, "row", folder))
+    joined = {"image": "images/One.png", "messages": [asked, more, said]}
+    assert [one.question for one in parse_row(joined, "row", folder)] == ["Which?\nAnd now?"]
+
+
+def test_an_instruction_keeps_its_input():
+    row = {"instruction": "Answer about the chart.", "input": "How tall is bar 3?", "output": "3"}
+    (item,) = layout.read(row).items
+    assert item.question == "Answer about the chart.\nHow tall is bar 3?"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"options": ["red", "blue"], "answer": "B"},
+        {"options": ["red", "blue"], "answer": 1},
+        {"options": ["A. red", "B. blue"], "answer": "(B)"},
+        {"choices": {"A": "red", "B": "blue"}, "answer": "blue"},
+        {"options": "['red', 'blue']", "answer": "b"},
+        {"A": "red", "B": "blue", "answer": "B"},
+        {
+            "choices": ["red", "blue"],
+            "answer": 1,
+            "hint": "Look at the sky.",
+            "lecture": "Skies.",
+            "solution": "It is.",
+        },
+    ],
+    ids=["letter", "index", "lettered", "object", "text", "columns", "ScienceQA"],
+)
+def test_options_are_shown_and_the_answer_is_one_of_them(tmp_path, row):
+    (found,) = parse_row({"question": "Which colour?", **row}, "row", tmp_path)
+    assert found.answer == "blue"
+    assert found.extra == {"task": "choice", "choices": ["red", "blue"]}
+    assert found.question.endswith("Which colour?\nChoices:\nA: red\nB: blue")
+    assert found.reasoning == ("It is." if "lecture" in row else None)
+    assert right("B", found)
+    assert not right("A", found)
+
+
+def test_options_that_the_question_names_are_not_shown_again(tmp_path):
+    row = {"question": "Is it red or blue?", "choices": ["red", "blue"], "answer": "B"}
+    (found,) = parse_row(row, "row", tmp_path)
+    assert (found.question, found.answer, found.extra) == (
+        "Is it red or blue?",
+        "B",
+        {"choices": ["red", "blue"]},
+    )
+
+
+def test_every_accepted_answer_counts_and_the_first_is_taught(tmp_path):
+    (found,) = parse_row({"question": "Who?", "answers": ["ITC", "Indian Tobacco", "itc"]}, "row", tmp_path)
+    assert found.answer == "ITC"
+    assert right("Indian Tobacco", found)
+    assert not right("Imperial", found)
+
+
+@pytest.mark.parametrize(
+    ("text", "reasoning", "answer"),
+    [
+        ("<think>7 > 3.</think><answer>red</answer>", "7 > 3.", "red"),
+        ("<think>7 > 3.</think>red", "7 > 3.", "red"),
+        ("7 > 3. <answer> red </answer>", "7 > 3.", "red"),
+        ("<SUMMARY>s</SUMMARY><REASONING>7 > 3.</REASONING><CONCLUSION>red</CONCLUSION>", "7 > 3.", "red"),
+        ("$\\boxed{red}$", None, "red"),
+        ("red", None, "red"),
+    ],
+)  # fmt: skip
+def test_tags_inside_a_column_are_taken_off(text, reasoning, answer):
+    assert layout.unwrap(text) == (reasoning, answer)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
+def test_encodings(tmp_path, encoding):
+    row = {"question": "哪个最高？", "answer": "红色"}
+    (tmp_path / "data.jsonl").write_bytes((json.dumps(row, ensure_ascii=False) + "\n").encode(encoding))
+    assert sources.load(str(tmp_path)).examples[0].answer == "红色"
+    (tmp_path / "data.jsonl").write_bytes("question: caf\xe9".encode("latin-1"))
+    with pytest.raises(DataError, match="UTF-8"):
+        sources.load(str(tmp_path))
+
+
+def test_rows_under_other_brackets(tmp_path):
+    for name, content in {
+        "lines.json": "\n".join(json.dumps(BAR) for _ in range(2)),
+        "array.jsonl": json.dumps([BAR, BAR]),
+        "keyed.json": json.dumps({"0": BAR, "1": BAR}),
+        "inside.json": json.dumps({"info": 1, "data": [BAR, BAR]}),
+    }.items():
+        (tmp_path / name).write_text(content)
+        assert len(sources.load(str(tmp_path / name))) == 2, name
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
+@pytest.mark.parametrize(
+    "content", [b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"]
+)
+def test_pointers_and_empty_files_say_git_lfs_pull(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        sources.load(str(tmp_path))
+    assert "git lfs pull" in str(caught.value.next_step)
+
+
+def test_a_table_given_to_training_names_the_import(tmp_path):
+    (tmp_path / "rows.csv").write_text("question,answer\nWhich?,red\n")
+    for where in (tmp_path, tmp_path / "rows.csv"):
+        with pytest.raises(DataError) as caught:
+            sources.load(str(where))
+        assert "toasterft data import" in str(caught.value.next_step)
+
+
+# Name of a case and of the data set in it, and how many rows and pictures it holds; None where it is refused.
+CASES = {
+    "alpaca-input-lost/alpaca": (4, 4), "answer-is-an-object/cauldron": (4, 4),
+    "answer-is-an-object/docvqa_answers": (4, 4), "answer-is-an-object/vqa_answers_dict": (4, 4),
+    "base64-table/datauri_jsonl": (4, 4), "binary-column/pq_binary": (4, 4), "binary-column/pq_listbin": (4, 4),
+    "bytes-as-text/bytes_dict_jsonl": (4, 4), "class-folder-formats/classes": (20, 20),
+    "class-folder-formats/classes_tif": (6, 6), "image-column-other-name/col_image_path": (4, 4),
+    "image-column-other-name/col_img": (4, 4), "image-column-other-name/imagefolder": (4, 4),
+    "lfs-pointer/lfs_jsonl": None, "lfs-pointer/lfs_pq": None, "lfs-pointer/pq_zero": None,
+    "mixed-null-image/mixed_noimg": (6, 1), "multi-turn-multi-image/multiturn": None,
+    "paths-of-another-machine/abs_elsewhere": (4, 4), "paths-of-another-machine/windows": (4, 4),
+    "paths-of-another-machine/windows_drive": (4, 4), "placeholder-count/mismatch": None,
+    "roles-dropped/roles": (4, 4), "roles-dropped/roles_mixed": (4, 4), "save-to-disk-single/beans": (8, 8),
+    "save-to-disk-single/classlabel_q": (4, 4), "tags-inside-columns/flat_tagged": (4, 4),
+    "tags-inside-columns/llava_cot": (4, 4), "tags-inside-columns/r1v": (4, 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_reported_inputs(case):
+    if not FIELD.is_dir():
+        pytest.skip("the inputs of public reports are not here")
+    if CASES[case] is None:
+        with pytest.raises(DataError):
+            sources.load_splits(str(FIELD / case))
+        return
+    for splits in (sources.load_splits(str(FIELD / case)).splits, convert.read(str(FIELD / case)).splits):
+        rows = [one for found in splits.values() for one in found]
+        pictures = [image for one in rows for image in one.images]
+        assert (len(rows), len(pictures)) == CASES[case]
+        for image in pictures:
+            image.open()
