@@ -47,7 +47,7 @@ def test_policy_methods_read_all_their_fields(read, tiny_model, charts_folder, r
     for method in ("grpo", "dyme"):
         done = run_cli(
             method, "--model", tiny_model(), "--data", charts_folder, "--json", *quick, "num_generations=4",
-            "num_iterations=2", "until=reward >= 100",
+            "num_iterations=2", "beta=0.04", "until=reward >= 100",
         )  # fmt: skip
         assert done.code == 0, done.err
     for name in ("Grpo", "Dyme"):
