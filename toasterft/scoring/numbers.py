@@ -13,8 +13,10 @@ the last digit that is written.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -74,6 +76,8 @@ WORD_NUMBERS = tuple(_WORD_VALUES)[:13]
 """The number words that stand for a count in a sentence: zero to twelve."""
 
 
+# Names, the question and the gold answer are the same for every trace of an image.
+@lru_cache(maxsize=2048)
 def cleaned(text: str) -> str:
     """`text` with signs, quotes and thousands separators written one way."""
     text = text[:MAX_CHARACTERS].translate(_SIGNS)
@@ -148,6 +152,11 @@ def same_reading(said: Number, true: Fraction) -> bool:
     """Whether a value was read right: exactly, within 1 %, or within 5 % where the trace says "about"."""
     slack = TOLERANCE if said.hedged else 0 if _exact(true) else 0.01
     return any(abs(value - true) <= slack * abs(true) for value in said.readings)
+
+
+def values_read(said: Number, values: Iterable[Fraction]) -> set[Fraction]:
+    """Those of `values` of which `said` is a right reading."""
+    return {true for true in values if same_reading(said, true)}
 
 
 def same_result(said: Number, true: Fraction) -> bool:

@@ -42,7 +42,7 @@ class Cell:
     number: Fraction | None
     shown: str
 
-    @property
+    @cached_property
     def value(self) -> Fraction:
         """`number`, of a cell that has one.
 
@@ -53,7 +53,7 @@ class Cell:
             raise ValueError(f"{self.name} has no number")
         return self.number
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What traces call it: its label, after its series where there is one."""
         return f"{self.series} {self.label}" if self.series else self.label

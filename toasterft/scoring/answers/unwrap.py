@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)  # `<think>the bar is 12</think>12`
 BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")  # `\boxed{12}`, `\boxed{\text{Italy}}`
@@ -42,6 +43,7 @@ def _ascii_digits(text: str) -> str:
     )
 
 
+@lru_cache(maxsize=1024)
 def unwrapped(text: str) -> str:
     """The answer without its wrapping; a text with several boxes keeps them all, so that none is chosen."""
     text = _RAISED.sub(lambda raised: "^" + raised[0].translate(_SUPERSCRIPTS), without_thinking(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from toasterft.scoring.answers.unwrap import unwrapped
 from toasterft.scoring.lexicon import SCALES, UNITS
@@ -62,6 +63,8 @@ HEDGE = re.compile(
 )
 
 
+# The gold answer is read for each of a group's completions, and each text in several ways.
+@lru_cache(maxsize=1024)
 def plain(text: str) -> str:
     """Lower-case, number words as digits, currency marks off, `5 million` and `5 %` drawn together."""
     text = _POINT.sub(

@@ -20,8 +20,8 @@ from toasterft.scoring.traces.sentences import (
     UNCHECKED,
     Sentence,
     TraceState,
+    premises,
     sentences,
-    table_of_json,
 )
 
 # Weights of the parts. Reading right counts most: it is what small models get wrong (DyME's facts).
@@ -69,7 +69,7 @@ def check(trace: str, facts: list[dict[str, Any]] | None, question: str, answer:
 # The same trace is asked about for the reward and for its parts, and a group says many things twice.
 @lru_cache(maxsize=4096)
 def _check(trace: str, facts: str, question: str, answer: str) -> Checked:
-    state = TraceState(table_of_json(facts), question)
+    state = TraceState(premises(facts, question))
     spoken = [each for each in sentences(trace) if each.heading not in UNCHECKED]
     spoken = [each for each in spoken if not each.text.endswith("?") and each.text != question.strip(" .")]
     for sentence in spoken:
@@ -88,7 +88,7 @@ def _check(trace: str, facts: str, question: str, answer: str) -> Checked:
 
 def wrong_steps(text: str) -> list[str]:
     """The calculations in a text that do not hold, whatever it is about."""
-    state = TraceState(table_of_json("[]"), "")
+    state = TraceState(premises("[]", ""))
     for sentence in sentences(text):
         _read(state, sentence.text)
     return state.faults

@@ -210,7 +210,7 @@ def read_extremes(state: TraceState, text: str, folded: Folded) -> str:
         state.add_step(right, said, number(values[0]).value if values else None)
         if right and names and values:
             at = [folded[name].rows for name in names]
-            held = [row for rows in at for row in rows if state.reads(row, number(values[0]))]
+            held = state.rows_with((row for rows in at for row in rows), number(values[0]))
             state.credit |= {row: 1.0 for row in held if len(held) == 1}
         state.last = said
         pieces += [text[end:start], USED]

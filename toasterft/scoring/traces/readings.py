@@ -63,14 +63,14 @@ def _pair(
     if not state.has_facts or all(state.table.cells[row].number is None for row in mention.rows):
         return
     rows = state.context(mention, at, folded)
-    right = [row for row in rows if state.reads(row, said)]
+    right = state.rows_with(rows, said)
     if right:
         for row in right if len(rows) == 1 else right[:1]:
             state.credit[row] = 1.0
         state.known.add(said.value)
         state.last = text
         return
-    elsewhere = any(state.reads(row, said) for row in mention.rows)
+    elsewhere = bool(state.rows_with(mention.rows, said))
     if sure and not elsewhere and (mention.label or len(rows) == 1):
         state.add_wrong_reading(text)
         state.known.add(said.value)  # what follows from it is not a second fault
@@ -97,7 +97,7 @@ def fold_values_beside(state: TraceState, folded: Folded) -> Folded:
         value = found["in"] or found["at"] or found["before"]
         said = number(value, bool(HEDGED.search(found[0][: found[0].find(value)])))
         rows = state.context(mention, found.start(), folded)
-        here = frozenset(row for row in rows if state.reads(row, said)) or rows
+        here = frozenset(state.rows_with(rows, said)) or rows
         _pair(state, mention, said, found.start(), folded, True, folded.plain(found[0]))
         mentions.append(replace(mention, rows=here, said=said))
         return chr(FIRST_NAME + len(mentions) - 1)
@@ -149,7 +149,7 @@ def flag_unknown_names(state: TraceState, text: str, folded: Folded) -> None:
         if not state.has_facts or GENERIC.search(bare) or not re.search(r"[^\W_]", bare):
             continue
         near = re.findall(NAME, name)
-        plain = any(state.reads(row, value) for each in near for row in folded[each].rows)
+        plain = state.rows_with((row for each in near for row in folded[each].rows), value)
         if not (plain and not state.table.by_series) and len(bare) > 1:
             state.add_wrong_reading(folded.plain(found[0]))
 
@@ -171,6 +171,6 @@ def credit_glimpses(state: TraceState, folded: Folded) -> None:
                 state.credit[row] = max(state.credit.get(row, 0.0), earned)
         if numbers:
             _, nearest = min(numbers, key=lambda each: abs(each[0] - found.start()))
-            fits = [row for row in rows if state.reads(row, nearest)]
+            fits = state.rows_with(rows, nearest)
             if len(fits) == 1:
                 state.credit[fits[0]] = max(state.credit.get(fits[0], 0.0), 0.5)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 from toasterft.scoring import lexicon
-from toasterft.scoring.numbers import HEDGE, NUM, Number, cleaned, fraction, number, same_reading
+from toasterft.scoring.numbers import HEDGE, NUM, Number, cleaned, fraction, number, values_read
 from toasterft.scoring.tables import NAME, Folded, Mention, Table, read
 
 # "2) Final Answer:", "- Step 1:", "**"
@@ -97,9 +98,8 @@ MUST_REASON = re.compile(
 )
 
 
-def needed_rows(table: Table, question: str) -> list[int]:
+def needed_rows(table: Table, asked: Folded) -> list[int]:
     """The rows that an answer rests on: those named in the question, else a named series, else all."""
-    asked = table.fold(cleaned(question))
     whole = [mention.rows for mention in asked.mentions if mention.label and mention.series]
     labels = [mention.rows for mention in asked.mentions if mention.label and not mention.series]
     series = [mention.rows for mention in asked.mentions if mention.series and not mention.label]
@@ -118,11 +118,47 @@ def needed_rows(table: Table, question: str) -> list[int]:
 _ASKS_TREND = re.compile(rf"\b(?:{lexicon.TREND})\b", re.IGNORECASE)
 
 
+@dataclass(frozen=True)
+class Premises:
+    """What every trace about one question starts from.
+
+    Attributes:
+        asked: the question.
+        needed: the rows that the answer rests on.
+        constants: numbers that a step may use without a source.
+        known: numbers of the facts and the question.
+    """
+
+    table: Table
+    asked: Folded
+    asks_trend: bool
+    needed: list[int]
+    constants: frozenset[Fraction]
+    known: frozenset[Fraction]
+
+
+@lru_cache(maxsize=1024)
+def premises(facts: str, question: str) -> Premises:
+    """The premises of facts as JSON and a question; made once per question, not once per completion."""
+    table, text = table_of_json(facts), cleaned(question)
+    asked, rows = table.fold(text), table.cells
+    sizes = {len(rows), len(table.by_label), len(table.by_series)} if rows else set()
+    given = {number(found).value for found in re.findall(NUM, text)}
+    given |= {value for row in rows if (value := fraction(row.label)) is not None}
+    return Premises(
+        table,
+        asked,
+        bool(_ASKS_TREND.search(question)),
+        needed_rows(table, asked),
+        frozenset(map(Fraction, {1, 2, 10, 100, 1000, 10**6} | sizes)),
+        table.numbers | given,
+    )
+
+
 class TraceState:
     """Kept while the sentences of one trace are read.
 
     Attributes:
-        needed: the rows that the answer rests on.
         credit: by row, 1 where it was read right, less where only a part of that was seen.
         known: numbers that a step may start from.
         results: of right steps; None where the result is no number.
@@ -130,12 +166,11 @@ class TraceState:
         last: the result or reading that was stated last.
     """
 
-    def __init__(self, table: Table, question: str) -> None:
-        self.table = table
+    def __init__(self, start: Premises) -> None:
+        self.table, self.asked, self.needed = start.table, start.asked, start.needed
+        self.asks_trend, self.constants = start.asks_trend, start.constants
+        self.known = set(start.known)
         self.has_facts = bool(self.table.numbers)
-        self.asked = self.table.fold(cleaned(question))
-        self.asks_trend = bool(_ASKS_TREND.search(question))
-        self.needed = needed_rows(table, question)
         self.seen: set[str] = set()
         self.credit: dict[int, float] = {}
         self.pairs_wrong = self.steps_right = self.steps_wrong = 0
@@ -143,12 +178,6 @@ class TraceState:
         self.listed: int | None = None
         self.last: str = ""
         self.faults: list[str] = []
-        rows = self.table.cells
-        sizes = {len(rows), len(self.table.by_label), len(self.table.by_series)} if rows else set()
-        self.constants = {Fraction(each) for each in {1, 2, 10, 100, 1000, 10**6} | sizes}
-        self.known: set[Fraction] = set(self.table.numbers)
-        self.known |= {number(found).value for found in re.findall(NUM, cleaned(question))}
-        self.known |= {value for row in rows if (value := fraction(row.label)) is not None}
 
     def add_step(self, right: bool | None, said: str, result: Fraction | None = None) -> None:
         """Book one step, once; None is a step that could not be worked out."""
@@ -169,9 +198,8 @@ class TraceState:
     def _credit_values(self, said: str) -> None:
         """Half the credit for a needed row whose value, without its name, stands in a right step."""
         for value in map(number, re.findall(NUM, said)):
-            for row in self.needed:
-                if self.reads(row, value):
-                    self.credit[row] = max(self.credit.get(row, 0.0), 0.5)
+            for row in self.rows_with(self.needed, value):
+                self.credit[row] = max(self.credit.get(row, 0.0), 0.5)
 
     def add_wrong_reading(self, said: str) -> None:
         """Book one wrong reading, once."""
@@ -192,10 +220,11 @@ class TraceState:
         )
         return next((mention.rows & rows for _, _, rows in nearby if mention.rows & rows), mention.rows)
 
-    def reads(self, row: int, said: Number) -> bool:
-        """Whether a row has this value."""
-        value = self.table.cells[row].number
-        return value is not None and same_reading(said, value)
+    def rows_with(self, rows: Iterable[int], said: Number) -> list[int]:
+        """Those of `rows` that have this value."""
+        values = [(row, value) for row in rows if (value := self.table.cells[row].number) is not None]
+        right = values_read(said, {value for _, value in values})
+        return [row for row, value in values if value in right]
 
     def value(self, row: int) -> Fraction | None:
         return self.table.cells[row].number
@@ -214,7 +243,7 @@ class TraceState:
 
     def is_known(self, said: Number) -> bool:
         """Whether a number comes from a fact, the question or a step."""
-        return not self.has_facts or any(same_reading(said, value) for value in self.known)
+        return not self.has_facts or said.value in self.known or bool(values_read(said, self.known))
 
     def scopes(self, folded: Folded) -> list[frozenset[int]]:
         """The groups of rows that "the largest" or "above 5" can be about."""

@@ -12,7 +12,7 @@ from toasterft.scoring.numbers import fraction
 from toasterft.scoring.tables import Table, name_key
 from toasterft.teachers.rules import claims, derive
 from toasterft.teachers.rules.question import Question, words
-from toasterft.teachers.rules.terms import NAMED, Term, order, rounds_to, so
+from toasterft.teachers.rules.terms import NAMED, Term, order, rounds_to_any, so
 
 YES_NO = ("yes", "no")
 # What makes a way more or less likely to be the one that was meant; set by looking at 100 traces.
@@ -52,7 +52,7 @@ def choose(table: Table, text: str, answer: str | None, *, careful: bool = False
         found = list(claims.lists(table, question, several))
     else:
         wanted = _wanted(answer)
-        ending = (_ending(term, answer, wanted) for term in derive.terms(table, question, wanted))
+        ending = [_ending(term, answer, wanted) for term in list(derive.terms(table, question, wanted))]
         found = [term for term in ending if term is not None]
     best = _best((term for term in found if _plausible(term, found, question)), question)
     if careful:
@@ -107,7 +107,7 @@ def _ending(term: Term, answer: str, wanted: frozenset[Fraction]) -> Term | None
         same_number = fraction(answer) == fraction(term.picks)
         if name_key(term.picks) == name_key(answer) or (same_number and robust(term.picks, answer)):
             return term
-    if term.only_name or not any(rounds_to(term.value, goal) for goal in wanted):
+    if term.only_name or not rounds_to_any(term.value, wanted):
         return None
     return replace(term, picks="", fit=term.fit if term.value in wanted else term.fit - ROUNDED)
 

@@ -33,7 +33,7 @@ from toasterft.teachers.rules.terms import (
     names_at,
     order,
     reading,
-    rounds_to,
+    rounds_to_any,
     scopes,
 )
 
@@ -288,9 +288,7 @@ def _partners(
     if exact or name != "ratio":
         return exact
     # A quotient is seldom written out in full.
-    near = [
-        value for value in by_value if value and any(rounds_to(first.value / value, goal) for goal in wanted)
-    ]
+    near = [value for value in by_value if value and rounds_to_any(first.value / value, wanted)]
     return [term for value in near for term in by_value[value]]
 
 

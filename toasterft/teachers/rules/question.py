@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
@@ -153,22 +154,20 @@ class Question:
         return words(pattern).search(self.text) is not None
 
     @cached_property
-    def _mentions(self) -> dict[str, float]:
-        return {}
-
-    def mention(self, name: str) -> float:
+    def mention(self) -> Callable[[str], float]:
         """The share of a name's letters in the question, 0 to 1 (a little more for its exact writing)."""
-        if name not in self._mentions:
-            parts = tokens(name)
-            total = sum(map(len, parts))
-            there = sum(len(word) for word in parts if self._has_word(word))
-            # "Re publican": names that were read off in pieces.
-            letters = _squeezed(name)
-            if len(letters) >= LONG_ENOUGH and letters in _squeezed(self.text):
-                there = total
-            exact = 0.05 if name.lower() in self.text.lower() else 0.0
-            self._mentions[name] = there / total + exact if total else 0.0
-        return self._mentions[name]
+        return cache(self._mention)
+
+    def _mention(self, name: str) -> float:
+        parts = tokens(name)
+        total = sum(map(len, parts))
+        there = sum(len(word) for word in parts if self._has_word(word))
+        # "Re publican": names that were read off in pieces.
+        letters = _squeezed(name)
+        if len(letters) >= LONG_ENOUGH and letters in _squeezed(self.text):
+            there = total
+        exact = 0.05 if name.lower() in self.text.lower() else 0.0
+        return there / total + exact if total else 0.0
 
     def _has_word(self, word: str) -> bool:
         if word in self.words:

@@ -135,6 +135,11 @@ def rounds_to(value: Fraction, goal: Fraction) -> bool:
     return decimals > 0 and value * goal >= 0 and -1 <= 2 * off < 2
 
 
+def rounds_to_any(value: Fraction, goals: Iterable[Fraction]) -> bool:
+    """Whether one of `goals` is `value`, written with fewer decimals."""
+    return any(rounds_to(value, goal) for goal in goals)
+
+
 def is_short(value: Fraction) -> bool:
     """Whether four decimals write a number in full."""
     return (value * 10**4).denominator == 1
@@ -150,7 +155,8 @@ def readings(cells: Iterable[Cell], verb: str = "=") -> str:
 
 def reading(cell: Cell, fit: float) -> Term:
     """A cell as it stands."""
-    return Term(cell.value, (cell,), (readings([cell], "is"),), (readings([cell]),), fit)
+    value = shown(cell.value)
+    return Term(cell.value, (cell,), (f"{cell.name} is {value}.",), (f"{cell.name} = {value}.",), fit)
 
 
 def in_order(values: Iterable[Fraction], how: str = "In order") -> str:
