@@ -117,7 +117,7 @@ def test_a_training_notebook_tells_the_whole_story(name, played):
     assert "6 questions that all runs answered" in text
     assert "McNemar" in text
     # The plan beside what came, and an answer under its picture.
-    assert "time predicted" in text
+    assert "predicted for" in text
     assert re.search(r"^\S.* → \S+\n+.*\w", text, re.MULTILINE), "a question, and an answer to it"
     assert pictures(book) == (2 if name.startswith("sft") else 4)
     assert "✗" not in text

@@ -14,6 +14,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from toasterft.errors import DataError
@@ -116,6 +117,7 @@ def read(row: Row) -> Meaning:
     return Meaning(items, pictures, options, frozenset(notes.unwrapped), frozenset(notes.used))
 
 
+@lru_cache(maxsize=1024)
 def looks_like_picture(column: str) -> bool:
     """Whether a column's name says that it holds pictures."""
     return PICTURE_KEY.fullmatch(column) is not None
@@ -154,13 +156,11 @@ def _listed(value: Any) -> list[Any]:
 
 def _nothing(value: Any) -> bool:
     """A cell that holds nothing: null, NaN, an empty text or object, or an object of empty cells."""
+    if value is None or isinstance(value, str | bytes | list | tuple):
+        return not value
     if isinstance(value, Mapping):
         return all(_nothing(each) for each in value.values())
-    return (
-        value is None
-        or (isinstance(value, float) and math.isnan(value))
-        or (isinstance(value, str | bytes | list | tuple) and not len(value))
-    )
+    return isinstance(value, float) and math.isnan(value)
 
 
 # --- conversations ---------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def _options(row: Row, notes: _Notes) -> tuple[str, ...]:
             lettered = re.compile(r"^\(?([A-Z])\s*[).:]\s+")  # `A. red`
             texts = [text_of(each) or "" for each in value]
             return tuple(lettered.sub("", each).strip() for each in texts)
-    columns = [letter for letter in _LETTERS if text_of(row.get(letter)) is not None]
+    columns = [letter for letter in _LETTERS if text_of(row.get(letter)) is not None] if "B" in row else []
     if columns[:2] == ["A", "B"] and columns == list(_LETTERS[: len(columns)]):
         notes.used.update(columns)
         return tuple(str(text_of(row[letter])).strip() for letter in columns)

@@ -64,8 +64,7 @@ def read_text(path: Path) -> str:
     for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "gb18030"):
         with contextlib.suppress(UnicodeDecodeError):
             text = data.decode(encoding)
-            foreign = [each for each in text if ord(each) > 127]
-            if encoding != "gb18030" or all("\u3000" <= each <= "\uffef" for each in foreign):
+            if encoding != "gb18030" or all("\u3000" <= each <= "\uffef" for each in text if ord(each) > 127):
                 return text
     raise DataError("neither UTF-8 nor UTF-16 nor GBK text", where=str(path), next_step="save it as UTF-8")
 
