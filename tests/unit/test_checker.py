@@ -16,13 +16,7 @@ from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
 from toasterft.scoring.rewards import Completion, thinking, thinking_lemma
 from toasterft.scoring.tables import read
-from toasterft.scoring.traces import (
-    check,
-    lemma_f1,
-    lemmas,
-    needed_rows,
-    table_of,
-)
+from toasterft.scoring.traces import check, lemma_f1, lemmas, needed_rows
 
 SEEDS = (31, 32, 33)
 ITEMS = 60  # per seed and difficulty; two traces each
@@ -702,7 +696,7 @@ def test_forms_of_facts():
 
 
 def test_needed_rows():
-    table = table_of(SALES)
+    table = read(SALES)
     assert needed_rows(table, table.fold("What is the sum of north 2019 and south 2021?")) == [0, 5]
     assert needed_rows(table, table.fold("Which year is the highest for south?")) == [3, 4, 5]
     assert needed_rows(table, table.fold("What is the total?")) == list(range(6))

@@ -114,6 +114,11 @@ def number(text: str, hedged: bool = False) -> Number:
     return Number(Fraction(text) * times, Fraction(times, 10**decimals), percent, hedged, times)
 
 
+def numbers_in(text: str) -> list[Number]:
+    """Every number in cleaned text."""
+    return [number(found) for found in re.findall(NUM, text)]
+
+
 def number_alone(text: str) -> Number | None:
     """The number that a text is; None where it is anything else."""
     found = _ALONE.fullmatch(cleaned(text).strip())
@@ -154,9 +159,9 @@ def same_reading(said: Number, true: Fraction) -> bool:
     return any(abs(value - true) <= slack * abs(true) for value in said.readings)
 
 
-def values_read(said: Number, values: Iterable[Fraction]) -> set[Fraction]:
-    """Those of `values` of which `said` is a right reading."""
-    return {true for true in values if same_reading(said, true)}
+def values_read(values: Iterable[Fraction], *readings: Number) -> set[Fraction]:
+    """Those of `values` of which one of `readings` is right."""
+    return {true for true in values if any(same_reading(each, true) for each in readings)}
 
 
 def same_result(said: Number, true: Fraction) -> bool:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from toasterft.scoring.lexicon import MARKS
@@ -83,6 +83,15 @@ class Folded:
 
     def __getitem__(self, character: str) -> Mention:
         return self.mentions[ord(character) - FIRST_NAME]
+
+    @cached_property
+    def placed(self) -> list[tuple[int, Mention]]:
+        """The mentions with their positions in `text`."""
+        return [(found.start(), self[found[0]]) for found in re.finditer(NAME, self.text)]
+
+    def beside(self, mention: Mention) -> list[tuple[int, Mention]]:
+        """The series of the sentence for a label, and the labels for a series, with their positions."""
+        return [(at, other) for at, other in self.placed if (other.label is None) != (mention.label is None)]
 
     def plain(self, text: str) -> str:
         """`text` with the names back in."""
@@ -184,6 +193,14 @@ def _table(cells: Iterable[Cell], labels: Iterable[str] = (), zeros_are_gaps: bo
 
 def read(facts: Any) -> Table:
     """The table of an example's `facts`, in any of the forms above; without cells where there is nothing to read."""
+    return read_json(json.dumps(facts, default=str))
+
+
+# The checker asks for every completion, the rules for every reference.
+@lru_cache(maxsize=1024)
+def read_json(text: str) -> Table:
+    """The same of facts as JSON; made once per image."""
+    facts = json.loads(text)
     return _of_text(facts) if isinstance(facts, str) else _table(_cells(facts))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from accelerate.utils import gather_object
@@ -76,15 +77,17 @@ class DymeTrainer(PolicyTrainer):
             if (one := group.example).facts
             for each in group.completions
         ]
-        for found in checked:
-            self.metrics.note(
+        self.metrics.note(
+            *(
                 {
                     "thinking/coverage": found.coverage or 0.0,
                     "thinking/arithmetic": found.arithmetic,
                     "thinking/conclusion": found.conclusion,
                     "thinking/faults": len(found.faults),
                 }
+                for found in checked
             )
+        )
 
     # --- deciding
 
@@ -100,8 +103,9 @@ class DymeTrainer(PolicyTrainer):
             if decision.target_row is not None:
                 self._memorise(group, decision.target_row, decision.target_weight, targets[id(group)])
         outcomes = [decision.outcome for decision in decisions]
-        for outcome in ("memorise", "explore", "solved"):
-            self.metrics.note({f"switch/{outcome}": outcomes.count(outcome) / len(outcomes)})
+        self.metrics.note(
+            {f"switch/{each}": outcomes.count(each) / len(outcomes) for each in get_args(dyme_switch.Outcome)}
+        )
         self._log_live_teachers()
         self.warnings.check_switch(outcomes.count("memorise") / len(outcomes))
 
@@ -137,9 +141,10 @@ class DymeTrainer(PolicyTrainer):
         for example in examples:
             refined = self.refiner(example)
             found.append(example if refined is None else replace(example, reasoning=refined))
-        for outcome in OUTCOMES:
-            count = self.refiner.counts[outcome] - before[outcome]
-            self.metrics.note({f"refiner/{outcome}": count / len(examples)})
+        now = self.refiner.counts
+        self.metrics.note(
+            {f"refiner/{each}": (now[each] - before[each]) / len(examples) for each in OUTCOMES}
+        )
         return found
 
     def _memorise(self, group: Group, row: int, weight: float, target: Example) -> None:

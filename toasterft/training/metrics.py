@@ -19,9 +19,9 @@ class MetricLog:
         self.values: dict[str, list[float]] = defaultdict(list)
         self._sums: dict[str, tuple[float, int]] = {}
 
-    def note(self, figures: Mapping[str, float]) -> None:
+    def note(self, *rows: Mapping[str, float]) -> None:
         """Add figures to average."""
-        for name, value in figures.items():
+        for name, value in ((name, value) for figures in rows for name, value in figures.items()):
             self.values[name].append(value)
 
     def add(self, name: str, total: float, count: int) -> None:

@@ -14,35 +14,17 @@ For `check` a sentence that is not understood earns nothing and costs nothing, s
 too; a statement that is understood and false is named in `faults`. Saying a thing twice is saying it once.
 """
 
-from toasterft.scoring.numbers import NUM, Number, cleaned, number, same_reading, same_result
-from toasterft.scoring.tables import NAME, Cell, Folded, Mention, Table, name_key
 from toasterft.scoring.traces.check import Checked, check, wrong_steps
-from toasterft.scoring.traces.claims import trend
-from toasterft.scoring.traces.sentences import Sentence, lemma_f1, lemmas, needed_rows, sentences, table_of
+from toasterft.scoring.traces.sentences import lemma_f1, lemmas, needed_rows, sentences
 from toasterft.scoring.traces.strict import strict_faults
 
 __all__ = [
-    "NAME",
-    "NUM",
-    "Cell",
     "Checked",
-    "Folded",
-    "Mention",
-    "Number",
-    "Sentence",
-    "Table",
     "check",
-    "cleaned",
     "lemma_f1",
     "lemmas",
-    "name_key",
     "needed_rows",
-    "number",
-    "same_reading",
-    "same_result",
     "sentences",
     "strict_faults",
-    "table_of",
-    "trend",
     "wrong_steps",
 ]

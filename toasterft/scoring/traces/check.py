@@ -11,7 +11,7 @@ from typing import Any
 
 from toasterft.scoring.answers.values import robust
 from toasterft.scoring.numbers import HEDGE, HEDGED, NUM, cleaned, decimal, number, same_reading, same_result
-from toasterft.scoring.tables import NAME, Table, name_key
+from toasterft.scoring.tables import Table, name_key
 from toasterft.scoring.traces import arithmetic, claims, readings
 from toasterft.scoring.traces.arithmetic import STEP
 from toasterft.scoring.traces.sentences import (
@@ -276,7 +276,7 @@ def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: boo
         said = {word.lower() for word in _YES_NO.findall(clause)}
         return robust(said.pop(), gold) if len(said) == 1 else None
     folded = table.fold(clause)
-    names = [folded[found] for found in re.findall(NAME, folded.text)]
+    names = [mention for _, mention in folded.placed]
     numbers = re.findall(NUM, folded.text) or re.findall(NUM, clause)
     if is_number(gold, table):
         if not numbers:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import islice, pairwise, product
 
 from toasterft.scoring import lexicon
-from toasterft.scoring.numbers import HEDGE, NUM, WORD_NUMBERS, Number, number, same_reading
+from toasterft.scoring.numbers import HEDGE, NUM, WORD_NUMBERS, Number, number, numbers_in, same_reading
 from toasterft.scoring.tables import MARK_NOUN, NAME, Folded, name_key
 from toasterft.scoring.traces.sentences import BOUND, FEWER, GENERIC, MORE, OPERAND, POINTS, USED, TraceState
 
@@ -181,7 +181,7 @@ def read_order(state: TraceState, text: str, folded: Folded) -> str:
         pairs = list(islice(product(*(state.options(found[each], folded) for each in "ab")), 16))
         verdicts = {(a.value > b.value if found["more"] else a.value < b.value) for a, b in pairs}
         right = None if len(verdicts) != 1 else verdicts.pop() != bool(found["not"])
-        right = right and all(state.is_known(number(each)) for each in re.findall(NUM, found[0]))
+        right = right and all(map(state.is_known, numbers_in(found[0])))
         state.add_step(right, folded.plain(found[0]))
         return USED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from toasterft.scoring.numbers import HEDGE, HEDGED, NUM, Number, number
+from toasterft.scoring.numbers import HEDGE, HEDGED, NUM, Number, number, numbers_in
 from toasterft.scoring.tables import FIRST_NAME, NAME, Folded, Mention
 from toasterft.scoring.traces.sentences import ASSIGNED, GENERIC, USED, TraceState, lemmas
 
@@ -80,12 +80,8 @@ def _pair(
 
 def _told_apart(state: TraceState, mention: Mention, at: int, folded: Folded) -> bool:
     """Whether the sentence leaves no doubt which series (or label) goes with a name: one before it, or only one."""
-    others = [
-        found
-        for found in re.finditer(NAME, folded.text)
-        if (folded[found[0]].label is None) != (mention.label is None)
-    ]
-    return any(found.start() < at for found in others) or len({folded[each[0]].rows for each in others}) == 1
+    others = folded.beside(mention)
+    return any(place < at for place, _ in others) or len({other.rows for _, other in others}) == 1
 
 
 def fold_values_beside(state: TraceState, folded: Folded) -> Folded:
@@ -156,11 +152,13 @@ def flag_unknown_names(state: TraceState, text: str, folded: Folded) -> None:
 
 def credit_glimpses(state: TraceState, folded: Folded) -> None:
     """Half the credit where a row's name and value stand together in no form that is understood."""
-    numbers = [(found.start(), number(found[0])) for found in re.finditer(NUM, folded.text)]
+    places = [found.start() for found in re.finditer(NUM, folded.text)]
+    numbers = list(zip(places, numbers_in(folded.text)))
     words = None
-    for found in re.finditer(NAME, folded.text):
-        mention = folded[found[0]]
-        rows = state.context(mention, found.start(), folded)
+    for at, mention in folded.placed:
+        if all(state.credit.get(row) == 1.0 for row in mention.rows):
+            continue  # there is no more to earn
+        rows = state.context(mention, at, folded)
         for row in rows if len(rows) == 1 else ():
             fact = state.table.cells[row]
             if fact.number is None:
@@ -170,7 +168,7 @@ def credit_glimpses(state: TraceState, folded: Folded) -> None:
                 )
                 state.credit[row] = max(state.credit.get(row, 0.0), earned)
         if numbers:
-            _, nearest = min(numbers, key=lambda each: abs(each[0] - found.start()))
+            _, nearest = min(numbers, key=lambda each: abs(each[0] - at))
             fits = state.rows_with(rows, nearest)
             if len(fits) == 1:
                 state.credit[fits[0]] = max(state.credit.get(fits[0], 0.0), 0.5)

@@ -6,17 +6,15 @@ table is a single character (`tables.Folded`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
 
 from toasterft.scoring import lexicon
-from toasterft.scoring.numbers import HEDGE, NUM, Number, cleaned, fraction, number, values_read
-from toasterft.scoring.tables import NAME, Folded, Mention, Table, read
+from toasterft.scoring.numbers import HEDGE, NUM, Number, cleaned, fraction, number, numbers_in, values_read
+from toasterft.scoring.tables import NAME, Folded, Mention, Table, read_json
 
 # "2) Final Answer:", "- Step 1:", "**"
 _HEADING = re.compile(
@@ -79,17 +77,6 @@ USED = "¤"  # stands where a step was read
 # --- the table, and what of it a question is about --------------------------------------------
 
 
-@lru_cache(maxsize=1024)
-def table_of_json(facts: str) -> Table:
-    """The table of facts as JSON."""
-    return read(json.loads(facts)).without_gaps()
-
-
-def table_of(facts: Any) -> Table:
-    """The table of an example's facts; made once per image, not once per completion."""
-    return table_of_json(json.dumps(facts, default=str))
-
-
 MUST_REASON = re.compile(
     r"\b(?:differences?|sum|total|add|together|combined|ratio|times|divided?|average|mean|median|how many|count|"
     r"(?:larg|high|great|bigg|tall|long|small|low|short|few)est|most|least|peak|maximum|minimum|max|min|higher|lower|larger|smaller|greater|bigger|more|less|fewer|exceeds?|"
@@ -105,7 +92,7 @@ def needed_rows(table: Table, asked: Folded) -> list[int]:
     series = [mention.rows for mention in asked.mentions if mention.series and not mention.label]
     if whole:
         return sorted(frozenset().union(*whole))
-    given = {number(found).value for found in re.findall(NUM, asked.text)}
+    given = {each.value for each in numbers_in(asked.text)}
     holders = [row for row, each in enumerate(table.cells) if each.number in given]
     if holders and not labels and not MUST_REASON.search(asked.text):
         return holders  # "which bar has a value of 6?"
@@ -140,10 +127,10 @@ class Premises:
 @lru_cache(maxsize=1024)
 def premises(facts: str, question: str) -> Premises:
     """The premises of facts as JSON and a question; made once per question, not once per completion."""
-    table, text = table_of_json(facts), cleaned(question)
+    table, text = read_json(facts).without_gaps(), cleaned(question)
     asked, rows = table.fold(text), table.cells
     sizes = {len(rows), len(table.by_label), len(table.by_series)} if rows else set()
-    given = {number(found).value for found in re.findall(NUM, text)}
+    given = {each.value for each in numbers_in(text)}
     given |= {value for row in rows if (value := fraction(row.label)) is not None}
     return Premises(
         table,
@@ -197,9 +184,8 @@ class TraceState:
 
     def _credit_values(self, said: str) -> None:
         """Half the credit for a needed row whose value, without its name, stands in a right step."""
-        for value in map(number, re.findall(NUM, said)):
-            for row in self.rows_with(self.needed, value):
-                self.credit[row] = max(self.credit.get(row, 0.0), 0.5)
+        for row in self.rows_with(self.needed, *numbers_in(said)):
+            self.credit[row] = max(self.credit.get(row, 0.0), 0.5)
 
     def add_wrong_reading(self, said: str) -> None:
         """Book one wrong reading, once."""
@@ -213,17 +199,13 @@ class TraceState:
         """The rows a name means here: narrowed by the nearest series (or label) of the same sentence."""
         if len(mention.rows) < 2:
             return mention.rows
-        nearby = sorted(
-            (found.start() > at, abs(found.start() - at), folded[found[0]].rows)
-            for found in re.finditer(NAME, folded.text)
-            if (folded[found[0]].label is None) != (mention.label is None)
-        )
+        nearby = sorted((place > at, abs(place - at), other.rows) for place, other in folded.beside(mention))
         return next((mention.rows & rows for _, _, rows in nearby if mention.rows & rows), mention.rows)
 
-    def rows_with(self, rows: Iterable[int], said: Number) -> list[int]:
-        """Those of `rows` that have this value."""
+    def rows_with(self, rows: Iterable[int], *readings: Number) -> list[int]:
+        """Those of `rows` that have one of these values."""
         values = [(row, value) for row in rows if (value := self.table.cells[row].number) is not None]
-        right = values_read(said, {value for _, value in values})
+        right = values_read({value for _, value in values}, *readings)
         return [row for row, value in values if value in right]
 
     def value(self, row: int) -> Fraction | None:
@@ -243,7 +225,7 @@ class TraceState:
 
     def is_known(self, said: Number) -> bool:
         """Whether a number comes from a fact, the question or a step."""
-        return not self.has_facts or said.value in self.known or bool(values_read(said, self.known))
+        return not self.has_facts or said.value in self.known or bool(values_read(self.known, said))
 
     def scopes(self, folded: Folded) -> list[frozenset[int]]:
         """The groups of rows that "the largest" or "above 5" can be about."""

@@ -17,7 +17,7 @@ from typing import Any
 from toasterft.data.charts.phrases import HEADINGS, NONE
 from toasterft.scoring.answers.values import robust
 from toasterft.scoring.lexicon import AMOUNTS, ORDINALS
-from toasterft.scoring.numbers import NUM, cleaned, fraction, number, number_alone, shown
+from toasterft.scoring.numbers import cleaned, fraction, number_alone, numbers_in, shown
 from toasterft.scoring.tables import Table, numeric
 from toasterft.scoring.traces.claims import trend
 
@@ -81,8 +81,7 @@ class _Reader:
     def __init__(self, table: Table, question: str) -> None:
         self.table, self.cells = table, table.cells
         self.words = set(re.findall(r"\w+", question.lower()))
-        asked = map(number, re.findall(NUM, cleaned(question)))
-        self.given = {value for each in asked for value in each.readings}
+        self.given = {value for each in numbers_in(cleaned(question)) for value in each.readings}
         self.known: dict[Fraction, Fraction] = {}
         self.stated: dict[int, None] = {}
         self.gaps: dict[str, Fraction] = {}

@@ -12,7 +12,7 @@ from toasterft.scoring.numbers import fraction
 from toasterft.scoring.tables import Table, name_key
 from toasterft.teachers.rules import claims, derive
 from toasterft.teachers.rules.question import Question, words
-from toasterft.teachers.rules.terms import NAMED, Term, order, rounds_to_any, so
+from toasterft.teachers.rules.terms import NAMED, Term, order, rounding_to, so
 
 YES_NO = ("yes", "no")
 # What makes a way more or less likely to be the one that was meant; set by looking at 100 traces.
@@ -52,7 +52,9 @@ def choose(table: Table, text: str, answer: str | None, *, careful: bool = False
         found = list(claims.lists(table, question, several))
     else:
         wanted = _wanted(answer)
-        ending = [_ending(term, answer, wanted) for term in list(derive.terms(table, question, wanted))]
+        every = list(derive.terms(table, question, wanted))
+        reached = rounding_to((term.value for term in every if not term.only_name), wanted)
+        ending = [_ending(term, answer, wanted, reached) for term in every]
         found = [term for term in ending if term is not None]
     best = _best((term for term in found if _plausible(term, found, question)), question)
     if careful:
@@ -101,13 +103,17 @@ def _is_scaled(value: Fraction, scale: Fraction) -> bool:
     return scale == 1 or (value.denominator == 1 and value >= (1000 if scale == 1000 else 1))
 
 
-def _ending(term: Term, answer: str, wanted: frozenset[Fraction]) -> Term | None:
-    """The way as one that ends in the answer, by its name or its number; None where neither is."""
+def _ending(term: Term, answer: str, wanted: frozenset[Fraction], reached: set[Fraction]) -> Term | None:
+    """The way as one that ends in the answer, by its name or its number; None where neither is.
+
+    Args:
+        reached: values that round to a wanted one.
+    """
     if term.picks:
         same_number = fraction(answer) == fraction(term.picks)
         if name_key(term.picks) == name_key(answer) or (same_number and robust(term.picks, answer)):
             return term
-    if term.only_name or not rounds_to_any(term.value, wanted):
+    if term.only_name or term.value not in reached:
         return None
     return replace(term, picks="", fit=term.fit if term.value in wanted else term.fit - ROUNDED)
 

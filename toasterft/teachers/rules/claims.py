@@ -97,7 +97,7 @@ def counts(table: Table, found: Sequence[Scope], question: Question) -> Iterator
     for scope in found if question.has("same|equal") and not question.numbers else ():
         if most := most_frequent(scope):
             value, times, step = most
-            back = names_at("At", value, (scope.name(cell) for cell in scope.cells if cell.value == value))
+            back = names_at("At", value, scope.names(cell for cell in scope.cells if cell.value == value))
             steps = (f"{step} So {times}.",)
             yield Term(Fraction(times), scope.cells, steps, (back,), scope.fit, COUNTS)
     for limit in question.numbers:

@@ -32,8 +32,9 @@ from toasterft.teachers.rules.terms import (
     named,
     names_at,
     order,
+    points,
     reading,
-    rounds_to_any,
+    rounding_to,
     scopes,
 )
 
@@ -55,13 +56,13 @@ def terms(table: Table, question: Question, wanted: frozenset[Fraction] | None =
         wanted: values that pairs of numbers should end in; None takes the best named pairs.
     """
     found = scopes(table, question)
-    points = [reading(cell, named(cell, table, question)) for cell in table.cells]
-    points += [*ends(found, question), *extremes(found, question), *middles(found, question)]
+    single = [*points(table, question), *ends(found, question), *extremes(found, question)]
+    single += middles(found, question)
     sets = [term for group in groups(table, found, question) for term in over(group, question.operations)]
-    yield from points
+    yield from single
     yield from sets
     # "The ratio of the sum of the two smallest to the largest": sets are points of pairs as well.
-    yield from pairs([*points, *sets], question, wanted)
+    yield from pairs([*single, *sets], question, wanted)
     yield from claims.terms(table, found, question)
 
 
@@ -96,7 +97,7 @@ def _extreme(scope: Scope, ordered: Sequence[Cell], rank: int, word: str, bonus:
         lead = (in_order(other.value for other in ordered),)
         side = "Above" if word == "largest" else "Below"
         beyond = [other for other in ordered[: rank - 1] if other not in ties]
-        back = names_at(side, cell.value, map(scope.name, beyond))
+        back = names_at(side, cell.value, scope.names(beyond))
     return Term(
         cell.value,
         scope.cells,
@@ -104,7 +105,7 @@ def _extreme(scope: Scope, ordered: Sequence[Cell], rank: int, word: str, bonus:
         (back,),
         scope.fit + bonus,
         frozenset({word}),
-        picks=scope.name(cell) if len(ties) == 1 else "",
+        picks=scope.names(ties)[0] if len(ties) == 1 else "",
     )
 
 
@@ -133,17 +134,17 @@ def groups(table: Table, found: Sequence[Scope], question: Question) -> Iterator
     """Sets of cells that an operation may run over."""
     for scope in found:
         # Of two sets that fit alike, the one whose members are named as well.
-        share = sum(question.mention(scope.name(cell)) for cell in scope.cells) / len(scope.cells)
-        yield Term(NONE, scope.cells, fit=scope.fit + 0.2 * share)
+        shares = [*map(question.mention, scope.names(scope.cells))]
+        yield Term(NONE, scope.cells, fit=scope.fit + 0.2 * sum(shares) / len(shares))
         yield from _ends_of(scope, question)
         for side, words, test in SIDES[:2]:
             for limit in question.numbers if question.has(words) else ():
                 inside = [cell for cell in scope.cells if test(cell.value, limit)]
                 if 2 <= len(inside) < len(scope.cells):
-                    step = names_at(side, limit, map(scope.name, inside))
+                    step = names_at(side, limit, scope.names(inside))
                     values = tuple(cell.value for cell in inside)
                     yield Term(NONE, scope.cells, (step,), fit=scope.fit + 0.3, members=values)
-        mentioned = tuple(cell for cell in scope.cells if question.mention(scope.name(cell)) >= 0.6)
+        mentioned = tuple(cell for cell, share in zip(scope.cells, shares) if share >= 0.6)
         if 1 < len(mentioned) < len(scope.cells):
             yield Term(NONE, mentioned, fit=scope.fit + 0.5)
     if len(table.series) > 1:
@@ -288,8 +289,9 @@ def _partners(
     if exact or name != "ratio":
         return exact
     # A quotient is seldom written out in full.
-    near = [value for value in by_value if value and rounds_to_any(first.value / value, wanted)]
-    return [term for value in near for term in by_value[value]]
+    quotients = {value: a / value for value in by_value if value}
+    near = rounding_to(quotients.values(), wanted)
+    return [term for value, quotient in quotients.items() if quotient in near for term in by_value[value]]
 
 
 def _pair(first: Term, second: Term) -> Term:

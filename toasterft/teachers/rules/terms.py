@@ -65,9 +65,9 @@ class Scope:
     by_label: bool
     """Whether its cells differ by label (one series) or by series (one label)."""
 
-    def name(self, cell: Cell) -> str:
-        """The name that identifies a cell in this scope."""
-        return cell.label if self.by_label else cell.series
+    def names(self, cells: Iterable[Cell]) -> list[str]:
+        """The names that identify cells in this scope."""
+        return [cell.label if self.by_label else cell.series for cell in cells]
 
 
 def scopes(table: Table, question: Question) -> list[Scope]:
@@ -135,9 +135,9 @@ def rounds_to(value: Fraction, goal: Fraction) -> bool:
     return decimals > 0 and value * goal >= 0 and -1 <= 2 * off < 2
 
 
-def rounds_to_any(value: Fraction, goals: Iterable[Fraction]) -> bool:
-    """Whether one of `goals` is `value`, written with fewer decimals."""
-    return any(rounds_to(value, goal) for goal in goals)
+def rounding_to(values: Iterable[Fraction], goals: Iterable[Fraction]) -> set[Fraction]:
+    """Those of `values` that one of `goals` is, written with fewer decimals."""
+    return {value for value in {*values} if any(rounds_to(value, goal) for goal in goals)}
 
 
 def is_short(value: Fraction) -> bool:
@@ -151,6 +151,11 @@ def is_short(value: Fraction) -> bool:
 def readings(cells: Iterable[Cell], verb: str = "=") -> str:
     """`red = 7, blue = 3.`"""
     return ", ".join(f"{cell.name} {verb} {shown(cell.value)}" for cell in cells) + "."
+
+
+def points(table: Table, question: Question) -> list[Term]:
+    """Every cell as it stands."""
+    return [reading(cell, named(cell, table, question)) for cell in table.cells]
 
 
 def reading(cell: Cell, fit: float) -> Term:

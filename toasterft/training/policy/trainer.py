@@ -214,9 +214,8 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
     def log_rollout(self, rollout: Rollout) -> None:
         """Note figures of one batch of samples, warn of known failures, and keep some samples now and then."""
         step = self.state.global_step
-        self.metrics.note(reward_figures(rollout.groups, self.recipe.rewards))
         figures = rollout_figures(rollout, accuracy="accuracy" in self.recipe.rewards)
-        self.metrics.note(figures)
+        self.metrics.note(reward_figures(rollout.groups, self.recipe.rewards), figures)
         everywhere = self.gather_rows(torch.tensor([list(figures.values())], dtype=torch.float64))
         self.warnings.check(dict(zip(figures, everywhere.mean(dim=0).tolist())))
         if self.recipe.until is not None and self.warnings.reached(self.recipe.until):
