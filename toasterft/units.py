@@ -12,6 +12,24 @@ Rate = dict[str, float]
 """A share or a difference of shares, with the bounds of its 95 % interval: value, low, high."""
 
 
+def amount(value: Any, *, free: bool = False) -> float:
+    """Dollars, hours or a price that somebody gave, as a number.
+
+    Args:
+        free: 0 is one too: the price of a server of one's own.
+
+    Raises:
+        ValueError: it is not above 0, infinite, or no number (`nan` would be held against nothing, and never reached).
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number) and (number > 0 or (free and number == 0)):
+        return number
+    raise ValueError(f"{value} is no amount: it must be a finite number{'' if free else ' above 0'}")
+
+
 @dataclass(frozen=True)
 class Range:
     """Low, likely and high value of one quantity."""

@@ -202,3 +202,40 @@ def test_our_own_bugs_keep_their_traceback(run_cli, monkeypatch):
     monkeypatch.setattr(run_folder, "runs", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run_cli("runs")
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf", "-1", "0", "1e999", "two"])
+def test_what_is_no_amount_is_refused_everywhere(amount, run_cli, tmp_path):
+    row = tmp_path / "teacher.yaml"
+    row.write_text(
+        f"name: x\nbase_url: http://127.0.0.1:1\ninput_usd_per_mtok: {amount}\noutput_usd_per_mtok: 1\n"
+    )
+    rules = ("cot", "build", "x", "--from", "charts", "--teacher", "rules", "--dry-run")
+    for words in (
+        ("sft", "--budget", amount),
+        ("grpo", "--max-hours", amount),
+        ("dpo", "--price", amount),
+        ("dyme", f"teachers_usd={amount}"),
+        ("sft", f"price={amount}"),
+        ("train", "two-stage", "--budget", amount, "--price", 1),
+        ("launch", "sft-smolvlm", "--budget", amount),
+        ("estimate", "sft", "--budget", amount),
+        ("cot", "pairs", "x", "--from", "charts", "--model", "toast-tiny", "--budget", amount),
+        (*rules, "--budget", amount),
+        *([(*rules, "--price-in", amount), (*rules[:-2], row, "--dry-run")] if amount != "0" else []),
+    ):
+        done = run_cli(*words)
+        assert done.code == 2, (words, done.out, done.err)
+        assert "Traceback" not in done.err
+    from toasterft import Recipe, api
+    from toasterft.errors import BudgetError
+
+    with pytest.raises(BudgetError, match="is no amount"):
+        api.train(Recipe("sft", model="toast-tiny"), budget=float("nan"), price=1)
+
+
+def test_settings_without_end_never_start(run_cli):
+    done = run_cli("sft", "learning_rate=.inf", "cache_limit_gb=.inf", "weight_decay=.nan", "seed=-1")
+    assert done.code == 2
+    for key in ("learning_rate", "cache_limit_gb", "weight_decay", "seed"):
+        assert f"{key}: input should be" in done.err

@@ -29,7 +29,13 @@ AnyGpu = Annotated[
     Option("--gpu", help="GPU to plan for, `cpu` for this processor, or `all` to compare them."),
 ]
 Budget = Annotated[
-    float | None, Option("--budget", min=0, help="Dollars: suggest changes where the run costs more.")
+    float | None,
+    Option(
+        "--budget",
+        parser=opt.amount,
+        metavar="FLOAT",
+        help="Dollars: suggest changes where the run costs more.",
+    ),
 ]
 
 

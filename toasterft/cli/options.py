@@ -6,9 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
+from toasterft import units
 from toasterft.errors import UserError, did_you_mean
+
+
+def amount(text: str) -> float:
+    """What an option of dollars or hours is read with."""
+    try:
+        return units.amount(text)
+    except ValueError as problem:
+        raise BadParameter(str(problem)) from None
+
+
+def free_or_amount(text: str) -> float:
+    """What a token price is read with: a server of one's own costs nothing."""
+    try:
+        return units.amount(text, free=True)
+    except ValueError as problem:
+        raise BadParameter(str(problem)) from None
+
 
 Words = Annotated[
     list[str] | None,
@@ -20,16 +38,23 @@ NewName = Annotated[str, Argument(help="Name of the new data set; `--data NAME` 
 NewFolder = Annotated[Path | None, Option(help="Folder to write, instead of NAME's own.")]
 Split = Annotated[str | None, Option(help="Rows to use; train by default.")]
 GpuName = Annotated[str | None, Option("--gpu", help="GPU to plan for.")]
-Price = Annotated[float | None, Option(help="Dollars per hour, instead of the catalog's.")]
+Price = Annotated[
+    float | None, Option(parser=amount, metavar="FLOAT", help="Dollars per hour, instead of the catalog's.")
+]
 Limit = Annotated[int | None, Option(help="Use only the first N examples.")]
 Seed = Annotated[int | None, Option()]
 Out = Annotated[Path | None, Option(help="Run folder to use; must be new or empty.")]
 RunsDir = Annotated[Path | None, Option(help="Where runs are kept (TOASTERFT_RUNS).")]
 DryRun = Annotated[bool, Option("--dry-run", help="Show the plan and stop; needs no torch, data or weights.")]
 Budget = Annotated[
-    float | None, Option(help="Dollars: refused if more is likely, stopped before more is spent.")
+    float | None,
+    Option(
+        parser=amount,
+        metavar="FLOAT",
+        help="Dollars: refused if more is likely, stopped before more is spent.",
+    ),
 ]
-MaxHours = Annotated[float | None, Option(help="Hours: as --budget.")]
+MaxHours = Annotated[float | None, Option(parser=amount, metavar="FLOAT", help="Hours: as --budget.")]
 Yes = Annotated[bool, Option("--yes", help="Start although the estimate exceeds the cap; the cap holds.")]
 Resume = Annotated[str | None, Option(help="A run to go on with, from its last checkpoint.")]
 Fit = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toasterft import paths
+from toasterft import paths, units
 from toasterft.catalog import hardware
 from toasterft.data.selection import catalog_row_elsewhere
 from toasterft.errors import BudgetError, DataError
@@ -36,7 +36,16 @@ def require_ready(job: Job) -> None:
 
 
 def with_caps(job: Job, budget_usd: float | None, max_hours: float | None) -> Job:
-    """The job with limits at which it is stopped; None is no limit."""
+    """The job with limits at which it is stopped; None is no limit.
+
+    Raises:
+        BudgetError: a limit that is none.
+    """
+    for name, limit in (("budget", budget_usd), ("max_hours", max_hours)):
+        try:
+            _ = limit is None or units.amount(limit)
+        except ValueError as problem:
+            raise BudgetError(f"{problem}; nothing was run", where=name) from None
     return replace(job, budget_usd=budget_usd, max_seconds=None if max_hours is None else 3600 * max_hours)
 
 

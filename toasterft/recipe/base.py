@@ -9,7 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 class Section(BaseModel):
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
 
@@ -51,7 +55,7 @@ class Recipe(Section):
     """The command this recipe is for; one word everywhere."""
     model: str = "SmolVLM-256M"
     """Folder, earlier run, catalog name, or hub id."""
-    seed: int = 42
+    seed: int = Field(42, ge=0, lt=2**32)
     """Seed of data order, adapter initialisation, dropout and sampling."""
     engine: Literal["auto", "plain", "unsloth"] = "auto"
     """`unsloth` needs CUDA; `auto` takes it where it is installed and the model supports it."""
@@ -67,7 +71,7 @@ class Recipe(Section):
     """Use only the first N examples."""
     gpu: str | None = None
     """GPU to plan for; the one present, else an A40."""
-    price: float | None = Field(None, ge=0.0)
+    price: float | None = Field(None, gt=0.0)
     """Dollars per hour, instead of the catalog's."""
 
     @model_validator(mode="before")

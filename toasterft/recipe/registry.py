@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from toasterft import units
 from toasterft.recipe.base import Section
 from toasterft.recipe.inference import Ask, Eval, Pairs
 from toasterft.recipe.reinforcement import Dyme, Grpo
@@ -21,7 +22,7 @@ class Train(Section):
     """What the first stage starts from."""
     data: str = "smolcot-7k"
     """Data of every stage that names none of its own."""
-    seed: int = 42
+    seed: int = Field(42, ge=0, lt=2**32)
     """Seed of every stage that names none of its own."""
     stages: tuple[dict[str, Any], ...] = Field(min_length=1)
     """Recipes of training methods, in order; `budget_share` is a stage's part of --budget."""
@@ -29,6 +30,9 @@ class Train(Section):
     @model_validator(mode="after")
     def _stages_are_recipes(self) -> Train:
         self.recipes()
+        named = [stage["budget_share"] for stage in self.stages if stage.get("budget_share") is not None]
+        if sum(units.amount(share) for share in named) > 1:
+            raise ValueError(f"budget_share: {' + '.join(map(str, named))} is more than the whole")
         return self
 
     def recipes(self) -> list[Trained]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from toasterft import catalog
+from toasterft import catalog, units
 from toasterft.catalog import Teacher
 from toasterft.errors import UserError, did_you_mean
 from toasterft.recipe import LOCAL_REFINERS, Dyme
@@ -118,11 +118,11 @@ def _of_file(file: Path, today: datetime.date) -> Service:
         for key in row
         if key not in _PRICE and key not in _PLACE
     ]
-    faults += [
-        f"{key} is {row[key]!r}, not a number of dollars"
-        for key in needed[2:]
-        if key in row and not (isinstance(row[key], (int, float)) and row[key] >= 0)
-    ]
+    for key in set(needed[2:]) & set(row):
+        try:
+            row[key] = units.amount(row[key], free=True)
+        except ValueError as problem:
+            faults.append(f"{key}: {problem}")
     if faults:
         raise UserError("this is no teacher's row", where=str(file), details=faults)
     price: dict[str, Any] = {key: value for key, value in row.items() if key in _PRICE}
