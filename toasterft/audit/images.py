@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toasterft.audit import near_duplicates
-from toasterft.data.example import ImageRef, on_white
+from toasterft.data import pixels
+from toasterft.data.example import ImageRef
 from toasterft.errors import DataError
 
 if TYPE_CHECKING:
@@ -141,10 +142,12 @@ def _name_contents(pictures: Iterable[Picture]) -> None:
 def _decode(picture: Picture) -> Picture:
     try:
         with picture.ref.open_header() as image:
+            if (count := pixels.frames(image)) > 1:
+                picture.faults.append(("image-frames", f"{picture.ref.name} holds {count} frames"))
             picture.grey = grey(image)
     except DataError as error:
         picture.faults.append(("image-broken", f"{picture.ref.name}: {error.what}"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow's readers raise a dozen types for a damaged file
         picture.faults.append(("image-broken", f"{picture.ref.name}: the image is damaged ({error})"))
     else:
         if int(picture.grey.max()) - int(picture.grey.min()) <= BLANK_CONTRAST:
@@ -153,11 +156,7 @@ def _decode(picture: Picture) -> Picture:
 
 
 def grey(image: Image) -> NDArray[np.uint8]:
-    """A (SIDE, SIDE) uint8 version of an opened image, as it would look on white paper.
-
-    Raises:
-        OSError, SyntaxError, ValueError: the image is damaged.
-    """
+    """A (SIDE, SIDE) uint8 version of an opened image, upright and as it would look on white paper."""
     from PIL import Image as Pillow
 
     side, box = near_duplicates.SIDE, None
@@ -165,10 +164,9 @@ def grey(image: Image) -> NDArray[np.uint8]:
         # The decoder's own scaling; it rounds the size up, and the box is what lies inside the picture.
         scaled = image.draft("L", (2 * side, 2 * side))
         box = scaled[1] if scaled else None
+    turn = pixels.orientation(image)
     image.load()
-    image = on_white(image)
-    if image.mode == "P":
-        image = image.convert("RGB")
     # Straight to grey before scaling: three quarters of the work is spared.
-    small = image.convert("L").resize((side, side), Pillow.Resampling.HAMMING, box=box, reducing_gap=3.0)
-    return np.asarray(small, np.uint8)
+    seen = pixels.as_seen(image).convert("L")
+    small = seen.resize((side, side), Pillow.Resampling.HAMMING, box=box, reducing_gap=3.0)
+    return np.asarray(pixels.turned(small, turn), np.uint8)

@@ -8,10 +8,11 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toasterft.data import pixels
 from toasterft.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,8 +20,14 @@ if TYPE_CHECKING:
 
 # A decompression bomb is refused rather than decoded: 20,000 x 20,000 px is far beyond any chart.
 MAX_IMAGE_PX = 400_000_000
+# Formats that Pillow hands to another program to be drawn (Ghostscript, Windows): nothing of a stranger's is run.
+PROGRAMS = ("EPS", "WMF")
 # The kinds of tasks, as `task` in a data set's card.json; `scoring` has the scorers of each.
 TASKS = ("chart", "yesno-open", "choice", "class", "math")
+
+
+Encoded = tuple[bytes, str]
+"""An encoded picture and its media type."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class ImageRef:
     read: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
 
     def bytes(self) -> bytes:
-        """The encoded file, unchanged."""
+        """The encoded file, unchanged: for copies and digests. Whoever shows the picture takes `open` or `encoded`."""
         try:
             if self.path is not None:
                 data = self.path.read_bytes()
@@ -53,36 +60,82 @@ class ImageRef:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of the encoded bytes: the image's address in the feature cache."""
-        return hashlib.sha256(self.bytes()).hexdigest()
+        """Hex digest of the encoded bytes."""
+        if self.path is None:
+            return hashlib.sha256(self.bytes()).hexdigest()
+        try:
+            found = self.path.stat()
+        except (OSError, ValueError):
+            self.bytes()  # says what is wrong
+            raise
+        return _digest(self, found.st_size, found.st_mtime_ns)
+
+    @cached_property
+    def address(self) -> str:
+        """Where its features are kept: the digest, marked where grey deeper than 8 bits was once cut off, not scaled."""
+        with self.open_header() as image:
+            return self.sha256 + "-8bit" * pixels.is_deep(image)
 
     @cached_property
     def size_px(self) -> tuple[int, int]:
-        """(width, height) after EXIF rotation, from the header alone: no pixels are decoded."""
+        """(width, height) of the upright picture, from the header alone: no pixels are decoded."""
         with self.open_header() as image:
             width, height = image.size
-            # Orientations 5 to 8 are the quarter turns, which swap the sides. For a PNG whose header
-            # holds no EXIF, Pillow would decode the whole picture to look behind it.
-            has_exif = image.format != "PNG" or "exif" in image.info
-            turned = has_exif and image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return (height, width) if turned else (width, height)
+            return (height, width) if pixels.swaps_sides(image) else (width, height)
 
     def open(self) -> Image:
-        """The upright RGB picture; transparency is laid on white, as a page would show it.
+        """The upright RGB picture, as a person sees it (`pixels`): the one that everybody is given.
 
         Raises:
             DataError: the file is missing, empty, truncated, or no image.
         """
-        from PIL import ImageOps
-
         with self.open_header() as image:
+            turn = pixels.orientation(image)
             try:
                 image.load()
-            except (OSError, SyntaxError, ValueError) as error:
+                return pixels.turned(pixels.as_seen(image), turn).convert("RGB")
+            except Exception as error:  # Pillow's readers raise a dozen types for a damaged file
                 raise DataError(
                     f"the image is damaged ({error})", where=self.name, next_step="replace or remove this row"
                 ) from None
-            return on_white(ImageOps.exif_transpose(image)).convert("RGB")
+
+    @cached_property
+    def portable(self) -> bool:
+        """Whether any program that is given the file itself shows the picture that `open` gives.
+
+        Raises:
+            DataError: as `open`.
+        """
+        with self.open_header() as image:
+            try:
+                return pixels.seen_alike(image)
+            except Exception:
+                self.open()  # says what is wrong
+                raise
+
+    @property
+    def drawn_anew(self) -> bool:
+        """Whether `encoded` once was the file itself and is a drawing now: what was paid for it was another picture's."""
+        with self.open_header() as image:
+            return not self.portable and (image.format in pixels.MEDIA_TYPES or pixels.is_deep(image))
+
+    def encoded(self) -> Encoded:
+        """(bytes, media type) of the picture that `open` gives, for an endpoint or a browser.
+
+        The file itself where others see it alike, else drawn anew: as JPEG what was one, as PNG the rest.
+
+        Raises:
+            DataError: as `open`.
+        """
+        picture = self.open()  # also where the file is sent: nobody pays for half a picture
+        with self.open_header() as image:
+            kind = image.format or ""
+        if self.portable:
+            return self.bytes(), pixels.MEDIA_TYPES[kind]
+        kind, settings = ("JPEG", {"quality": 95}) if kind in ("JPEG", "MPO") else ("PNG", {})
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **settings)
+        return buffer.getvalue(), pixels.MEDIA_TYPES[kind]
 
     def data_url(self, longest_edge_px: int) -> tuple[str, int, int]:
         """(address, width, height) for a page: drawn anew and small, so that no byte of the file itself is in it.
@@ -120,21 +173,21 @@ class ImageRef:
             pointer = head.startswith(b"version https://git-lfs")
             why = "it is a Git LFS pointer: git lfs pull" if pointer else None
             raise DataError("this is not an image that can be read", where=self.name, why=why) from None
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow's readers raise a dozen types for a damaged file
             raise DataError(f"the image cannot be opened ({error})", where=self.name) from None
+        if image.format in PROGRAMS:
+            raise DataError(
+                f"{image.format} is a program, not a picture", where=self.name, next_step="draw it as PNG"
+            )
         if image.width * image.height > MAX_IMAGE_PX:
             raise DataError(f"the image is too large ({image.width} x {image.height} px)", where=self.name)
         return image
 
 
-def on_white(image: Image) -> Image:
-    """The picture as it would look on white paper; one without transparency as it is."""
-    from PIL import Image as Pillow
-
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
-        return image
-    rgba = image.convert("RGBA")
-    return Pillow.alpha_composite(Pillow.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+@lru_cache(maxsize=1_000_000)
+def _digest(image: ImageRef, size_bytes: int, mtime_ns: int) -> str:
+    """Digest of a file that many rows may name: read once for each size and time of its last change."""
+    return hashlib.sha256(image.bytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,8 @@ class ImageEncoder:
         Raises:
             DataError: an image is damaged.
         """
-        unique = list({image.sha256: image for image in images}.values())
-        missing = [image for image in unique if self.store.get(image.sha256) is None]
+        unique = list({image.address: image for image in images}.values())
+        missing = [image for image in unique if self.store.get(image.address) is None]
         done = len(unique) - len(missing)
         if progress:
             progress(done, len(unique))
@@ -98,20 +98,20 @@ class ImageEncoder:
         found: dict[str, Features] = {}
         wanted = list(images)
         missing = []
-        for image in {image.sha256: image for image in wanted}.values():
+        for image in {image.address: image for image in wanted}.values():
             features = self._read(image)
             if features is None:
                 missing.append(image)
             else:
-                found[image.sha256] = features
-        found |= {image.sha256: features for image, features in self._encode_and_store(missing)}
-        return [found[image.sha256] for image in wanted]
+                found[image.address] = features
+        found |= {image.address: features for image, features in self._encode_and_store(missing)}
+        return [found[image.address] for image in wanted]
 
     def _encode_and_store(self, images: list[ImageRef]) -> Iterator[tuple[ImageRef, Features]]:
         for batch in self._batches(images):
             for image, features in self._encode(batch):
                 data = safetensors.torch.save({"hidden": features.hidden}, metadata={"text": features.text})
-                self.store.put(image.sha256, data)
+                self.store.put(image.address, data)
                 yield image, features
 
     def _batches(self, images: list[ImageRef]) -> Iterator[list[tuple[ImageRef, Pixels]]]:
@@ -158,14 +158,14 @@ class ImageEncoder:
         return features
 
     def _read(self, image: ImageRef) -> Features | None:
-        path = self.store.get(image.sha256)
+        path = self.store.get(image.address)
         if path is None:
             return None
         try:
             with safetensors.safe_open(path, framework="pt") as entry:
                 return Features(entry.get_tensor("hidden"), (entry.metadata() or {})["text"])
         except (safetensors.SafetensorError, OSError, KeyError):
-            self.store.drop(image.sha256)
+            self.store.drop(image.address)
             return None
 
     def _settings(self) -> dict[str, Any]:

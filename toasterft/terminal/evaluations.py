@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from toasterft.data.example import ImageRef
 from toasterft.publish import scores
 from toasterft.terminal.output import line, out, pairs, print_next, table
 from toasterft.units import dollars, duration, percent
@@ -115,7 +117,7 @@ def print_image(path: str, width: int = 56) -> None:
         return
     from PIL import Image
 
-    image = Image.open(path).convert("RGB")
+    image = ImageRef(path, Path(path)).open()
     height = max(2, round(image.height * width / image.width / 2) * 2)
     pixels: Any = image.resize((width, height), Image.Resampling.LANCZOS).load()
     for top in range(0, height, 2):

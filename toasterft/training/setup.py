@@ -99,7 +99,7 @@ def encode(session: ModelSession, examples: list[Example], monitor: RunMonitor) 
     if session.encoder is None:
         return
     report, store = monitor.report, session.encoder.store
-    images = list({image.sha256: image for example in examples for image in example.images}.values())
+    images = list({image.address: image for example in examples for image in example.images}.values())
     report.phase("encoding", len(images))
     monitor.phases.turn()
     monitor.phases.enter("encode")

@@ -9,18 +9,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from io import BytesIO
 from typing import Any
 
-from toasterft.data.example import Example, ImageRef
+from toasterft.data.example import Example
 from toasterft.errors import DataError
 from toasterft.evaluation.arena import pairing
 from toasterft.evaluation.arena.contenders import Contender
 from toasterft.evaluation.arena.pairing import Battle
 from toasterft.evaluation.arena.votes import CHOICES, Vote, Votes, clean_name
 
-# What every browser shows; anything else Pillow can read is sent as PNG.
-BROWSER_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 LONGEST_VOTE_SECONDS = 24 * 3600.0
 
 
@@ -121,7 +118,7 @@ class VotingSession:
         item = self.items.get(key)
         if item is None or not 0 <= place < len(item.images):
             return None
-        return _for_browsers(item.images[place])
+        return item.images[place].encoded()
 
     def _done(self, voter: str) -> int:
         cast = self.votes.of(voter)
@@ -152,13 +149,3 @@ class VotingSession:
 
 def _battle_id(item: str, left: str, right: str) -> str:
     return hashlib.sha256(json.dumps([item, left, right]).encode()).hexdigest()[:20]
-
-
-def _for_browsers(image: ImageRef) -> tuple[bytes, str]:
-    with image.open_header() as opened:
-        media_type = BROWSER_FORMATS.get(opened.format or "")
-    if media_type is not None:
-        return image.bytes(), media_type
-    png = BytesIO()
-    image.open().save(png, "PNG")
-    return png.getvalue(), "image/png"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import math
 import os
@@ -19,8 +18,6 @@ from toasterft.errors import CapReached, ToasterError, UserError
 
 # Raised whenever the same request would be sent in another form, so that old answers are not taken for it.
 CACHE_VERSION = 1
-# Formats that every endpoint reads; others are sent as PNG.
-MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 # What Gemini 3 counts for a picture, the most of the models whose count is known; for those where it is not.
 MOST_IMAGE_TOKENS = 1120
 # What a message adds around its text: roles and separators. Assumed.
@@ -129,7 +126,8 @@ class Request:
             "model": service.model_id,
             "system": self.system,
             "text": self.text,
-            "images": [image.sha256 for image in self.images],
+            # Pictures that were once sent as they lie (sideways, 16-bit) are others now, and asked about anew.
+            "images": [image.sha256 + " drawn" * image.drawn_anew for image in self.images],
             "max_tokens": self.max_tokens,
             "attempt": self.attempt,
             **self.settings(service),
@@ -164,14 +162,9 @@ class Reply:
 
 
 def data_url(image: ImageRef) -> str:
-    """A picture inside the request itself; formats that few endpoints read become PNG."""
-    data = image.bytes()
-    mime = next((mime for magic, mime in MAGIC.items() if data.startswith(magic)), None)
-    if mime is None:
-        buffer = io.BytesIO()
-        image.open().save(buffer, format="PNG")
-        data, mime = buffer.getvalue(), "image/png"
-    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+    """A picture inside the request itself: the one that the student is shown."""
+    data, media_type = image.encoded()
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def api_key(service: Service) -> str | None:
