@@ -373,10 +373,6 @@ def chartqa_text(folder: Path) -> Any:
     return _chartqa(folder, "train_human_text_only.jsonl", "query", "label", ())
 
 
-# Rows on which the rules of 2026-11-28 raised an IndexError (cot/claims.py, `legends`).
-RAISES = {("train_human_text_only.jsonl", 1012)}
-
-
 def _chartqa(folder: Path, name: str, question: str, answer: str, options: tuple[str, ...]) -> Any:
     """Of each row with a table: [trace, refined trace, scores of the trace, scores of the row's hint].
 
@@ -391,7 +387,6 @@ def _chartqa(folder: Path, name: str, question: str, answer: str, options: tuple
         for row in lines(whole)
         if row.get("table")
     ]
-    rows = [row for n, row in enumerate(rows) if (name, n) not in RAISES]
     found: dict[str, Any] = {"sha256": hashlib.sha256(whole.read_bytes()).hexdigest()}
     for row, (key, trace) in zip(rows, _by_rules(folder, rows, *options).items()):
         reject = trace.startswith("! ")
