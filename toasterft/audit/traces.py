@@ -9,20 +9,15 @@ from toasterft import scoring
 from toasterft.audit.kinds import Finding
 from toasterft.data.example import Example
 from toasterft.scoring import traces
-from toasterft.scoring.numbers import DIGITS
+from toasterft.scoring.numbers import DIGITS, MAX_CHARACTERS, cleaned
 from toasterft.scoring.traces.prose import contrary, holds, leaked
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(\d])")
-_CONCLUDES = re.compile(
-    r"\W*(?:conclusion|final answer|therefore|thus|hence|so|in (?:summary|conclusion))\b", re.IGNORECASE
-)
+_CONCLUDES = re.compile(r"\W*(?:therefore|thus|hence|so|in (?:summary|conclusion))\b", re.IGNORECASE)
 _GIVES_UP = re.compile(
     r"\b(?:can ?not|cannot be|could not be|impossible to|not possible to|unable to)\s+(?:be\s+)?"
     r"(?:answer|determin|tell|infer|find|conclud|calculat)\w*|\bdoes not contain the data needed\b",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"[*`#]+")
-_SPACED_THOUSANDS = re.compile(r"(?<=\d)[ \u00a0\u202f](?=\d{3}(?!\d))")
 _NUMBER = re.compile(rf"(?<![\w.]){DIGITS}")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _CLOSED = ("yes", "no", "true", "false")
@@ -59,21 +54,17 @@ def misses(example: Example) -> tuple[str, str] | None:
     Said outright ("the answer is 5", "Therefore, the difference is 5"), another value contradicts it. Where the
     answer stands nowhere in the trace it is unfinished; yes and no may be said in other words.
     """
-    trace, gold = _plain(example.reasoning or ""), _plain(example.answer)
-    sentences = [
-        sentence.strip()
-        for line in trace.split("\n")
-        for sentence in _SENTENCE_END.split(line)
-        if re.search(r"\w\w", sentence)
-    ]
-    if not sentences:
+    # A long trace is told by its end.
+    trace, gold = _plain((example.reasoning or "")[-MAX_CHARACTERS:]), _plain(example.answer)
+    found = [each for each in traces.sentences(trace) if re.search(r"\w\w", each.text)]
+    if not found:
         return "trace-unfinished", "it is empty"
-    last = sentences[-1]
+    sentences, last = [each.text for each in found], found[-1].text
     other = contrary(trace, gold)
     if other and not _fits(other, example) and not _says(last, gold, example):
         return "trace-contradicts", f"“{other.strip()}”, the answer is {example.answer}"
     if (
-        _CONCLUDES.match(last)
+        (found[-1].heading.endswith(("answer", "conclusion")) or _CONCLUDES.match(last))
         and not _says(last, gold, example)
         and _other_number(last, gold, example.question)
     ):
@@ -88,7 +79,7 @@ def misses(example: Example) -> tuple[str, str] | None:
 
 
 def _plain(text: str) -> str:
-    return scoring.digits_for_words(_SPACED_THOUSANDS.sub("", _MARKS.sub("", text)))
+    return scoring.digits_for_words(cleaned(text))
 
 
 def _says(text: str, gold: str, example: Example) -> bool:

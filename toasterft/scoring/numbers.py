@@ -66,7 +66,7 @@ NUM = (
 # A number in prose that is not cleaned: `1,200`, `-3.5`
 DIGITS = r"-?\d[\d,]*(?:\.\d+)?"
 # A number alone may be longer than one that stands in a sentence: `3.103853965520979` in a table.
-_ALONE = re.compile(NUM.replace("{1,12}", "{1,30}"))
+_ALONE = re.compile(re.sub(r"\{1,1[25]\}", "{1,30}", NUM))
 HEDGE = rf"(?:{lexicon.HEDGE})"
 HEDGED = re.compile(HEDGE + r"\s*$", re.IGNORECASE)
 _ONES = f"zero|{lexicon.UNITS}|{lexicon.TEENS}"
@@ -88,13 +88,20 @@ def cleaned(text: str) -> str:
 
 @dataclass(frozen=True)
 class Number:
-    """A number as it is written: `unit` is the value of one step of its last digit, `scale` what "million" stands for."""
+    """A number as it is written: 12 for `12%`.
+
+    Attributes:
+        unit: the value of one step of its last digit.
+        scale: what "million" stands for.
+        words: the rest of an answer, as a rule its unit.
+    """
 
     value: Fraction
     unit: Fraction = Fraction(0)
     percent: bool = False
     hedged: bool = False
     scale: int = 1
+    words: frozenset[str] = frozenset()
 
     @property
     def readings(self) -> tuple[Fraction, ...]:
@@ -121,7 +128,7 @@ def numbers_in(text: str) -> list[Number]:
 
 def number_alone(text: str) -> Number | None:
     """The number that a text is; None where it is anything else."""
-    found = _ALONE.fullmatch(cleaned(text).strip())
+    found = _ALONE.fullmatch(text) or _ALONE.fullmatch(cleaned(text).strip())
     return number(found[0]) if found else None
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import math
 import re
+from fractions import Fraction
 
 from toasterft.scoring.answers.unwrap import BOXED
-from toasterft.scoring.answers.values import Number, gold_number, same_amount, stated, tidy
+from toasterft.scoring.answers.values import gold_number, same_amount, stated, tidy
+from toasterft.scoring.numbers import Number
 
 _TEX = (
     (re.compile(r"\$|\\[()\[\]!,;:]|\\(?:left|right|displaystyle)\b"), ""),
@@ -43,7 +45,8 @@ def _value(text: str) -> float | None:
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text).replace("^", "**")
     text = re.sub(r"(?<=[\d)])\s*(?=sqrt|pi|\()|(?<=pi)\s*(?=[\d(]|sqrt)", "*", text)
     try:
-        return _evaluated(ast.parse(text.strip(), mode="eval").body)
+        value = _evaluated(ast.parse(text.strip(), mode="eval").body)
+        return value if math.isfinite(value) else None
     except (SyntaxError, ValueError, ZeroDivisionError, OverflowError, RecursionError, MemoryError):
         return None
 
@@ -99,7 +102,7 @@ def same_result(prediction: str, gold: str) -> bool:
         return bool(tidy(wanted)) and tidy(said).replace(" ", "") == tidy(wanted).replace(" ", "")
     if value is None or result is None:
         # One of them has a unit, or words around it.
-        return value is not None and same_amount(said, Number(value, percent=False))
+        return value is not None and same_amount(said, Number(Fraction(str(value))))
     decimals = re.fullmatch(r"[+-]?[\d,]*\.(\d+)", wanted)
     slack = 0.5 * 10.0 ** -len(decimals[1]) if decimals else 0.0
     return abs(result - value) <= slack + _CLOSE * abs(value)

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from fractions import Fraction
 from functools import lru_cache
 
 from toasterft.scoring.answers.unwrap import unwrapped
 from toasterft.scoring.lexicon import SCALES, UNITS
-from toasterft.scoring.numbers import TOLERANCE, digits_for_words
-
-
-@dataclass(frozen=True)
-class Number:
-    """The one number of a text; `percent` values are in hundredths, `words` is the rest of the text."""
-
-    value: float
-    percent: bool
-    words: frozenset[str] = frozenset()
-
+from toasterft.scoring.numbers import DASHES, TOLERANCE, Number, digits_for_words, number_alone
 
 _SUFFIXES = SCALES | {"hundred": 100, "lakh": 10**5, "crore": 10**7, "k": 10**3, "m": 10**6, "mn": 10**6}
 _SUFFIXES |= {"b": 10**9, "bn": 10**9, "t": 10**12, "tn": 10**12}
+# `+1,200.5`, `12%`, `1.2e6`, `5million`: sign and digits, power of ten, and what follows
 _TOKEN = re.compile(
-    r"(?P<digits>[+-]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,2})?)(?P<suffix>%|°?[a-z]*)"
-    r"|(?P<top>[+-]?\d{1,3})/(?P<bottom>\d{1,3})",
-    re.ASCII,
+    r"(?:\+(?!-))?(?P<digits>-?[\d,]*\.?\d+)\.?(?:e(?P<power>[+-]?\d{1,2}))?(?P<suffix>%|°?[a-z]*)", re.ASCII
 )
+_SHARE = re.compile(r"([+-]?\d{1,3})/(\d{1,3})", re.ASCII)  # `1/2`
 _NOT_UNITS = re.compile(r"st|nd|rd|th|[a-z]")  # 12th, 1990s, 5g: names and ranks, not amounts
 # A whole number from 1900 to 2099 without a thousands separator, a currency or a % sign: `2016`, `2010.0`, `2018 (Russia)`
 _YEAR = re.compile(
@@ -38,8 +29,7 @@ _IN_A_YEAR = re.compile(
 )  # `12 in 2015`
 _SEASON = re.compile(r"(?:19|20)?(\d\d)[/-](?:19|20)?(\d\d)(?=$)", re.ASCII)  # `17/18`, `2016-17`
 LOOK_ALIKES = str.maketrans(
-    {**dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\uff0d", "-"), **dict.fromkeys("‘’`", "'")}
-    | dict.fromkeys("“”", '"')
+    {**dict.fromkeys(f"{DASHES}\u2014", "-"), **dict.fromkeys("‘’`", "'")} | dict.fromkeys("“”", '"')
 )
 _CLEANING = (
     (re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))"), ""),  # typeset thousands separators
@@ -77,15 +67,17 @@ def plain(text: str) -> str:
 
 
 def _token_number(token: str) -> Number | None:
-    match = _TOKEN.fullmatch(token)
-    if match and match["bottom"] and int(match["bottom"]):
-        return Number(int(match["top"]) / int(match["bottom"]), percent=False)
-    if not match or match["bottom"]:
+    if (share := _SHARE.fullmatch(token)) and int(share[2]):
+        return Number(Fraction(int(share[1]), int(share[2])))
+    found = _TOKEN.fullmatch(token)
+    written = number_alone(found["digits"]) if found else None
+    if found is None or written is None:
         return None
-    suffix = match["suffix"]
+    suffix = found["suffix"]
     if suffix not in _SUFFIXES and _NOT_UNITS.fullmatch(suffix):
         return None
-    return Number(float(match["digits"].replace(",", "")) * _SUFFIXES.get(suffix, 1), suffix == "%")
+    value = written.value * _SUFFIXES.get(suffix, 1) * Fraction(10) ** int(found["power"] or 0)
+    return Number(value, percent=suffix == "%")
 
 
 def only_number(text: str) -> Number | None:

@@ -152,12 +152,17 @@ def flag_unknown_names(state: TraceState, text: str, folded: Folded) -> None:
 
 def credit_glimpses(state: TraceState, folded: Folded) -> None:
     """Half the credit where a row's name and value stand together in no form that is understood."""
+    left = [
+        (at, mention)
+        for at, mention in folded.placed
+        if any(state.credit.get(row) != 1.0 for row in mention.rows)
+    ]
+    if not left:
+        return
     places = [found.start() for found in re.finditer(NUM, folded.text)]
     numbers = list(zip(places, numbers_in(folded.text)))
     words = None
-    for at, mention in folded.placed:
-        if all(state.credit.get(row) == 1.0 for row in mention.rows):
-            continue  # there is no more to earn
+    for at, mention in left:
         rows = state.context(mention, at, folded)
         for row in rows if len(rows) == 1 else ():
             fact = state.table.cells[row]
