@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from toasterft.data.chat import Chat
-from toasterft.data.example import Example, ImageRef
+from toasterft.data.example import Example, ImageRef, Turn
 from toasterft.engine import Request, feature_cache, open_engine
 from toasterft.engine.batching import Batcher
 from toasterft.engine.generate import generate
@@ -26,17 +26,18 @@ def load(folder, model_type, **more):
 
 @pytest.fixture
 def examples(tmp_path):
-    """Pictures of different tile counts, one row with two pictures, one with none."""
+    """Pictures of different tile counts, one row with two pictures, one with none, one of turns about two pictures."""
     refs = []
     for number, size in enumerate([(64, 64), (64, 20), (20, 64), (30, 30), (90, 40)]):
         path = tmp_path / f"{number}.png"
         Image.effect_noise(size, 90).convert("RGB").save(path)
         refs.append(ImageRef(path.name, path))
     rows = [(refs[0],), (refs[1],), (refs[2], refs[3]), (), (refs[4],)]
+    history = (Turn("system", "Be brief."), Turn("user", "Which bar?", 1), Turn("assistant", "red"))
     return [
         Example(str(number), f"Which bar is {'very ' * number}high?", "red", images, "red = 7.")
         for number, images in enumerate(rows)
-    ]
+    ] + [Example("5", "And here?", "red", (refs[0], refs[4]), history=history)]
 
 
 @pytest.mark.parametrize("model_type", WITH_FEATURES)
@@ -45,7 +46,7 @@ def test_logits_and_generated_tokens_are_the_same(model_type, four_bit, tiny_mod
     loaded = load(tiny_model(model_type), model_type, load_in_4bit=four_bit)
     chat = Chat(loaded.processor, Prompt())
     encoder = ImageEncoder(loaded)
-    for batch in (examples[:1], examples, examples[2:4], [examples[3]]):
+    for batch in (examples[:1], examples, examples[2:4], [examples[3]], [examples[5]]):
         logits, tokens = [], []
         for way in (encoder, None):
             inputs = Batcher(loaded, chat, way)
@@ -63,7 +64,7 @@ def test_training_loss_and_gradients_are_the_same(model_type, tiny_model, exampl
     chat = Chat(loaded.processor, Prompt())
     found = []
     for way in (ImageEncoder(loaded), None):
-        batch = Batcher(loaded, chat, way).training(examples[:3])
+        batch = Batcher(loaded, chat, way).training([*examples[:3], examples[5]])
         loaded.model.zero_grad()
         loaded.model(**batch, use_cache=False).loss.backward()
         grads = {name: p.grad.clone() for name, p in loaded.model.named_parameters() if p.grad is not None}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from toasterft import recipe
 from toasterft.data.chat import Chat
-from toasterft.data.example import Example, ImageRef
+from toasterft.data.example import Example, ImageRef, Turn
 from toasterft.engine import Request, open_engine
 from toasterft.engine.batching import Batcher
 from toasterft.engine.generate import generate, sample_groups
@@ -43,16 +43,17 @@ def opened_with(folder, model_type="idefics3", **more):
 
 @pytest.fixture
 def examples(tmp_path):
-    """Prompts of different lengths: one, several and no tiles."""
+    """Prompts of different lengths: one, several and no tiles, and turns about two pictures."""
     refs = []
     for number, size in enumerate([(64, 64), (64, 20), (30, 30)]):
         path = tmp_path / f"{number}.png"
         Image.effect_noise(size, 90).convert("RGB").save(path)
         refs.append((ImageRef(path.name, path),))
+    history = (Turn("system", "Be brief."), Turn("user", "Which bar?", 1), Turn("assistant", "red"))
     return [
         Example(str(number), f"Which bar is {'very ' * number}high?", "red", images, "red = 7.")
         for number, images in enumerate([*refs, ()])
-    ]
+    ] + [Example("4", "And here?", "red", (*refs[0], *refs[1]), history=history)]
 
 
 def ragged(count, groups, seed=0, longest=9):

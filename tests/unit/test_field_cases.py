@@ -10,15 +10,23 @@ import base64
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from transformers import AutoTokenizer
 
-from toasterft.data import layout, sources
+from toasterft.data import sources, write
+from toasterft.data.chat import Chat
+from toasterft.data.example import Example, Turn
 from toasterft.data.importers import convert
+from toasterft.data.layout.row import read_row
+from toasterft.data.layout.tags import unwrap
 from toasterft.data.parse_rows import parse_row
-from toasterft.errors import DataError
+from toasterft.errors import DataError, ModelError
+from toasterft.recipe import Prompt
 from toasterft.scoring import right
 
 FIELD = (
@@ -154,21 +162,95 @@ def test_a_row_that_says_two_things_is_refused(folder, row, reason):
         list(parse_row(row, "row 1", folder))
 
 
-def test_a_later_picture_is_refused_and_later_questions_are_kept(folder):
-    asked, more = {"role": "user", "content": "<image>Which?"}, {"role": "user", "content": "And now?"}
-    said = {"role": "assistant", "content": "that"}
-    rows = {"images": ["images/One.png"], "messages": [asked, said, more, said]}
-    assert [one.question for one in parse_row(rows, "row", folder)] == ["Which?", "And now?"]
-    rows = {"images": ["images/One.png"] * 2, "messages": [asked, said, asked, said]}
-    with pytest.raises(DataError, match="a later turn brings a picture"):
-        list(parse_row(rows, "row", folder))
-    joined = {"image": "images/One.png", "messages": [asked, more, said]}
-    assert [one.question for one in parse_row(joined, "row", folder)] == ["Which?\nAnd now?"]
+def turn(role, content, **more):
+    return {"role": role, "content": content, **more}
+
+
+WHICH, NOW, THAT = turn("user", "<image>Which?"), turn("user", "And now?"), turn("assistant", "that")
+
+
+def test_each_turn_sees_the_turns_before_it_and_the_pictures_up_to_it(folder):
+    (folder / "images" / "two.png").write_bytes(b"2")
+    row = {
+        "images": ["images/One.png", "images/two.png"],
+        "messages": [turn("system", "Be brief."), WHICH, THAT, turn("user", "<image>And here?"), THAT],
+    }
+    first, second = parse_row(row, "row", folder)
+    assert first.history == (Turn("system", "Be brief."),)
+    assert second.history == (*first.history, Turn("user", "Which?", 1), Turn("assistant", "that"))
+    assert [len(one.images) for one in (first, second)] == [1, 2]
+    assert (second.question, second.answer, second.id) == ("And here?", "that", "row#1")
+    assert second.key != replace(second, history=()).key
+    # Written as a row of ours, it is read back equal; so is the history of Alpaca's rows.
+    (again,) = parse_row({**write.columns(second), "images": row["images"]}, "row", folder)
+    assert (again.history, again.images) == (second.history, second.images)
+    alpaca = {
+        "system": "Be brief.",
+        "history": [["<image>Which?", "that"]],
+        "instruction": "And here?",
+        "output": "that",
+    }
+    (third,) = parse_row({**alpaca, "images": row["images"]}, "row", folder)
+    assert (third.history, third.question) == (second.history, "And here?")
+
+
+@pytest.mark.parametrize(
+    ("messages", "questions", "change"),
+    [
+        ([WHICH, THAT, NOW, THAT], ["Which?", "And now?"], None),
+        ([WHICH, NOW, THAT], ["Which?\nAnd now?"], "joined"),
+        ([WHICH, THAT, NOW], ["Which?"], "without an answer"),
+        ([turn("assistant", "Hello!"), WHICH, THAT], ["Which?"], "opening turn"),
+        ([WHICH, {**THAT, "weight": 0}, NOW, THAT], ["And now?"], None),
+        ([WHICH, turn("assistant", "<think>x</think>that"), NOW, THAT], ["Which?", "And now?"], "<think>"),
+    ],
+    ids=["two", "neighbours", "unanswered", "answers first", "weight 0", "tags"],
+)
+def test_turns_are_kept_joined_or_left_out_and_said(messages, questions, change):
+    content = read_row({"image": "images/One.png", "messages": messages})
+    assert [item.question for item in content.items] == questions
+    assert {item.answers for item in content.items} == {("that",)}
+    assert [change in each for each in content.changes] == ([True] if change else [])
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([WHICH, turn("assistant", None, tool_calls=[{"id": "1"}]), THAT], "tool turns"),
+        ([WHICH, THAT, turn("system", "Be brief."), NOW, THAT], "in the middle"),
+        ([WHICH, turn("assistant", "<image>")], "2 `<image>` for 1"),
+        ([turn("user", "Which?"), turn("assistant", "<image>")], "not the user's"),
+        ([WHICH, {**THAT, "weight": 0}], "no answer of it"),
+        ([WHICH], "not answered"),
+    ],
+)
+def test_turns_that_make_no_conversation_are_refused(messages, reason):
+    with pytest.raises(DataError, match=reason):
+        read_row({"image": "images/One.png", "messages": messages})
+
+
+def test_a_template_that_takes_no_history_is_refused(tiny_model):
+    processor = SimpleNamespace(
+        tokenizer=AutoTokenizer.from_pretrained(tiny_model()), image_token="<image>", chat_template=None
+    )
+    system, turns = (Turn("system", "Be brief."),), (Turn("user", "Which?"), Turn("assistant", "that"))
+    last = "{{ messages[-1]['content'][-1]['text'] }}"
+    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + last
+    for template, history, why in (
+        (last, system, "leaves"),
+        (last, turns, "leaves"),
+        (strict, system, "no system"),
+    ):
+        chat = Chat(processor, Prompt(chat_template=template))
+        assert chat.question(Example("1", "Which?", "that")) == "Which?"
+        with pytest.raises(ModelError, match="does not take") as caught:
+            chat.question(Example("1", "Which?", "that", history=history))
+        assert why in str(caught.value.why)
 
 
 def test_an_instruction_keeps_its_input():
     row = {"instruction": "Answer about the chart.", "input": "How tall is bar 3?", "output": "3"}
-    (item,) = layout.read(row).items
+    (item,) = read_row(row).items
     assert item.question == "Answer about the chart.\nHow tall is bar 3?"
 
 
@@ -230,7 +312,7 @@ def test_every_accepted_answer_counts_and_the_first_is_taught(tmp_path):
     ],
 )  # fmt: skip
 def test_tags_inside_a_column_are_taken_off(text, reasoning, answer):
-    assert layout.unwrap(text) == (reasoning, answer)
+    assert unwrap(text) == (reasoning, answer)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
@@ -282,7 +364,7 @@ CASES = {
     "class-folder-formats/classes_tif": (6, 6), "image-column-other-name/col_image_path": (4, 4),
     "image-column-other-name/col_img": (4, 4), "image-column-other-name/imagefolder": (4, 4),
     "lfs-pointer/lfs_jsonl": None, "lfs-pointer/lfs_pq": None, "lfs-pointer/pq_zero": None,
-    "mixed-null-image/mixed_noimg": (6, 1), "multi-turn-multi-image/multiturn": None,
+    "mixed-null-image/mixed_noimg": (6, 1), "multi-turn-multi-image/multiturn": (6, 9),
     "paths-of-another-machine/abs_elsewhere": (4, 4), "paths-of-another-machine/windows": (4, 4),
     "paths-of-another-machine/windows_drive": (4, 4), "placeholder-count/mismatch": None,
     "roles-dropped/roles": (4, 4), "roles-dropped/roles_mixed": (4, 4), "save-to-disk-single/beans": (8, 8),

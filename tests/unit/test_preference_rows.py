@@ -76,7 +76,7 @@ def test_tags_are_called_as_the_prompt_calls_them():
     ("row", "message"),
     [
         ({"question": "Which?", "answer": "red", "rejected": " "}, "empty rejected"),
-        ({"prompt": [*NO_IMAGE, *says("red"), *NO_IMAGE], "chosen": says("red"), "rejected": says("b")}, "2 turns"),
+        ({"messages": [*NO_IMAGE, *says("red"), *NO_IMAGE, *says("red")], "rejected": says("b")}, "2 turns"),
         ({"prompt": "Which?", "rejected": "blue"}, "no answer"),
     ],
 )  # fmt: skip

@@ -35,7 +35,7 @@ class Row:
     @property
     def question(self) -> str:
         """The question with case, spaces and marks at its end left aside."""
-        return re.sub(r"[\s.?!:]+$", "", " ".join(self.example.question.lower().split()))
+        return re.sub(r"[\s.?!:]+$", "", " ".join(self.example.question_in_context.lower().split()))
 
     def finding(self, kind: str, what: str) -> Finding:
         return Finding(kind, what, self.example.id, self.split, self.example.where)

@@ -121,7 +121,7 @@ def format_row(example: Example, split: str, formatter: RowFormatter) -> Formatt
         completion_tokens = len(formatter.chat.ids(learned))
     else:
         # As `Chat` does: an image token in a question would claim features that no image brings.
-        question = example.question.replace("<image>", "")
+        question = example.question_in_context.replace("<image>", "")
         parts = [formatter.prompt.system, question, formatter.prompt.question_suffix]
         read = "<image>" * len(images) + "\n".join(part for part in parts if part) + "\n"
         learned = target(example, formatter.prompt)

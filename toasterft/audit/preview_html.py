@@ -78,7 +78,7 @@ def _row(row: FormattedRow, findings: Sequence[str], max_length: int) -> str:
     faults = "".join(f'<dt class="fault">found</dt><dd>{_text(finding)}</dd>' for finding in findings)
     return f"""<article><header><b>{_text(example.id)}</b>{header}</header>
 <div>{pictures or '<div class="none">no image</div>'}</div>
-<div><dl><dt>question</dt><dd>{_text(example.question)}</dd>
+<div><dl><dt>question</dt><dd>{_text(example.question_in_context)}</dd>
 <dt>answer</dt><dd><strong>{_text(example.answer)}</strong></dd>{faults}</dl>
 {_bar(row, max_length)}<pre>{text}</pre></div></article>"""
 

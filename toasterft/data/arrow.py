@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toasterft.data.layout import CONVERSATION_KEYS, QUESTION_KEYS
+from toasterft.data.layout.row import has_question
 from toasterft.data.parse_rows import require_content
 from toasterft.errors import DataError
 
@@ -122,11 +122,7 @@ def arrow_rows(table: Any, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, row in enumerate(table.remove_columns(pictures)):
         for column, names in classes.items():
             row[column] = names[row[column]] if row[column] is not None and row[column] >= 0 else None
-        if (
-            len(classes) == 1
-            and pictures
-            and not any(key in row for key in (*QUESTION_KEYS, *CONVERSATION_KEYS))
-        ):
+        if len(classes) == 1 and pictures and not has_question(row):
             row |= class_columns(*classes.values())
         images = [one for column in pictures for one in _image_readers(table, column, number)]
         yield f"{split or 'row'}[{number}]", {**row, **({"images": images} if pictures else {})}

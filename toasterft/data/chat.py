@@ -97,7 +97,7 @@ class Chat:
 
     def question(self, example: Example, suffix: str = "") -> str:
         """The prompt text up to where the model starts to write, one image token per image."""
-        return self._render([*self._system(), self._user(example, suffix)], add_generation_prompt=True)
+        return self._render(self._messages(example, suffix), add_generation_prompt=True)
 
     def completion(self, example: Example) -> str:
         """What the model is to write after `question`, its end token included."""
@@ -105,13 +105,11 @@ class Chat:
 
     def rejected(self, example: Example) -> str:
         """What the model is to write less of: the worse completion of a pair, in the same form."""
-        # Spelled out letter by letter it would become the token, which claims features that no image brings.
-        return self._completed(example, rejected(example, self.prompt).replace(self.image_token, ""))
+        return self._completed(example, rejected(example, self.prompt))
 
     def _completed(self, example: Example, text: str) -> str:
-        assistant = {"role": "assistant", "content": [{"type": "text", "text": text}]}
         whole = self._render(
-            [*self._system(), self._user(example, ""), assistant], add_generation_prompt=False
+            [*self._messages(example), self._message("assistant", text)], add_generation_prompt=False
         )
         start = self.question(example)
         if not whole.startswith(start):
@@ -162,17 +160,63 @@ class Chat:
         """Text of generated ids, special tokens left out."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def _system(self) -> list[dict[str, Any]]:
-        if not self.prompt.system:
-            return []
-        return [{"role": "system", "content": [{"type": "text", "text": self.prompt.system}]}]
+    def _messages(self, example: Example, suffix: str = "") -> list[dict[str, Any]]:
+        """The prompt: the recipe's system prompt and the row's, the turns before the question, and the question."""
+        given = [turn.text for turn in example.history if turn.role == "system"]
+        turns = [turn for turn in example.history if turn.role != "system"]
+        if given or turns:
+            self._require_history(bool(given), bool(turns), example)
+        system = "\n".join(filter(None, [self.prompt.system, *given]))
+        words = [example.question, self.prompt.question_suffix, suffix]
+        own = len(example.images) - sum(turn.pictures for turn in turns)
+        return [
+            *([self._message("system", system)] if system else []),
+            *(self._message(turn.role, turn.text, turn.pictures) for turn in turns),
+            self._message("user", " ".join(word.strip() for word in words if word.strip()), own),
+        ]
 
-    def _user(self, example: Example, suffix: str) -> dict[str, Any]:
-        # An image token inside a question would claim features that no image brings.
-        words = [example.question.replace(self.image_token, ""), self.prompt.question_suffix, suffix]
-        text = " ".join(word.strip() for word in words if word.strip())
-        content = [{"type": "image"} for _ in example.images]
-        return {"role": "user", "content": [*content, {"type": "text", "text": text}]}
+    def _message(self, role: str, text: str, pictures: int = 0) -> dict[str, Any]:
+        # An image token inside a text would claim features that no image brings.
+        content = [
+            *({"type": "image"} for _ in range(pictures)),
+            {"type": "text", "text": text.replace(self.image_token, "")},
+        ]
+        return {"role": role, "content": content}
+
+    def _require_history(self, system: bool, turns: bool, example: Example) -> None:
+        """
+        Raises:
+            ModelError: the template leaves out, or refuses, a system prompt or earlier turns that the row has.
+        """
+        for wanted, what in ((system, "system"), (turns, "turns")):
+            if wanted and (why := self._refused[what]):
+                name = "a system prompt" if what == "system" else "turns before the question"
+                raise ModelError(
+                    f"the chat template does not take {name}, which this row has",
+                    where=example.where or example.id,
+                    why=why,
+                    next_step="another template (prompt.chat_template=path/to/template.jinja), or data without them",
+                )
+
+    @cached_property
+    def _refused(self) -> dict[str, str]:
+        """Why the template does not write a system prompt or earlier turns; empty where it does."""
+        asked, said = self._message("user", "!U1!", 1), self._message("assistant", "!A1!")
+        probes = {
+            "system": [self._message("system", "!S1!"), asked],
+            "turns": [asked, said, self._message("user", "!U2!", 1)],
+        }
+        return {what: self._why_refused(messages) for what, messages in probes.items()}
+
+    def _why_refused(self, messages: list[dict[str, Any]]) -> str:
+        try:
+            text = self._render(messages, add_generation_prompt=True)
+        except Exception as error:  # whatever the template itself raises
+            return str(error).split("\n")[0] or type(error).__name__
+        places = [text.find(part["text"]) for each in messages for part in each["content"] if "text" in part]
+        images = sum(part["type"] == "image" for each in messages for part in each["content"])
+        whole = min(places) >= 0 and places == sorted(places) and text.count(self.image_token) == images
+        return "" if whole else "it leaves a part of the conversation out"
 
     def _render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
         # The tokenizer renders the same template as the processor, without asking for pictures.

@@ -191,6 +191,19 @@ def _digest(image: ImageRef, size_bytes: int, mtime_ns: int) -> str:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A message before a question; `pictures` counts those that stand in it.
+
+    Attributes:
+        role: system, user or assistant.
+    """
+
+    role: str
+    text: str
+    pictures: int = 0
+
+
+@dataclass(frozen=True)
 class Example:
     """A training or evaluation item.
 
@@ -212,6 +225,9 @@ class Example:
     such rows, `toasterft dpo` learns from them). In TRL's words the row's `question` is the `prompt`, its
     `<think>reasoning</think><answer>answer</answer>` is `chosen`, and `rejected` is `rejected`; rows with TRL's own
     three columns, as text or as messages, are read as well.
+
+    `history` holds the turns before the question: a system prompt, earlier questions with their answers. `images` are
+    those of its turns, in order, then the question's own. A model reads all of it, and learns the answer alone.
     """
 
     id: str
@@ -224,9 +240,19 @@ class Example:
     where: str = ""
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
     rejected: str | None = None
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def question_in_context(self) -> str:
+        """The question behind the turns before it, as plain text; the question alone where there are none."""
+        if not self.history:
+            return self.question
+        turns = [f"{turn.role}: {'[picture] ' * turn.pictures}{turn.text}" for turn in self.history]
+        return "\n".join([*turns, f"user: {self.question}"])
 
     @cached_property
     def key(self) -> str:
-        """What makes it this item in any copy of the data: a digest of question, answer, choices and pixels' bytes."""
+        """What makes it this item in any copy of the data: a digest of turns, question, answer, choices and pixels."""
         parts = [self.question, self.answer, self.extra.get("choices"), *(one.sha256 for one in self.images)]
+        parts += [[turn.role, turn.text, turn.pictures] for turn in self.history]
         return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:24]

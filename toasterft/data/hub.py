@@ -153,7 +153,18 @@ def _columns(examples: list[Example]) -> dict[str, Any]:
     used = {name for example in examples for name, value in _texts(example).items() if value}
     most_images = max(len(example.images) for example in examples)
     images = {} if not most_images else {"image": Image()} if most_images == 1 else {"images": List(Image())}
-    names = ("question", "answer", "reasoning", "rejected", "kind", "choices", "answers", "facts", "task")
+    names = (
+        "question",
+        "answer",
+        "reasoning",
+        "rejected",
+        "history",
+        "kind",
+        "choices",
+        "answers",
+        "facts",
+        "task",
+    )
     kinds = {
         name: List(Value("string")) if name in ("choices", "answers") else Value("string") for name in names
     }
@@ -167,8 +178,9 @@ def _columns(examples: list[Example]) -> dict[str, Any]:
 def _texts(example: Example) -> dict[str, Any]:
     """A row's columns beside its images, as parquet holds them."""
     texts = {"id": example.id, **write.columns(example), "task": example.extra.get("task", "chart")}
-    if not isinstance(texts["facts"], str | None):
-        texts["facts"] = json.dumps(texts["facts"], ensure_ascii=False)
+    for name in ("facts", "history"):
+        if not isinstance(texts[name], str | None):
+            texts[name] = json.dumps(texts[name], ensure_ascii=False)
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Parse one row of data into `Example`s, in whatever layout `layout.read` knows; images stay closed.
+"""Parse one row of data into `Example`s, in whatever layout `layout.row` reads; images stay closed.
 
 Nothing is ever fetched from a URL in a row: a data file from a stranger must not make this machine call out
 (LLaMA-Factory's CVE-2025-61784 was that).
@@ -17,8 +17,11 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from toasterft.data import layout
 from toasterft.data.example import TASKS, Example, ImageRef
+from toasterft.data.layout.pictures import MAGIC
+from toasterft.data.layout.row import RowContent, read_row
+from toasterft.data.layout.tags import unwrap
+from toasterft.data.layout.turns import message_text
 from toasterft.errors import DataError
 
 SHOWN_FAULTS = 5
@@ -188,33 +191,34 @@ def parse_row(row: dict[str, Any], where: str, folder: Path, find: Find | None =
         find: the picture that a path in the row means; by default one in or below `folder`.
 
     Raises:
-        DataError: no question, no answer, an image that is none, or what else `layout.read` refuses.
+        DataError: no question, no answer, an image that is none, or what else `read_row` refuses.
     """
-    meaning = layout.read(row)
+    content = read_row(row)
     find = find or partial(find_picture, folder=folder)
-    images = tuple(_image(item, where, find) for item in meaning.pictures)
+    images = tuple(_image(item, where, find) for item in content.pictures)
     identity = str(row.get("id") or row.get("question_id") or where)
     rejected = _rejected(row)
-    if rejected is not None and len(meaning.items) != 1:
+    if rejected is not None and len(content.items) != 1:
         raise DataError(
-            f"a preference pair of {len(meaning.items)} turns; one question and one answer make a pair"
+            f"a preference pair of {len(content.items)} turns; one question and one answer make a pair"
         )
-    for number, item in enumerate(meaning.items):
+    for number, item in enumerate(content.items):
         if not item.question.strip():
             raise DataError("empty question")
         if not item.answers[0].strip():
             raise DataError("empty answer")
         yield Example(
-            id=identity if len(meaning.items) == 1 else f"{identity}#{number}",
+            id=identity if len(content.items) == 1 else f"{identity}#{number}",
             question=item.question.strip(),
             answer=item.answers[0].strip(),
-            images=images,
+            images=images[: item.pictures],
             reasoning=item.reasoning.strip() if item.reasoning and item.reasoning.strip() else None,
             kind=str(row["kind"]) if row.get("kind") else _human(row),
             facts=_facts(row.get("facts") if row.get("facts") is not None else row.get("table")),
             where=where,
-            extra=_extra(row, meaning, item.answers),
+            extra=_extra(row, content, item.answers),
             rejected=rejected,
+            history=item.history,
         )
 
 
@@ -226,11 +230,11 @@ def _facts(value: Any) -> Any:
     return value
 
 
-def _extra(row: dict[str, Any], meaning: layout.Meaning, answers: tuple[str, ...]) -> dict[str, Any]:
+def _extra(row: dict[str, Any], content: RowContent, answers: tuple[str, ...]) -> dict[str, Any]:
     """What the scorer needs beside the answer; a row may be of another task than its card."""
     found: dict[str, Any] = {"task": row["task"]} if row.get("task") in TASKS else {}
-    if meaning.options:
-        found = {"task": "choice", **found, "choices": list(meaning.options)}
+    if content.options:
+        found = {"task": "choice", **found, "choices": list(content.options)}
     elif isinstance(row.get("choices"), list) and row["choices"]:
         found["choices"] = [str(choice) for choice in row["choices"]]
     if len(answers) > 1:
@@ -257,7 +261,7 @@ def _rejected(row: dict[str, Any]) -> str | None:
         raise DataError("empty rejected completion")
     if chosen is None or "<answer>" in _last(chosen):
         return text
-    reasoning, answer = layout.unwrap(text)
+    reasoning, answer = unwrap(text)
     thought = "" if reasoning is None else f"<think>{reasoning}</think>"
     return f"{thought}<answer>{answer.strip()}</answer>"
 
@@ -265,7 +269,7 @@ def _rejected(row: dict[str, Any]) -> str | None:
 def _last(completion: Any) -> str:
     """The text of a completion: itself, or that of its last message."""
     if isinstance(completion, list) and completion and isinstance(completion[-1], dict):
-        return layout.message_text(completion[-1])
+        return message_text(completion[-1])
     return str(completion)
 
 
@@ -274,8 +278,6 @@ def _last(completion: Any) -> str:
 PICTURE_FOLDERS = ("", "images", "image", "imgs", "img", "png", "data", "pictures", "photos")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)  # `data:image/png;base64,iVBOR…`
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}")
-# How the encoded files of PNG, JPEG, GIF, BMP, WebP and TIFF begin.
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
 
 
 def _image(item: Any, where: str, find: Find) -> ImageRef:
@@ -309,7 +311,7 @@ def _decoded(text: str) -> bytes | None:
         data = base64.b64decode(body.replace("-", "+").replace("_", "/") + "=" * (-len(body) % 4))
     except ValueError:
         data = b""
-    if data.startswith(_MAGIC):
+    if data.startswith(MAGIC):
         return data
     if head is not None:
         raise DataError("the data URL holds no image")

@@ -327,6 +327,7 @@ def _content_hash(examples: list[Example]) -> str:
             example.reasoning or "",
             *(i.name for i in example.images),
             *([example.rejected] if example.rejected else []),
+            *([turn.role, turn.text, turn.pictures] for turn in example.history),
         ]
         digest.update(json.dumps(parts, ensure_ascii=False).encode())
     return digest.hexdigest()

@@ -51,13 +51,18 @@ def _groups(examples: list[Example]) -> list[str]:
     """For each row the name of its group: rows that share a picture, also by way of others, have the same."""
     sets: DisjointSets[str] = DisjointSets()
     keys = [
-        [image.sha256 for image in example.images] or [" ".join(example.question.lower().split())]
+        [image.sha256 for image in example.images] or [" ".join(_first_question(example).lower().split())]
         for example in examples
     ]
     for first, *others in keys:
         for other in others:
             sets.join(first, other)
     return [sets.root(row[0]) for row in keys]
+
+
+def _first_question(example: Example) -> str:
+    """What the conversation of a row began with, so that all its turns are on one side."""
+    return next((turn.text for turn in example.history if turn.role == "user"), example.question)
 
 
 class DisjointSets(Generic[Key]):

@@ -207,7 +207,8 @@ def text_tokens(
         completion = tokens(example.answer) + tokens(example.reasoning or "") + TAG_TOKENS
         if pairs and example.rejected:
             completion = max(completion, tokens(example.rejected))  # it has its tags in it
-        return fixed + tokens(example.question), completion
+        history = sum(TEMPLATE_TOKENS + tokens(turn.text) for turn in example.history)
+        return fixed + history + tokens(example.question), completion
 
     return count_row
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def columns(example: Example) -> dict[str, Any]:
         "facts": example.facts,
         "reasoning": example.reasoning,
         "rejected": example.rejected,
+        "history": [asdict(turn) for turn in example.history] or None,
         "choices": example.extra.get("choices"),
         "answers": example.extra.get("answers"),
         "task": example.extra.get("task"),

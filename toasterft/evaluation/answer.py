@@ -13,6 +13,7 @@ import torch
 from toasterft import scoring
 from toasterft.data.chat import STEP, Chat, Parsed, parse
 from toasterft.data.example import Example
+from toasterft.data.write import columns
 from toasterft.engine.batching import Prompts
 from toasterft.engine.generate import generate
 from toasterft.engine.open_model import ModelSession
@@ -69,6 +70,7 @@ class Answer:
             "kind": self.example.kind,
             "task": scored.task,
             "images": [image.name for image in self.example.images],
+            **({"history": columns(self.example)["history"]} if self.example.history else {}),
             "question": self.example.question,
             "gold": self.example.answer,
             "answer": self.parsed.answer,

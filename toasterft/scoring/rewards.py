@@ -84,7 +84,7 @@ def thinking(completion: Completion, example: Example) -> float:
     trace = completion.parsed.reasoning or ""
     if not example.facts and example.reasoning:
         return lemma_f1(trace, example.reasoning)
-    return check(trace, example.facts, example.question, example.answer).score
+    return check(trace, example.facts, example.question_in_context, example.answer).score
 
 
 def thinking_lemma(completion: Completion, example: Example) -> float:

@@ -71,7 +71,12 @@ class Judge:
 def request(trace: str, example: Example) -> Request:
     """The request about one trace. Data without facts shows its reference trace instead."""
     given = as_text(example.facts) or f"none recorded; a reference says: {example.reasoning or 'nothing'}"
-    words = {"facts": given, "question": example.question, "answer": example.answer, "trace": trace}
+    words = {
+        "facts": given,
+        "question": example.question_in_context,
+        "answer": example.answer,
+        "trace": trace,
+    }
     text = re.sub(r"\{(\w+)\}", lambda found: words[found[1]], PROMPT)
     return Request(text, max_tokens=JUDGE_TOKENS, temperature=0.0)
 

@@ -147,7 +147,7 @@ async def _candidate(panel: Panel, generator: Endpoint, example: Example) -> Can
 
 
 async def _vote(panel: Panel, judge: Endpoint, example: Example, stripped: str) -> Vote:
-    text = PROMPT.replace("{question}", example.question).replace("{rationale}", stripped)
+    text = PROMPT.replace("{question}", example.question_in_context).replace("{rationale}", stripped)
     thinking = panel.max_tokens - panel.style.max_trace_tokens
     request = Request(text, example.images, max_tokens=VERDICT_TOKENS + max(0, thinking), temperature=0.0)
     try:

@@ -40,7 +40,7 @@ class Style:
     def ask(self, example: Example, *, blind: bool) -> str:
         """The prompt for one example; a file of one's own places the answer itself."""
         given = WITHHELD if blind else GIVEN.format(answer=example.answer)
-        words = {"question": example.question, "answer": example.answer, "given": given}
+        words = {"question": example.question_in_context, "answer": example.answer, "given": given}
         return _BLANK.sub(lambda found: words[found[1]], self.prompt)
 
 

@@ -72,7 +72,7 @@ class DymeTrainer(PolicyTrainer):
     def log_rollout(self, rollout: Rollout) -> None:
         super().log_rollout(rollout)
         checked = [
-            traces.check(each.parsed.reasoning or "", one.facts, one.question, one.answer)
+            traces.check(each.parsed.reasoning or "", one.facts, one.question_in_context, one.answer)
             for group in rollout.groups
             if (one := group.example).facts
             for each in group.completions

@@ -17,7 +17,7 @@ from typing import Any
 
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.importers.discover import Row, Table
-from toasterft.data.layout import ANSWER_KEYS, CONVERSATION_KEYS, QUESTION_KEYS
+from toasterft.data.layout.row import has_answer, has_question
 from toasterft.data.parse_rows import parse_row, spellings
 from toasterft.data.sources import class_example
 from toasterft.errors import DataError
@@ -264,8 +264,7 @@ def of_columns(columns: Mapping[str, str]) -> Adapter:
 
 
 def _is_flat(row: Row) -> bool:
-    talks = any(isinstance(row.get(key), list) for key in CONVERSATION_KEYS)
-    return talks or (any(key in row for key in QUESTION_KEYS) and any(key in row for key in ANSWER_KEYS))
+    return has_question(row) and has_answer(row)
 
 
 # The first that takes a row reads its table: those that ask for more come first.

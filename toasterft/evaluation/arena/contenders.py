@@ -15,7 +15,7 @@ from typing import Any
 from toasterft import paths, recipe, units
 from toasterft.data import sources
 from toasterft.data.example import Example
-from toasterft.data.write import write_rows
+from toasterft.data.write import columns, write_rows
 from toasterft.errors import RunFailed, UserError
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
@@ -269,6 +269,10 @@ def _generated(contender: Contender, folder: Path) -> list[Run]:
     return [Run(path.parent) for path in sorted(home.glob(f"*/run/{run_folder.SAMPLES_FILE}"))]
 
 
+# What a model reads of a question, and what its scorer needs.
+_ROW_COLUMNS = ("question", "answer", "history", "task", "choices")
+
+
 def _row(item: Example, images: Path) -> dict[str, Any]:
     """A question as a line of JSONL; pictures that are no files (hub data) are written to `images`."""
     names = []
@@ -280,5 +284,5 @@ def _row(item: Example, images: Path) -> dict[str, Any]:
                 images.mkdir(parents=True, exist_ok=True)
                 paths.write_atomic(path, image.bytes())
         names.append(str(path.resolve()))
-    row = {"id": item.key, "question": item.question, "answer": item.answer, "images": names}
-    return row | {name: item.extra[name] for name in ("task", "choices") if name in item.extra}
+    texts = {name: text for name, text in columns(item).items() if name in _ROW_COLUMNS and text is not None}
+    return {"id": item.key, "images": names, **texts}

@@ -129,7 +129,7 @@ class VotingSession:
         outputs = [self.contenders[run].outputs[battle.item] for run in (left, right)]
         return {
             "id": _battle_id(battle.item, left, right),
-            "question": self.items[battle.item].question,
+            "question": self.items[battle.item].question_in_context,
             "images": self._images(battle),
             "left": asdict(outputs[0]),
             "right": asdict(outputs[1]),

@@ -41,7 +41,7 @@ def measure(text: str, parsed: Parsed, tokens: int, example: Example) -> Trace:
     reasoning = (parsed.reasoning or "").strip()
     if not reasoning:
         return Trace(None, bool(parsed.answer), repeats(text))
-    found = check(reasoning, example.facts, example.question, example.answer)
+    found = check(reasoning, example.facts, example.question_in_context, example.answer)
     return Trace(
         tokens,
         unreasoned=False,

@@ -57,7 +57,7 @@ class Writer:
         trace = _TAGS.sub("", reply.text).strip()
         if not trace or len(trace) > MOST_TRACE_TOKENS * CHARACTERS_PER_TOKEN:
             return "dropped", None
-        found = traces.check(trace, example.facts, example.question, example.answer)
+        found = traces.check(trace, example.facts, example.question_in_context, example.answer)
         # "So 4." ends in the answer too, but there would be nothing to learn from it.
         good = found.conclusion == 1.0 and not found.faults and (found.coverage is None or found.coverage > 0)
         return ("refined", trace) if good else ("dropped", None)
@@ -67,7 +67,7 @@ def request(example: Example, template: Template) -> Request:
     """The request to the model for one example."""
     words = {
         "facts": as_text(example.facts) or "none recorded",
-        "question": example.question,
+        "question": example.question_in_context,
         "answer": example.answer,
         "reference": example.reasoning or "none",
         "shape": template.instruction(),

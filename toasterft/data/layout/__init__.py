@@ -1,0 +1,1 @@
+"""What a row of any usual layout holds: pictures, turns, options, accepted answers, tags."""
