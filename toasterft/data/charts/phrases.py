@@ -8,7 +8,9 @@ that `scoring.traces.strict_faults` can read them back.
 from __future__ import annotations
 
 import re
-from itertools import chain
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
+from typing import Any
 
 from toasterft.data.charts.style import CORE_COLOURS
 
@@ -149,6 +151,24 @@ CORE_LARGEST_NUMBER = 100  # five bars of twenty
 def tokens(text: str) -> list[str]:
     """Whole words, whole numbers and single signs."""
     return _TOKEN.findall(text)
+
+
+def trend(values: Sequence[Any]) -> str:
+    """ "rising" if every value is larger than the one before, "falling" if every one is smaller, else "neither"."""
+    steps = {(new > old) - (new < old) for old, new in pairwise(values)}
+    return "rising" if steps == {1} else "falling" if steps == {-1} else "neither"
+
+
+def order(values: Sequence[Any], written: Callable[[Any], str]) -> str:
+    """`3 < 5 > 4`: neighbours compared.
+
+    Args:
+        written: how a value is written.
+    """
+    parts = [written(values[0])]
+    for old, new in pairwise(values):
+        parts += ["=" if new == old else "<" if new > old else ">", written(new)]
+    return " ".join(parts)
 
 
 def core_vocabulary() -> tuple[str, ...]:

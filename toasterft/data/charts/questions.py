@@ -4,9 +4,6 @@ What is never asked: the highest or lowest of a tie, the difference or compariso
 ratio that is not exact (to a whole number on core charts, to one decimal elsewhere), how many are
 above a number that one of them equals, the trend of labels that are not in time or of values of
 which two neighbours are equal.
-
-A trend is "rising" if every value is larger than the one before, "falling" if every value is
-smaller, and "neither" otherwise.
 """
 
 from __future__ import annotations
@@ -27,6 +24,8 @@ from toasterft.data.charts.phrases import (
     QUESTIONS,
     RECHECKS,
     STEPS,
+    order,
+    trend,
 )
 from toasterft.data.charts.sample import make_chart
 from toasterft.data.charts.spec import Chart, Fact, checked_difficulty, fact_name, facts_table, shown
@@ -321,25 +320,14 @@ def _trend(table: _Table, rng: Random) -> _Draft | None:
     chart = table.chart
     scope, rows = table.scope(rng)
     values = [table.values[row] for row in rows]
-    steps = list(pairwise(values))
-    if not chart.ordered or len(rows) < 3 or any(old == new for old, new in steps):
+    if not chart.ordered or len(rows) < 3 or any(old == new for old, new in pairwise(values)):
         return None
-    rises = [new > old for old, new in steps]
-    verdict = "rising" if all(rises) else "neither" if any(rises) else "falling"
     return _Draft(
         _question(table, rng, "trend", scope=scope, a=chart.labels[0], b=chart.labels[-1]),
-        verdict,
+        trend(values),
         rows,
-        {"chain": _chain(table, values), "reversed_chain": _chain(table, values[::-1])},
+        {"chain": order(values, table.shown), "reversed_chain": order(values[::-1], table.shown)},
     )
-
-
-def _chain(table: _Table, values: list[int]) -> str:
-    """`3 < 5 > 4`: neighbours compared."""
-    parts = [table.shown(values[0])]
-    for old, new in pairwise(values):
-        parts += ["<" if new > old else ">", table.shown(new)]
-    return " ".join(parts)
 
 
 _MAKERS: dict[str, Callable[[_Table, Random], _Draft | None]] = {

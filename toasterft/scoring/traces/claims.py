@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from fractions import Fraction
 from itertools import islice, pairwise, product
 
+from toasterft.data.charts.phrases import trend
 from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import HEDGE, NUM, WORD_NUMBERS, Number, number, numbers_in, same_reading
 from toasterft.scoring.tables import MARK_NOUN, NAME, Folded, name_key
@@ -251,15 +251,6 @@ def read_trends(state: TraceState, text: str, folded: Folded) -> str:
     values = [value for row in sorted(scopes[0]) if (value := state.value(row)) is not None]
     state.add_step(trend(values) == _verdict(found[1]), folded.plain(found[0]))
     return text
-
-
-def trend(values: Sequence[Fraction]) -> str:
-    """ "rising" if every value is larger than the one before, "falling" if smaller, else "neither"."""
-    rises = [new > old for old, new in pairwise(values)]
-    falls = [new < old for old, new in pairwise(values)]
-    return (
-        "neither" if len(values) < 2 else "rising" if all(rises) else "falling" if all(falls) else "neither"
-    )
 
 
 def _verdict(word: str) -> str:

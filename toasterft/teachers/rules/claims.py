@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import combinations, pairwise, permutations
 
-from toasterft.data.charts.phrases import NOUNS
+from toasterft.data.charts.phrases import NOUNS, trend
 from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import shown
 from toasterft.scoring.tables import Cell, Table
@@ -250,12 +250,9 @@ def trends(found: Sequence[Scope]) -> Iterator[Term]:
     """Rising, falling or neither, for labels in time."""
     for scope in found:
         values = [cell.value for cell in scope.cells]
-        steps = list(pairwise(values))
-        if scope.by_label and all(a != b for a, b in steps):
-            rises = [b > a for a, b in steps]
-            verdict = "rising" if all(rises) else "neither" if any(rises) else "falling"
-            back = f"{order(values[::-1])}."
-            yield _name(verdict, scope.cells, [so(order(values), verdict)], back, scope.fit, value=values[-1])
+        if scope.by_label and all(a != b for a, b in pairwise(values)):
+            step, back = so(order(values), trend(values)), f"{order(values[::-1])}."
+            yield _name(trend(values), scope.cells, [step], back, scope.fit, value=values[-1])
 
 
 def legends(table: Table, question: Question, answer: str) -> Iterator[Term]:

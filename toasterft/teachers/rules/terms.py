@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from operator import eq, gt, lt
 
+from toasterft.data.charts import phrases
 from toasterft.scoring import lexicon
 from toasterft.scoring.numbers import shown
 from toasterft.scoring.tables import Cell, Table
@@ -19,9 +20,9 @@ MOST_READINGS = 26  # a longer list is no trace for a small model
 
 # The word of a sentence, the question's words for it ("" for none), and which values lie there.
 SIDES: tuple[tuple[str, str, Callable[[Fraction, Fraction], bool]], ...] = (
-    ("Above", rf"{lexicon.MORE}|exceeds?|at least", lambda value, limit: value > limit),
-    ("Below", lexicon.FEWER, lambda value, limit: value < limit),
-    ("At", "", lambda value, limit: value == limit),
+    ("Above", rf"{lexicon.MORE}|exceeds?|at least", gt),
+    ("Below", lexicon.FEWER, lt),
+    ("At", "", eq),
 )
 
 
@@ -181,10 +182,7 @@ def chain(values: Sequence[Fraction], sign: str, result: Fraction) -> str:
 
 def order(values: Sequence[Fraction]) -> str:
     """`3 < 5 > 4`"""
-    parts = [shown(values[0])]
-    for old, new in pairwise(values):
-        parts += ["=" if new == old else "<" if new > old else ">", shown(new)]
-    return " ".join(parts)
+    return phrases.order(values, shown)
 
 
 def so(step: str, result: str) -> str:
