@@ -17,7 +17,7 @@ from arena_server import Server
 def arena(tmp_path_factory):
     """One server with three runs; tests use voters of their own."""
     data, runs, ids = fake_runs.three(tmp_path_factory.mktemp("arena"))
-    with Server(*ids, "--data", data, "--runs-dir", runs, "--seed", 3) as server:
+    with Server(*ids, "--data", data, "--runs-dir", runs, "--seed", 3, "--host", "vote.example") as server:
         server.runs, server.ids, server.data = runs, ids, data
         with server.client() as browser:
             assert browser.post("/api/enter", json={"key": server.key}).status_code == 200
@@ -83,6 +83,29 @@ def test_other_sites_cannot_vote_with_this_browsers_cookie(arena):
     form = arena.browser.post("/api/vote", data=body)
     plain = arena.browser.post("/api/vote", content=json.dumps(body), headers={"content-type": "text/plain"})
     assert (form.status_code, plain.status_code) == (415, 415)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 403), ({"host": "127.0.0.1.evil.example"}, 403), ({"host": "evil.example:{port}"}, 403),
+        ({"host": "127.0.0.1@evil.example"}, 403), ({"host": "0.0.0.0:{port}"}, 403), ({"host": "[::"}, 403),
+        ({"host": ""}, 403), ({"host": "localhost:{port}"}, 200), ({"host": "127.0.0.1:9000"}, 200),  # ssh -L 9000:…
+        ({"host": "vote.example"}, 200), ({"host": "127.0.0.1:{port}", "origin": "https://vote.example"}, 200),
+        ({"origin": "http://127.0.0.1:{port}"}, 200), ({"origin": "http://127.0.0.1:1"}, 403), ({"origin": "null"}, 403),
+        ({"origin": "https://evil.example"}, 403), ({"origin": "http://127.0.0.1:{port}.evil.example"}, 403),
+        ({"host": "evil.example", "origin": "http://evil.example"}, 403),
+    ],
+)  # fmt: skip
+def test_other_names_and_other_sites_are_refused(arena, headers, status):
+    given = {name: value.replace("{port}", str(arena.port)) for name, value in headers.items()}
+    for path in ("/", "/api/state"):
+        answer = arena.browser.get(path, headers=given)
+        assert answer.status_code == status, answer.text
+    assert status == 200 or answer.json()["error"]
+    body = {"voter": "Mallory", "battle": "x", "choice": "left", "seconds": 1}
+    posted = arena.browser.post("/api/vote", json=body, headers=given)
+    assert posted.status_code == (409 if status == 200 else 403)
 
 
 def test_only_this_machine_is_served(arena):
@@ -192,7 +215,9 @@ def test_undo_and_repeated_requests(arena):
     [
         ({"choice": "both"}, 400), ({"choice": None}, 400), ({"battle": "nonsense"}, 409), ({"battle": 3}, 400),
         ({"voter": ""}, 400), ({"voter": "x" * 41}, 400), ({"voter": "\u202eAnn"}, 400), ({"seconds": "soon"}, 400),
-        ({"seconds": None}, 400), ({"seconds": 1e300}, 200), ({"seconds": -5}, 200), ({"question": "x" * 20_000}, 413),
+        ({"seconds": None}, 400), ({"seconds": 1e300}, 400), ({"seconds": -5}, 400), ({"seconds": 10**400}, 400),
+        ({"seconds": True}, 400), ({"seconds": "1.5"}, 400), ({"seconds": 0}, 200), ({"seconds": 86400}, 200),
+        ({"question": "x" * 20_000}, 413),
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_and_never_a_crash(arena, changes, status):
@@ -202,7 +227,12 @@ def test_nonsense_is_refused_and_never_a_crash(arena, changes, status):
 
 
 def test_broken_json_is_refused(arena):
-    for content in ("", "{", "[]", "[" * 10_000, '{"seconds": NaN}'):
+    shown = arena.browser.get("/api/next", params={"voter": "Nan"}).json()["battle"]["id"]
+    odd = [
+        f'{{"voter": "Nan", "battle": "{shown}", "choice": "left", "seconds": {number}}}'
+        for number in ("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000)
+    ]
+    for content in ("", "{", "[]", "[" * 10_000, *odd):
         answer = arena.browser.post(
             "/api/vote", content=content, headers={"content-type": "application/json"}
         )

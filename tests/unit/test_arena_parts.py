@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -10,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -306,6 +309,20 @@ def test_a_voter_goes_through_everything_once(session):
     assert len({one.left for one in session.votes.all()}) == 2  # sides were shuffled
 
 
+def test_nobody_is_shown_two_identical_answers(session, runs):
+    data, _, _ = runs
+    first, second = session.contenders.values()
+    for item in list(session.items)[:4]:
+        second.outputs[item] = contenders.Output(
+            f" {first.outputs[item].reasoning}\n", first.outputs[item].answer
+        )
+    items = contenders.load_items(str(data), None)
+    fewer = VotingSession([first, second], items, session.votes, n=200, seed=1)
+    assert (len(fewer.planned), fewer.identical) == (2, 4)
+    assert (fewer.state()["total"], fewer.state()["identical"]) == (2, 4)
+    assert {battle.item for battle in fewer.planned} == set(list(session.items)[4:])
+
+
 def test_what_goes_out_names_no_run(session):
     text = json.dumps([session.state(), session.show("Ann")])
     for contender in session.contenders.values():
@@ -416,3 +433,82 @@ def test_answers_do_not_wait_for_acknowledgements():
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         with pytest.raises(UserError, match="cannot be used"):
             server.listen(listening.getsockname()[1])
+
+
+# --- connections -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(session, tmp_path, monkeypatch):
+    """A server of this process that is short of patience and of connections, and a way to connect to it."""
+    import uvicorn
+
+    from toasterft.evaluation.arena import connections, server
+
+    started = []
+
+    class Kept(uvicorn.Server):
+        def __init__(self, config):
+            super().__init__(config)
+            started.append(self)
+
+    monkeypatch.setattr(uvicorn, "Server", Kept)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.4)
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
+    listening = server.listen(None)
+    port = listening.getsockname()[1]
+    app = server.build(session, AccessControl(session.votes))
+    thread = threading.Thread(target=server.serve, args=(app, listening))
+    thread.start()
+
+    def connect(first: bytes = b"") -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", port), timeout=10)
+        made.sendall(first)
+        return made
+
+    yield connect
+    started[0].should_exit = True
+    thread.join()
+    listening.close()
+
+
+WHOLE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SLOW = [
+    b"", b"G", WHOLE[:-2], WHOLE + b"GET / HT",
+    b"POST /api/enter HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{",
+]  # fmt: skip
+
+
+def ends(connection):
+    """Read until the other side hangs up, feeding a byte now and then as a slow client does."""
+    connection.settimeout(0.05)
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            if not connection.recv(65536):
+                return True
+            continue
+        except TimeoutError:
+            pass
+        except OSError:
+            return True
+        with contextlib.suppress(OSError):
+            connection.sendall(b"x")
+    return False
+
+
+@pytest.mark.parametrize("start", SLOW)
+def test_a_request_that_takes_its_time_is_hung_up_on(served, start, capfd):
+    with served(start) as slow:
+        assert ends(slow)
+    with served(WHOLE) as quick:
+        assert quick.recv(65536).startswith(b"HTTP/1.1 200")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_those_who_only_hold_the_line_make_room_for_voters(served):
+    with contextlib.ExitStack() as held:
+        for _ in range(40):
+            held.enter_context(served(b"GET / HT"))
+        with served(WHOLE) as quick:
+            assert quick.recv(65536).startswith(b"HTTP/1.1 200")

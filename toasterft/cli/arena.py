@@ -39,6 +39,12 @@ def arena(
     data: opt.Data = None,
     n: Annotated[int, Option("--n", min=1, help="Comparisons per voter.")] = 200,
     port: Annotated[int | None, Option(min=1, max=65535, help="Port on 127.0.0.1.")] = None,
+    host: Annotated[
+        list[str] | None,
+        Option(
+            help="A tunnel's host name, under which the page answers too; repeatable.", show_default=False
+        ),
+    ] = None,
     out: Annotated[Path | None, Option(help="Folder where the votes live.")] = None,
     seed: Annotated[int, Option(help="Of questions, pairing, order and sides.")] = 0,
     leaderboard: Annotated[bool, Option("--leaderboard", help="Print the ratings and stop.")] = False,
@@ -62,7 +68,7 @@ def arena(
             next_step="toasterft arena RUN_A RUN_B --data DATA",
         )
     items = _filled(contenders, source, split, n, seed, folder, runs_folder, quiet=quiet)
-    _open(contenders, items, folder, n=n, seed=seed, port=port, browse=not no_browser, json=json)
+    _open(contenders, items, folder, host or [], n=n, seed=seed, port=port, browse=not no_browser, json=json)
 
 
 def _data(given: str | None, contenders: list[Contender]) -> tuple[str | None, str | None]:
@@ -109,13 +115,19 @@ def _filled(
 
 
 def _open(
-    contenders: list[Contender], items: list[Example], folder: Path, *, n: int, seed: int, port: int | None,
-    browse: bool, json: bool,
+    contenders: list[Contender], items: list[Example], folder: Path, hosts: list[str], *, n: int, seed: int,
+    port: int | None, browse: bool, json: bool,
 ) -> None:  # fmt: skip
     from toasterft.evaluation.arena import server  # a web server takes longer to import than a leaderboard
 
     votes = Votes(folder)
     session = VotingSession(contenders, items, votes, n=n, seed=seed)
+    if not session.planned:
+        votes.close()
+        raise UserError(
+            f"there is nothing to compare: {session.identical:,} of {session.identical:,} pairs of answers are identical",
+            next_step="other runs, other --data, or a larger --n",
+        )
     listening = server.listen(port)
     address = f"http://{server.HOST}:{listening.getsockname()[1]}/"
 
@@ -134,7 +146,7 @@ def _open(
             printing.print_arena(session, link)
         if browse and _has_display():
             webbrowser.open(link)
-        server.serve(server.build(session, access), listening)
+        server.serve(server.build(session, access, hosts), listening)
     except KeyboardInterrupt:
         pass
     finally:

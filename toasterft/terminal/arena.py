@@ -14,6 +14,7 @@ def print_arena(session: VotingSession, link: str) -> None:
     models, questions = len(session.contenders), len(session.items)
     pairs([
         ("arena", f"{models} models, {questions:,} questions, {len(session.planned):,} comparisons a voter"),
+        *([("left out", f"{session.identical:,} more, whose answers are identical")] if session.identical else []),
         ("votes", str(session.votes.path)),
         ("open", link),
     ])  # fmt: skip

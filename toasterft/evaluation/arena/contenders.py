@@ -46,6 +46,11 @@ class Output:
     as_written: bool = False
     cut_off: bool = False
 
+    @property
+    def words(self) -> list[str]:
+        """All that tells it from another answer, for somebody who looks at them side by side."""
+        return [*self.reasoning.split(), "\n", *self.answer.split()]
+
 
 @dataclass
 class Contender:

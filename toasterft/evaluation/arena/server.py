@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import socket
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,7 +28,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from toasterft.errors import DataError, UserError
 from toasterft.evaluation.arena import leaderboard
 from toasterft.evaluation.arena.access import COOKIE_SECONDS, AccessControl
-from toasterft.evaluation.arena.session import Stale, VotingSession
+from toasterft.evaluation.arena.connections import KnownNames, TimedConnection
+from toasterft.evaluation.arena.session import LONGEST_VOTE_SECONDS, Stale, VotingSession
 from toasterft.evaluation.arena.votes import AlreadyCast
 
 HOST = "127.0.0.1"
@@ -66,8 +66,8 @@ PROBLEMS: dict[type[Exception], tuple[int, str]] = {
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build(session: VotingSession, access: AccessControl) -> Starlette:
-    """The ASGI app of one arena."""
+def build(session: VotingSession, access: AccessControl, names: Collection[str] = ()) -> Starlette:
+    """The ASGI app of one arena; `names` are a tunnel's, under which it answers too."""
     # Cookies know no ports: arenas side by side need names of their own.
     cookie = f"arena-{hashlib.sha256(str(session.votes.path.resolve()).encode()).hexdigest()[:12]}"
 
@@ -99,8 +99,9 @@ def build(session: VotingSession, access: AccessControl) -> Starlette:
     async def vote(request: Request) -> Response:
         body = await _body(request)
         seconds = body.get("seconds")
-        if not isinstance(seconds, int | float) or not math.isfinite(seconds):
-            raise HTTPException(400, "`seconds` is a number")
+        # NaN lies between nothing; True is an int.
+        if type(seconds) not in (int, float) or not 0 <= seconds <= LONGEST_VOTE_SECONDS:
+            raise HTTPException(400, f"`seconds` is a number from 0 to {LONGEST_VOTE_SECONDS:g}")
         name = _text(body, "voter")
         session.vote(name, _text(body, "battle"), _text(body, "choice"), seconds)
         return JSONResponse(session.show(name))
@@ -149,7 +150,7 @@ def build(session: VotingSession, access: AccessControl) -> Starlette:
             Route("/leaderboard.csv", guarded(ratings)),
             Route("/votes.csv", guarded(votes_csv)),
         ],
-        middleware=[Middleware(_SecurityHeaders)],
+        middleware=[Middleware(_SecurityHeaders), Middleware(KnownNames, names)],
         exception_handlers={HTTPException: _refused, **{kind: _problem(kind) for kind in PROBLEMS}},
     )
 
@@ -177,8 +178,8 @@ def listen(port: int | None) -> socket.socket:
 def serve(app: Starlette, listening: socket.socket) -> None:
     """Answer requests until Ctrl-C or SIGTERM."""
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="off",
-        ws="none", timeout_graceful_shutdown=2,
+        app, http=TimedConnection, log_level="error", access_log=False, server_header=False, proxy_headers=False,
+        lifespan="off", ws="none", timeout_graceful_shutdown=2,
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])
 
@@ -211,10 +212,13 @@ async def _body(request: Request) -> dict[str, Any]:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "not from another site")
     data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise HTTPException(413, "too long")
+    try:
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > MAX_BODY_BYTES:
+                raise HTTPException(413, "too long")
+    except ClientDisconnect:
+        raise HTTPException(408, "the request broke off") from None
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):

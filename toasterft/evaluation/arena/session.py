@@ -30,8 +30,11 @@ class VotingSession:
 
     Args:
         contenders: each with an output for every item.
-        n: comparisons per voter; fewer where there are not so many.
+        n: comparisons per voter; fewer where there are not so many, or where both answers are the same.
         seed: of pairing, order and sides.
+
+    Attributes:
+        identical: comparisons that are left out because nobody could tell the answers apart.
     """
 
     def __init__(
@@ -41,12 +44,16 @@ class VotingSession:
         self.contenders = {contender.id: contender for contender in contenders}
         self.items = {item.key: item for item in items}
         self.planned = pairing.battles(list(self.items), list(self.contenders), n)
+        everything = len(self.planned)
+        self.planned = [battle for battle in self.planned if not self._identical(battle)]
+        self.identical = everything - len(self.planned)
         votes.remember({contender.id: contender.label for contender in contenders})
 
     def state(self) -> dict[str, Any]:
         """Who has voted, and how far they are."""
         return {
             "total": len(self.planned),
+            "identical": self.identical,
             "questions": len(self.items),
             "models": len(self.contenders),
             "voters": [{"name": name, "done": self._done(name)} for name in self.votes.voters()],
@@ -94,7 +101,6 @@ class VotingSession:
         else:
             raise Stale
         question = self.items[battle.item].question
-        seconds = min(max(seconds, 0.0), LONGEST_VOTE_SECONDS)
         self.votes.cast(Vote(voter, battle.item, question, left, right, choice, seconds))
 
     def undo(self, name: str, vote_id: int) -> Battle | None:
@@ -120,6 +126,10 @@ class VotingSession:
             return None
         return item.images[place].encoded()
 
+    def _identical(self, battle: Battle) -> bool:
+        first, second = (self.contenders[run].outputs[battle.item].words for run in battle.runs)
+        return first == second
+
     def _done(self, voter: str) -> int:
         cast = self.votes.of(voter)
         return sum(battle.done in cast for battle in self.planned)
@@ -133,7 +143,6 @@ class VotingSession:
             "images": self._images(battle),
             "left": asdict(outputs[0]),
             "right": asdict(outputs[1]),
-            "same": outputs[0] == outputs[1],
         }
 
     def _images(self, battle: Battle) -> list[dict[str, Any]]:

@@ -145,7 +145,7 @@ function invitation() {
     });
     const row = element("div", "row");
     row.append(field, copy);
-    out.replaceChildren(row, element("span", "muted", "Works once. Through a tunnel, put its address in place of the one before /#key."));
+    out.replaceChildren(row, element("span", "muted", "Works once. Through a tunnel, start the arena with --host and the tunnel’s name, and put its address in place of the one before /#key."));
   });
   return [element("p", "muted", "Let someone else vote, or vote on your phone. This page is served on this computer alone; to reach it from elsewhere, run a tunnel of your own."), button, out];
 }

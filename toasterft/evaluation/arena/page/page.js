@@ -103,7 +103,6 @@ function show(found) {
   $("pictures").hidden = !battle.images.length;
   $("out-left").querySelector(".written").replaceChildren(...written(battle.left, battle.right));
   $("out-right").querySelector(".written").replaceChildren(...written(battle.right, battle.left));
-  $("same").hidden = !battle.same;
   for (const marked of document.querySelectorAll(".chosen")) marked.classList.remove("chosen");
   view("vote");
   scrollTo(0, 0);
@@ -146,7 +145,7 @@ function part(className, label, text) {
 
 async function vote(choice) {
   if (busy || !shown?.battle || $("view-vote").hidden) return;
-  const seconds = (performance.now() - since) / 1000;
+  const seconds = Math.min((performance.now() - since) / 1000, 86400); // a tab left open counts as a day at most
   $(`out-${choice}`)?.classList.add("chosen");
   document.querySelector(`[data-choice=${choice}]`).classList.add("chosen");
   await exclusively(async () => {
