@@ -98,9 +98,9 @@ def build(session: VotingSession, access: AccessControl, names: Collection[str] 
 
     async def vote(request: Request) -> Response:
         body = await _body(request)
-        seconds = body.get("seconds")
-        # NaN lies between nothing; True is an int.
-        if type(seconds) not in (int, float) or not 0 <= seconds <= LONGEST_VOTE_SECONDS:
+        seconds: Any = body.get("seconds")
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not number or not 0 <= seconds <= LONGEST_VOTE_SECONDS:  # false for NaN too
             raise HTTPException(400, f"`seconds` is a number from 0 to {LONGEST_VOTE_SECONDS:g}")
         name = _text(body, "voter")
         session.vote(name, _text(body, "battle"), _text(body, "choice"), seconds)
