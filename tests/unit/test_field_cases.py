@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from transformers import AutoTokenizer
 
+from toasterft.audit.check import Limits, check
 from toasterft.data import sources, write
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example, Turn
@@ -25,8 +26,11 @@ from toasterft.data.importers import convert
 from toasterft.data.layout.row import read_row
 from toasterft.data.layout.tags import unwrap
 from toasterft.data.parse_rows import parse_row
+from toasterft.data.selection import select_rows
 from toasterft.errors import DataError, ModelError
-from toasterft.recipe import Prompt
+from toasterft.models.lookup import resolve
+from toasterft.progress import Silent
+from toasterft.recipe import Prompt, Sft
 from toasterft.scoring import right
 
 FIELD = (
@@ -246,6 +250,45 @@ def test_a_template_that_takes_no_history_is_refused(tiny_model):
         with pytest.raises(ModelError, match="does not take") as caught:
             chat.question(Example("1", "Which?", "that", history=history))
         assert why in str(caught.value.why)
+
+
+def rows_file(folder, *rows, name="train.jsonl"):
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def test_columns_that_nothing_reads_and_tags_taken_off_are_said_once(folder, tmp_path):
+    row = {**BAR, "image": "images/One.png", "answer": "<answer>12</answer>", "source": "web", "notes": ""}
+    name = rows_file(folder, row, {**row, "licence": "free"}, row)
+    said = ["columns that nothing reads: licence, source", "<answer> taken off (3)"]
+    assert sources.load(name).reading.notes == convert.read(name).reading.notes == said
+    recipe = Sft(model="toast-tiny", data=name)
+    assert [note for note in select_rows(recipe, fetch=False).notes if note in said] == said
+    limits = Limits(resolve("toast-tiny", tmp_path).shape.geometry, 2048)
+    found = check(sources.load_splits(name, keep_faults=True), [], limits, Silent())
+    assert [one.what for one in found.findings if one.kind in ("columns-unread", "rows-changed")] == said
+
+
+@pytest.mark.parametrize(
+    "cell", ["images/One.png", {"bytes": TEXT}, TEXT, ["scan.jpg"], "https://example.com/a.png"]
+)
+def test_a_set_without_pictures_beside_a_column_of_them_is_refused(folder, tmp_path, cell):
+    name = rows_file(folder, {**BAR, "x_ray": cell}, {**BAR, "x_ray": None})
+    for read in (
+        sources.load,
+        sources.load_splits,
+        lambda name: convert.write(convert.read(name), tmp_path / "new", {}, Silent()),
+    ):
+        with pytest.raises(DataError, match="'x_ray'") as caught:
+            read(name)
+        assert "--image-column x_ray" in str(caught.value.next_step)
+    limits = Limits(resolve("toast-tiny", tmp_path).shape.geometry, 2048)
+    found = check(sources.load_splits(name, keep_faults=True), [], limits, Silent())
+    assert [one.kind for one in found.findings if one.severity == "error"] == ["pictures-unread"]
+    named = convert.read(name, columns={"question": "question", "answer": "answer"})  # by hand, without it
+    assert named.reading.fault == ""
+    rows_file(folder, {**BAR, "x_ray": "images/One.png"}, {**BAR, "image": "images/One.png"})
+    assert len(sources.load(name)) == 2
 
 
 def test_an_instruction_keeps_its_input():

@@ -13,6 +13,7 @@ from toasterft.audit.cross_rows import Row
 from toasterft.audit.images import Picture, key_of, stats
 from toasterft.audit.kinds import KINDS, Finding
 from toasterft.data.example import Example, ImageRef
+from toasterft.data.reading import Reading
 from toasterft.data.sources import DatasetSplits
 from toasterft.data.token_stats import text_tokens
 from toasterft.models.geometry import Geometry
@@ -88,7 +89,7 @@ def check(data: DatasetSplits, against: Sequence[DatasetSplits], limits: Limits,
     began = time.monotonic()
     seen = _pictures([data, *against], report)
     mine = _rows(data, seen)
-    found = [*_unreadable(data), *_of_images(mine)]
+    found = [*_unreadable(data), *_of_reading(data.reading), *_of_images(mine)]
     whole = [row for row in mine if all(picture.look >= 0 for picture in row.pictures)]
     found += _of_texts(mine, limits)
     found += cross_rows.duplicates(whole)
@@ -138,6 +139,15 @@ def _unreadable(data: DatasetSplits) -> Iterator[Finding]:
     for fault in data.faults:
         kind = "empty" if fault.what in ("empty question", "empty answer") else "unreadable"
         yield Finding(kind, fault.what, fault.id or fault.where, fault.split, fault.where)
+
+
+def _of_reading(reading: Reading) -> Iterator[Finding]:
+    texts = {
+        "pictures-unread": reading.fault,
+        "columns-unread": reading.unread_text,
+        "rows-changed": reading.changes_text,
+    }
+    yield from (Finding(kind, text) for kind, text in texts.items() if text)
 
 
 def _of_images(mine: Sequence[Row]) -> Iterator[Finding]:

@@ -24,8 +24,10 @@ def write_clean(data: DatasetSplits, report: Report, folder: Path) -> dict[str, 
     The original is only read. Findings without a cure stay, and the copy's `fixes.jsonl` names all others.
 
     Raises:
-        DataError: `folder` is in use, lies inside the data, or no row of a split would be left.
+        DataError: `folder` is in use, lies inside the data, no row of a split would be left, or no row has a picture
+            while a column looks like pictures.
     """
+    data.reading.require_pictures(data.name)
     if data.folder is not None and folder.resolve().is_relative_to(data.folder.resolve()):
         raise DataError("the cleaned copy would lie inside the data", where=str(folder))
     by_row: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)

@@ -26,6 +26,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "unreadable": Kind("error", "the row cannot be read", "row"),
+    "pictures-unread": Kind("error", "a column that nothing reads looks like pictures, and no row has one"),
     "empty": Kind("error", "question or answer is empty", "row"),
     "image-missing": Kind("error", "the image file does not exist", "row"),
     "image-broken": Kind("error", "the image is empty, cut off, or none", "row"),
@@ -55,6 +56,8 @@ KINDS: dict[str, Kind] = {
     "trace-arithmetic": Kind("warning", "a calculation in the trace does not hold"),
     "trace-long": Kind("warning", "the trace is very long", "trace"),
     "row-long": Kind("warning", "the row is longer than training takes", "row"),
+    "columns-unread": Kind("note", "columns that nothing reads"),
+    "rows-changed": Kind("note", "tags taken off, turns joined or left out as the rows were read"),
     "class-absent": Kind("warning", "a label of the held-out rows is never trained"),
     "class-rare": Kind("warning", "a label has far fewer rows than the others"),
 }

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,10 @@ from toasterft.data.layout.pictures import MAGIC
 from toasterft.data.layout.row import RowContent, read_row
 from toasterft.data.layout.tags import unwrap
 from toasterft.data.layout.turns import message_text
+from toasterft.data.reading import Fault, Reading
 from toasterft.errors import DataError
 
 SHOWN_FAULTS = 5
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A row that makes no example: where it stands, its id where it has one, and what is wrong with it."""
-
-    where: str
-    what: str
-    id: str = ""
-    split: str = ""
 
 
 LFS_POINTER = "version https://git-lfs"
@@ -132,21 +123,22 @@ def _require_object(row: Any, where: str) -> dict[str, Any]:
 
 
 def parse_rows(
-    rows: Iterable[tuple[str, dict[str, Any]]], folder: Path, faults: list[Fault] | None = None
+    rows: Iterable[tuple[str, dict[str, Any]]], folder: Path, reading: Reading | None = None
 ) -> Iterator[Example]:
     """The examples of (file:line, row) pairs; image paths are relative to `folder`.
 
     Args:
-        faults: where rows that make no example are collected; None refuses all rows for the faults of some.
+        reading: where rows that make no example are collected, and what was changed and left aside is counted. All
+            rows are refused for the faults of some where it collects none.
     """
     examples: list[Example] = []
     found: list[Fault] = []
     for where, row in rows:
         try:
-            examples.extend(parse_row(row, where, folder))
+            examples.extend(parse_row(row, where, folder, reading=reading))
         except DataError as error:
             found.append(Fault(where, error.what, str(row.get("id") or row.get("question_id") or "")))
-    _settle(found, faults, str(folder), "bad row", Path())
+    _settle(found, reading.faults if reading else None, str(folder), "bad row", Path())
     yield from examples
 
 
@@ -184,7 +176,13 @@ def first_few(lines: list[str]) -> list[str]:
 Find = Callable[[str], ImageRef]
 
 
-def parse_row(row: dict[str, Any], where: str, folder: Path, find: Find | None = None) -> Iterator[Example]:
+def parse_row(
+    row: dict[str, Any],
+    where: str,
+    folder: Path,
+    find: Find | None = None,
+    reading: Reading | None = None,
+) -> Iterator[Example]:
     """One example per question: a conversation of several turns becomes several examples.
 
     Args:
@@ -194,6 +192,8 @@ def parse_row(row: dict[str, Any], where: str, folder: Path, find: Find | None =
         DataError: no question, no answer, an image that is none, or what else `read_row` refuses.
     """
     content = read_row(row)
+    if reading is not None:
+        reading.add(row, content)
     find = find or partial(find_picture, folder=folder)
     images = tuple(_image(item, where, find) for item in content.pictures)
     identity = str(row.get("id") or row.get("question_id") or where)

@@ -61,6 +61,7 @@ def select_rows(recipe: Trained, *, fetch: bool) -> TrainingRows:
 
 def _train_rows(recipe: Trained, notes: list[str]) -> Dataset:
     data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    notes += data.reading.notes
     if isinstance(recipe, Dpo):
         pairs = preference_pairs(data.examples, recipe.data)
         if len(pairs) < len(data):

@@ -17,7 +17,8 @@ from toasterft import catalog, paths
 from toasterft.data import arrow
 from toasterft.data.arrow import SPLITS, canonical
 from toasterft.data.example import TASKS, Example, ImageRef
-from toasterft.data.parse_rows import SHOWN_FAULTS, Fault, faults_error, parse_rows, read_rows
+from toasterft.data.parse_rows import SHOWN_FAULTS, faults_error, parse_rows, read_rows
+from toasterft.data.reading import Fault, Reading
 from toasterft.data.write import CARD, read_card
 from toasterft.errors import DataError, did_you_mean
 
@@ -42,6 +43,7 @@ class Dataset:
     examples: list[Example] = field(repr=False)
     sha256: str = ""
     task: str = "chart"
+    reading: Reading = field(default_factory=Reading, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -56,6 +58,7 @@ class DatasetSplits:
     splits: dict[str, list[Example]]
     faults: list[Fault]
     task: str = "chart"
+    reading: Reading = field(default_factory=Reading, repr=False, compare=False)
 
     def __len__(self) -> int:
         return sum(map(len, self.splits.values()))
@@ -84,7 +87,8 @@ def load(
     Raises:
         DataError: with file and line, for the first few faults found.
     """
-    where, splits = _open(name)
+    reading = Reading()
+    where, splits = _open(name, reading)
     task = _task(where)
     chosen = _choose_split(name, list(splits), purpose, split)
     examples = [replace(one, extra={"task": task, **one.extra}) for one in splits[chosen]]
@@ -92,6 +96,7 @@ def load(
         raise DataError("no rows", where=f"{name} ({chosen})" if chosen else name)
     if limit is not None:
         examples = sample(examples, limit, seed)
+    reading.require_pictures(name)
     _check_images_exist(examples, name)
     return Dataset(
         name=_short(name),
@@ -99,6 +104,7 @@ def load(
         examples=examples,
         sha256=_content_hash(examples),
         task=examples[0].extra["task"],
+        reading=reading,
     )
 
 
@@ -118,8 +124,9 @@ def load_splits(name: str, *, keep_faults: bool = False) -> DatasetSplits:
     Raises:
         DataError: nothing can be read there at all; without `keep_faults`, for any fault.
     """
-    faults: list[Fault] | None = [] if keep_faults else None
-    where, by_split = _open(name, faults)
+    reading = Reading(faults=[] if keep_faults else None)
+    faults = reading.faults
+    where, by_split = _open(name, reading)
     task = _task(where)
     splits: dict[str, list[Example]] = {}
     found = list(faults or ())
@@ -133,12 +140,15 @@ def load_splits(name: str, *, keep_faults: bool = False) -> DatasetSplits:
     usual_order = ["", *SPLITS, *splits]
     splits = {split: splits[split] for split in sorted(splits, key=usual_order.index)}
     first = next((rows[0] for rows in splits.values() if rows), None)
-    return DatasetSplits(_short(name), where, splits, found, first.extra["task"] if first else task)
+    if not keep_faults:
+        reading.require_pictures(name)
+    task = first.extra["task"] if first else task
+    return DatasetSplits(_short(name), where, splits, found, task, reading)
 
 
 def has_split(name: str, purpose: Purpose) -> bool:
     """Whether the data names a split that suits the purpose."""
-    _, splits = _open(name)
+    _, splits = _open(name, Reading())
     return any(canonical(key) in DEFAULT_SPLITS[purpose] for key in splits)
 
 
@@ -162,14 +172,14 @@ def path_here(name: str) -> Path | None:
     return built if built.exists() and name == Path(name).name else None
 
 
-def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, Splits]:
+def _open(name: str, reading: Reading) -> tuple[Path | None, Splits]:
     """The folder the data lies in (None for the hub), and its rows by split.
 
-    All rows of a split are refused for the faults of some, unless there is a list to put the faults in.
+    All rows of a split are refused for the faults of some, unless `reading` has a list to put the faults in.
     """
     path = path_here(name)
     if path is not None:
-        return (path if path.is_dir() else path.parent), _open_path(path, faults)
+        return (path if path.is_dir() else path.parent), _open_path(path, reading)
     row = catalog.datasets().get(name)
     if row is not None and row.hub_id is None:
         raise DataError(f"{name} is not on this machine", next_step=row.get)
@@ -180,13 +190,13 @@ def _open(name: str, faults: list[Fault] | None = None) -> tuple[Path | None, Sp
             where=name,
             why="it is no file or folder here, no data set built here, no catalog name, and no hub id (owner/name)",
         )
-    return None, _tables(arrow.from_hub(hub_id), faults)
+    return None, _tables(arrow.from_hub(hub_id), reading)
 
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".arrow")
 
 
-def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
+def _open_path(path: Path, reading: Reading) -> Splits:
     if path.is_file():
         if path.suffix.lower() in TABLE_SUFFIXES:
             raise DataError(
@@ -194,9 +204,9 @@ def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
                 where=str(path),
                 next_step=f"toasterft data import {path} NEW_FOLDER, then --data NEW_FOLDER",
             )
-        return _by_row_split(path, faults)
+        return _by_row_split(path, reading)
     if arrow.saved_to_disk(path):
-        return _tables(arrow.from_folder(path), faults)
+        return _tables(arrow.from_folder(path), reading)
     files = {
         canonical(file.stem): file for file in sorted(path.iterdir()) if file.suffix in (".jsonl", ".json")
     }
@@ -207,21 +217,24 @@ def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
         ]
         if tables:
             return {
-                canonical(file.parent.name): parse_rows(read_rows(file, faults), file.parent, faults)
+                canonical(file.parent.name): parse_rows(read_rows(file, reading.faults), file.parent, reading)
                 for file in tables
             }
     if named:
         # A split with nothing in it (a few charts have no tenth) is no split.
         filled = {split: file for split, file in named.items() if file.stat().st_size} or named
-        return {split: parse_rows(read_rows(file, faults), path, faults) for split, file in filled.items()}
+        return {
+            split: parse_rows(read_rows(file, reading.faults), path, reading)
+            for split, file in filled.items()
+        }
     for stem in (*MAIN_FILES, path.name):
         if stem in files:
-            return _by_row_split(files[stem], faults)
+            return _by_row_split(files[stem], reading)
     jsonl = [file for file in files.values() if file.suffix == ".jsonl"]
     if len(jsonl) == 1:
-        return _by_row_split(jsonl[0], faults)
+        return _by_row_split(jsonl[0], reading)
     if found := arrow.from_folder(path):
-        return _tables(found, faults)
+        return _tables(found, reading)
     if classes := class_folders(path):
         return classes
     raise DataError(
@@ -234,9 +247,9 @@ def _open_path(path: Path, faults: list[Fault] | None) -> Splits:
     )
 
 
-def _tables(tables: dict[str, Any], faults: list[Fault] | None) -> Splits:
+def _tables(tables: dict[str, Any], reading: Reading) -> Splits:
     return {
-        split: parse_rows(arrow.arrow_rows(table, split), Path(), faults) for split, table in tables.items()
+        split: parse_rows(arrow.arrow_rows(table, split), Path(), reading) for split, table in tables.items()
     }
 
 
@@ -274,14 +287,14 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _by_row_split(path: Path, faults: list[Fault] | None) -> Splits:
+def _by_row_split(path: Path, reading: Reading) -> Splits:
     """One file whose rows may each name their split."""
-    rows = list(read_rows(path, faults))
+    rows = list(read_rows(path, reading.faults))
     names = dict.fromkeys(str(row["split"]) for _, row in rows if row.get("split"))
     if not names:
-        return {"": parse_rows(rows, path.parent, faults)}
+        return {"": parse_rows(rows, path.parent, reading)}
     return {
-        name: parse_rows([row for row in rows if row[1].get("split") == name], path.parent, faults)
+        name: parse_rows([row for row in rows if row[1].get("split") == name], path.parent, reading)
         for name in names
     }
 

@@ -125,6 +125,11 @@ def print_imported(card: dict[str, Any], name: str) -> None:
     ]
     if card["unread_files"]:
         facts.append(("not read", visible(", ".join(card["unread_files"][:8]))))
+    if "unread_columns" in card:
+        facts.append(("columns that nothing reads", visible(", ".join(sorted(card["unread_columns"])))))
+    if "changes" in card:
+        changes = (f"{change} ({count:,})" for change, count in sorted(card["changes"].items()))
+        facts.append(("changed", visible("; ".join(changes))))
     pairs(facts)
     _next(name, card["folder"])
 

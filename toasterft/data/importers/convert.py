@@ -13,7 +13,8 @@ from toasterft.data import arrow, sources
 from toasterft.data.example import TASKS, Example
 from toasterft.data.importers.datasets import ADAPTERS, Adapter, LeftOut, RowContext, of_columns
 from toasterft.data.importers.discover import Table, tables_by_depth
-from toasterft.data.parse_rows import SHOWN_FAULTS, Fault, first_few
+from toasterft.data.parse_rows import SHOWN_FAULTS, first_few
+from toasterft.data.reading import Fault, Reading
 from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.data.write import read_card, write_dataset
 from toasterft.errors import DataError
@@ -30,6 +31,7 @@ class Imported:
         layout: the adapter that read it.
         left_out: rows left out on purpose, by reason.
         faults: rows that could not be read.
+        reading: columns that nothing reads, and what was changed.
         unread: files that hold no rows of this layout.
     """
 
@@ -40,6 +42,7 @@ class Imported:
     left_out: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def rows(self) -> int:
@@ -92,6 +95,7 @@ def write(found: Imported, folder: Path, card: dict[str, Any], report: Reporter)
     Raises:
         DataError: more than 5 % of the rows cannot be used, or `folder` is in use.
     """
+    found.reading.require_pictures(str(card.get("source", folder)))
     report.phase("images", found.rows)
     seen: Counter[str] = Counter()
     done = 0
@@ -125,6 +129,8 @@ def write(found: Imported, folder: Path, card: dict[str, Any], report: Reporter)
                 {"where": fault.where, "id": fault.id, "what": fault.what} for fault in found.faults
             ],
             "unread_files": found.unread,
+            **({"unread_columns": dict(found.reading.unread)} if found.reading.unread else {}),
+            **({"changes": dict(found.reading.changes)} if found.reading.changes else {}),
         },
         found.splits,
     )
@@ -155,7 +161,7 @@ def _read(
             name = table.split or arrow.canonical(str(row.get("split") or "train"))
             into = found.splits.setdefault(name if name in arrow.SPLITS else "train", [])
             try:
-                into.extend(adapter.read(row, RowContext(where, table, images)))
+                into.extend(adapter.read(row, RowContext(where, table, images, found.reading)))
             except LeftOut as reason:
                 found.left_out[str(reason)] += 1
             except DataError as error:

@@ -19,6 +19,7 @@ from toasterft.data.example import Example, ImageRef
 from toasterft.data.importers.discover import Row, Table
 from toasterft.data.layout.row import has_answer, has_question
 from toasterft.data.parse_rows import parse_row, spellings
+from toasterft.data.reading import Reading
 from toasterft.data.sources import class_example
 from toasterft.errors import DataError
 
@@ -41,11 +42,13 @@ class RowContext:
     Attributes:
         where: file and line, for messages and as its id.
         images: the folder of `--images`.
+        reading: where columns that nothing reads are counted.
     """
 
     where: str
     table: Table
     images: Path | None = None
+    reading: Reading | None = None
 
     def picture(self, row: Row, *names: str) -> tuple[ImageRef, ...]:
         """The row's own pictures (parquet), else the first file of these names."""
@@ -244,7 +247,7 @@ def _as_it_is(row: Row, context: RowContext) -> Iterator[Example]:
     def find(name: str) -> ImageRef:
         return context.table.picture(*spellings(name), images=context.images)
 
-    yield from parse_row(row, context.where, context.table.folder, find)
+    yield from parse_row(row, context.where, context.table.folder, find, context.reading)
 
 
 def of_columns(columns: Mapping[str, str]) -> Adapter:
