@@ -808,7 +808,7 @@ def test_a_table_s_text_is_facts_too():
     for trace in ("red = 7, blue = 3. 7 - 3 = 4.", "red = 8, blue = 3. 8 - 3 = 5.", "red is 7. So 4."):
         assert check(trace, text, question, answer) == check(trace, FACTS, question, answer)
     several = "Year: 2019 | 2020 & north: 5.5 | 8 & south: 4 | nan"
-    assert [(cell.series, cell.label, cell.shown) for cell in read(several).cells] == [
+    assert [(cell.series, cell.label, cell.text) for cell in read(several).cells] == [
         ("north", "2019", "5.5"), ("south", "2019", "4"), ("north", "2020", "8"),
     ]  # fmt: skip
     gaps = "Year: 2013 | 2014 | 2015 & Values: 0 | 55 | 0"  # read off a picture: a zero is a mark not found

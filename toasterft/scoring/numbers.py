@@ -147,7 +147,7 @@ def decimal(value: Fraction) -> str:
     return str(value.numerator) if value.denominator == 1 else f"{float(value):.10g}"
 
 
-def shown(value: Fraction, decimals: int = 2) -> str:
+def format_number(value: Fraction, decimals: int = 2) -> str:
     """A number as our own traces write it: exactly where four decimals suffice, else rounded: 45, 6.25, 6.33."""
     exact = value * 10**4
     text = f"{float(value):.4f}" if exact.denominator == 1 else f"{float(value):.{decimals}f}"
@@ -160,10 +160,10 @@ def _exact(value: Fraction) -> bool:
     return value.denominator == 1 and (abs(value) <= 100 or 1900 <= value <= 2099)
 
 
-def same_reading(said: Number, true: Fraction) -> bool:
+def same_reading(reading: Number, true: Fraction) -> bool:
     """Whether a value was read right: exactly, within 1 %, or within 5 % where the trace says "about"."""
-    slack = TOLERANCE if said.hedged else 0 if _exact(true) else 0.01
-    return any(abs(value - true) <= slack * abs(true) for value in said.readings)
+    slack = TOLERANCE if reading.hedged else 0 if _exact(true) else 0.01
+    return any(abs(value - true) <= slack * abs(true) for value in reading.readings)
 
 
 def values_read(values: Iterable[Fraction], *readings: Number) -> set[Fraction]:
@@ -171,16 +171,16 @@ def values_read(values: Iterable[Fraction], *readings: Number) -> set[Fraction]:
     return {true for true in values if any(same_reading(each, true) for each in readings)}
 
 
-def same_result(said: Number, true: Fraction) -> bool:
+def same_result(result: Number, true: Fraction) -> bool:
     """Whether a calculation's result is right to its last digit, rounded or cut off."""
-    off = abs(said.value - true)
-    if off == 0 or (said.hedged and off <= TOLERANCE * abs(true)):
+    off = abs(result.value - true)
+    if off == 0 or (result.hedged and off <= TOLERANCE * abs(true)):
         return True
-    if said.unit == 0 or off >= said.unit or (true / said.unit).denominator == 1:
+    if result.unit == 0 or off >= result.unit or (true / result.unit).denominator == 1:
         return False
-    if 2 * off > said.unit and abs(said.value) > abs(true):
+    if 2 * off > result.unit and abs(result.value) > abs(true):
         return False  # 10 / 3 is no 3.4
-    return said.unit != 1 or off <= abs(true) / 100  # 10 / 3 is no 3, but 1000 / 3 is 333
+    return result.unit != 1 or off <= abs(true) / 100  # 10 / 3 is no 3, but 1000 / 3 is 333
 
 
 def _number_words_pattern() -> re.Pattern[str]:

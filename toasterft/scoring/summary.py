@@ -39,7 +39,7 @@ class Scored:
 _LABEL_VALUE = re.compile(r"\s*(.+?)\s*=\s*([^,]+?)\s*(?:,|\.?\s*$)")
 
 
-def table_pairs(said: str, gold: str) -> tuple[int, int] | None:
+def table_pairs(answer: str, gold: str) -> tuple[int, int] | None:
     """How many of a table's `label = value` pairs a transcription has right, and how many there are.
 
     A pair said twice counts once; None where `gold` is no table of at least two pairs.
@@ -47,7 +47,7 @@ def table_pairs(said: str, gold: str) -> tuple[int, int] | None:
     wanted = _LABEL_VALUE.findall(gold)
     if len(wanted) < 2:
         return None
-    return len(set(_LABEL_VALUE.findall(said)) & set(wanted)), len(set(wanted))
+    return len(set(_LABEL_VALUE.findall(answer)) & set(wanted)), len(set(wanted))
 
 
 def _rate(outcomes: Sequence[bool]) -> dict[str, float]:
@@ -111,10 +111,10 @@ def _by_class(rows: Sequence[Scored]) -> dict[str, Any]:
     """
     choices = {choice for choices in {row.choices for row in rows} for choice in choices}
     spelled = {tidy(label): label for label in (*choices, *(row.gold for row in rows))}
-    said = [None if row.picked is None else spelled.get(tidy(row.picked)) for row in rows]
+    predicted = [None if row.picked is None else spelled.get(tidy(row.picked)) for row in rows]
     labels = sorted(spelled.values())
     counts = {label: Counter[str | None]() for label in labels}
-    for row, label in zip(rows, said):
+    for row, label in zip(rows, predicted):
         counts[spelled[tidy(row.gold)]][label] += 1
     recall = {label: share(found[label], found.total()) for label, found in counts.items() if found.total()}
     return {
@@ -124,7 +124,7 @@ def _by_class(rows: Sequence[Scored]) -> dict[str, Any]:
             "labels": labels,
             "counts": [[*(counts[gold][label] for label in labels), counts[gold][None]] for gold in labels],
         },
-        "parse_failures": _rate([label is None for label in said]),
+        "parse_failures": _rate([label is None for label in predicted]),
     }
 
 

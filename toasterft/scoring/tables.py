@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from toasterft.scoring.lexicon import MARKS
-from toasterft.scoring.numbers import NUM, Number, cleaned, decimal, fraction, number, shown
+from toasterft.scoring.numbers import NUM, Number, cleaned, decimal, format_number, fraction, number
 
 _GAP = "nan"
 
@@ -34,13 +34,13 @@ class Cell:
         label: what it is of: the mark.
         series: the colour, say; empty where there is one series.
         number: its value; None for an object of which only words are known.
-        shown: value or words as the data writes them.
+        text: value or words as the data writes them.
     """
 
     label: str
     series: str
     number: Fraction | None
-    shown: str
+    text: str
 
     @cached_property
     def value(self) -> Fraction:
@@ -67,7 +67,7 @@ class Mention:
     rows: frozenset[int]
     label: str | None = None
     series: str | None = None
-    said: Number | None = None
+    value: Number | None = None
 
 
 FIRST_NAME = 0xE000
@@ -279,7 +279,7 @@ def _of_text(text: str) -> Table:
             value = fraction(values[place]) if place < len(values) else None
             if label and value is not None:
                 value = _legible(value)
-                cells.append(Cell(label, "" if plain else name, value, shown(value)))
+                cells.append(Cell(label, "" if plain else name, value, format_number(value)))
     zeros = sum(cell.number == 0 for cell in cells)
     gaps_from = 1 if kind.strip().lower() == "year" else 2
     return _table(cells, labels if cells else (), zeros >= gaps_from)

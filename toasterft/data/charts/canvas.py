@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from toasterft.data.charts import text
 from toasterft.data.charts.layout import Layout
-from toasterft.data.charts.spec import Chart, shown
+from toasterft.data.charts.spec import Chart, format_value
 from toasterft.data.charts.style import HATCHES, Colour, Theme
 
 Corners = tuple[int, int, int, int]  # left, top, right, bottom in pixels, all inside
@@ -68,7 +68,7 @@ class Canvas:
 
     def written(self, value: int) -> str:
         """A value as the chart writes it."""
-        return shown(value, self.chart.axis.decimals)
+        return format_value(value, self.chart.axis.decimals)
 
     def beside(self, value: int, x: int, y: int, below: bool = False) -> None:
         """Write `value` just above, or below, the pixel (x, y)."""

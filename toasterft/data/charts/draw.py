@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from toasterft.data.charts import marks
 from toasterft.data.charts.canvas import Canvas
 from toasterft.data.charts.layout import LYING, ROUND, lay_out
-from toasterft.data.charts.spec import Chart, shown
+from toasterft.data.charts.spec import Chart, format_value
 from toasterft.data.charts.style import THEMES
 
 _MIN_TICK_GAP_PX = 3  # ticks for single steps are left out where they would run together
@@ -44,7 +44,7 @@ def _value_axis(canvas: Canvas) -> None:
     # On tiny images every other number is left out; its gridline stays.
     every = axis.major if room > needed else 2 * axis.major
     for value in range(0, axis.top + 1, axis.major):
-        at, number = scale.at(value), shown(value, axis.decimals)
+        at, number = scale.at(value), format_value(value, axis.decimals)
         foot = (at, plot.bottom + 3) if lying else (plot.left - 3, at)
         canvas.pen.line(
             (*foot, at, plot.top) if lying else (*foot, plot.right - 1, at), fill=canvas.theme.grid

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toasterft.data.charts.spec import Chart, shown
+from toasterft.data.charts.spec import Chart, format_value
 from toasterft.data.charts.style import CORE_COLOURS
 from toasterft.data.charts.text import MIN_FONT_PX, width_px
 
@@ -112,7 +112,7 @@ def lay_out(chart: Chart) -> Layout:
         left, right = (end, near) if chart.kind == "mirrored" else (near, end)
         plot = _at_least(free.without(left=left, right=right, bottom=row + 2))
     else:
-        left = free.left + max(width_px(shown(chart.axis.top, chart.axis.decimals), font_px), 1) + 5
+        left = free.left + max(width_px(format_value(chart.axis.top, chart.axis.decimals), font_px), 1) + 5
         bottom = free.bottom - font_px // 2
         if labelled:
             slot = max(1, (free.right - left) // len(chart.labels))
@@ -190,4 +190,4 @@ def _at_least(box: Box) -> Box:
 def _widest_number(chart: Chart) -> str:
     """The longest number on the axis or, where values are written, beside a mark."""
     values = [value for row in chart.values for value in row] if chart.value_labels else []
-    return max((shown(value, chart.axis.decimals) for value in [*values, chart.axis.top]), key=len)
+    return max((format_value(value, chart.axis.decimals) for value in [*values, chart.axis.top]), key=len)

@@ -28,7 +28,7 @@ from toasterft.data.charts.phrases import (
     trend,
 )
 from toasterft.data.charts.sample import make_chart
-from toasterft.data.charts.spec import Chart, Fact, checked_difficulty, fact_name, facts_table, shown
+from toasterft.data.charts.spec import Chart, Fact, checked_difficulty, fact_name, facts_table, format_value
 from toasterft.errors import DataError, did_you_mean
 
 KINDS = tuple(STEPS)
@@ -75,11 +75,11 @@ class _Table:
         values = [row[column] for column in range(len(chart.labels)) for row in chart.values]
         return cls(chart, facts, [fact_name(fact) for fact in facts], values)
 
-    def shown(self, value: int) -> str:
-        return shown(value, self.chart.axis.decimals)
+    def text(self, value: int) -> str:
+        return format_value(value, self.chart.axis.decimals)
 
     def number(self, row: int) -> str:
-        return self.shown(self.values[row])
+        return self.text(self.values[row])
 
     def term(self, row: int) -> str:
         """A row's name inside a question: a bare 2009 next to "sum" would read as a number."""
@@ -220,12 +220,12 @@ def _extreme(table: _Table, rng: Random, *, kind: str, sign: str) -> _Draft | No
     if values.count(best) > 1:
         return None
     winner = rows[values.index(best)]
-    against = ", ".join(f"{table.shown(best)} {sign} {table.number(row)}" for row in rows if row != winner)
+    against = ", ".join(f"{table.text(best)} {sign} {table.number(row)}" for row in rows if row != winner)
     return _Draft(
         _question(table, rng, kind, scope=scope),
         str(table.facts[winner]["label"]),
         rows,
-        {"x": table.shown(best), "against": against},
+        {"x": table.text(best), "against": against},
     )
 
 
@@ -238,7 +238,7 @@ def _difference(table: _Table, rng: Random) -> _Draft | None:
     words = {name: table.term(row) for name, row in (("a", a), ("b", b), ("more", more), ("less", less))}
     return _Draft(
         _question(table, rng, "difference", **words),
-        table.shown(table.values[more] - table.values[less]),
+        table.text(table.values[more] - table.values[less]),
         sorted((more, less)),
         table.operands(more, less),
     )
@@ -254,7 +254,7 @@ def _sum(table: _Table, rng: Random) -> _Draft:
     numbers = [table.number(row) for row in rows]
     return _Draft(
         question,
-        table.shown(sum(table.values[row] for row in rows)),
+        table.text(sum(table.values[row] for row in rows)),
         sorted(rows),
         {"terms": " + ".join(numbers), "reversed_terms": " + ".join(reversed(numbers))},
     )
@@ -273,7 +273,7 @@ def _ratio(table: _Table, rng: Random) -> _Draft | None:
     tenths = 10 * table.values[more] // table.values[less]
     return _Draft(
         _question(table, rng, "ratio", more=table.term(more), less=table.term(less)),
-        str(tenths // 10) if tenths % 10 == 0 else shown(tenths, 1),
+        str(tenths // 10) if tenths % 10 == 0 else format_value(tenths, 1),
         sorted((more, less)),
         table.operands(more, less),
     )
@@ -293,10 +293,10 @@ def _count_above(table: _Table, rng: Random) -> _Draft | None:
     above = [table.names[row] for row in rows if table.values[row] > bound]
     others = [table.names[row] for row in rows if table.values[row] < bound]
     return _Draft(
-        _question(table, rng, "count_above", noun=NOUNS[chart.kind], t=table.shown(bound), scope=scope),
+        _question(table, rng, "count_above", noun=NOUNS[chart.kind], t=table.text(bound), scope=scope),
         str(len(above)),
         rows,
-        {"t": table.shown(bound), "above": ", ".join(above) or NONE, "not_above": ", ".join(others) or NONE},
+        {"t": table.text(bound), "above": ", ".join(above) or NONE, "not_above": ", ".join(others) or NONE},
     )
 
 
@@ -326,7 +326,7 @@ def _trend(table: _Table, rng: Random) -> _Draft | None:
         _question(table, rng, "trend", scope=scope, a=chart.labels[0], b=chart.labels[-1]),
         trend(values),
         rows,
-        {"chain": order(values, table.shown), "reversed_chain": order(values[::-1], table.shown)},
+        {"chain": order(values, table.text), "reversed_chain": order(values[::-1], table.text)},
     )
 
 

@@ -110,7 +110,7 @@ class Chart:
         return replace(self, size_px=checked_size(size_px))
 
 
-def shown(value: int, decimals: int) -> str:
+def format_value(value: int, decimals: int) -> str:
     """A scaled number as charts, questions and traces write it: 37 is `37`, or `3.7` in tenths."""
     return f"{value // 10}.{value % 10}" if decimals else str(value)
 

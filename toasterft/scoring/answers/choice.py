@@ -26,14 +26,14 @@ _NOT_MEANT = re.compile(
 
 def letter_of(text: str) -> str | None:
     """The capital letter that `text` gives as its answer: `B`, "(b)", "B.", "option B", "B. 45 cm"."""
-    said = stated(text).strip(_MARKS)
-    if alone := _LETTER_ALONE.fullmatch(said):
+    answer = stated(text).strip(_MARKS)
+    if alone := _LETTER_ALONE.fullmatch(answer):
         return alone[1].upper()
-    letters = {(one or other).upper() for one, other in _LETTERS_INSIDE.findall(said)}
-    first = _LETTER_FIRST.fullmatch(said)
+    letters = {(one or other).upper() for one, other in _LETTERS_INSIDE.findall(answer)}
+    first = _LETTER_FIRST.fullmatch(answer)
     if first and not first[3]:
         letters.add((first[1] or first[2]).upper())
-    elif _denied(said, ()):
+    elif _denied(answer, ()):
         return None
     return letters.pop() if len(letters) == 1 else None
 
@@ -45,11 +45,11 @@ def named(text: str, options: Sequence[str], *, lettered: bool) -> int | None:
     the words beside the letter are another option's; and so does a short text in which one option's words
     stand, no other's, and no denial.
     """
-    said = stated(text).strip(_MARKS)
-    same = [place for place, option in enumerate(options) if said == option.strip()]
+    answer = stated(text).strip(_MARKS)
+    same = [place for place, option in enumerate(options) if answer == option.strip()]
     if same:
         return _only(same)
-    first = _LETTER_FIRST.fullmatch(said) if lettered else None
+    first = _LETTER_FIRST.fullmatch(answer) if lettered else None
     if first is not None:
         place = _place(first[1] or first[2] or first[3], options)
         in_words = named(first[4], options, lettered=False)
@@ -57,11 +57,11 @@ def named(text: str, options: Sequence[str], *, lettered: bool) -> int | None:
             return place
         # Marked as a letter it is one, unless what follows contradicts it; a bare "A" may be an article.
         if not first[3]:
-            return place if letter_of(said) and in_words is None else None
-    if (one := _only([place for place, option in enumerate(options) if _same(said, option)])) is not None:
+            return place if letter_of(answer) and in_words is None else None
+    if (one := _only([place for place, option in enumerate(options) if _same(answer, option)])) is not None:
         return one
-    letter = letter_of(said) if lettered else None
-    return _mentioned(said, options) if letter is None else _place(letter, options)
+    letter = letter_of(answer) if lettered else None
+    return _mentioned(answer, options) if letter is None else _place(letter, options)
 
 
 def _place(letter: str, options: Sequence[str]) -> int | None:
@@ -69,20 +69,20 @@ def _place(letter: str, options: Sequence[str]) -> int | None:
     return place if place < len(options) else None
 
 
-def _same(said: str, option: str) -> bool:
+def _same(answer: str, option: str) -> bool:
     """Equal once made comparable; a number must be the same number exactly."""
     if (number := gold_number(option)) is not None:
-        return same_amount(said, number)
-    return bool(tidy(option)) and tidy(said) == tidy(option)
+        return same_amount(answer, number)
+    return bool(tidy(option)) and tidy(answer) == tidy(option)
 
 
 def _only(places: list[int]) -> int | None:
     return places[0] if len(places) == 1 else None
 
 
-def _mentioned(said: str, options: Sequence[str]) -> int | None:
+def _mentioned(answer: str, options: Sequence[str]) -> int | None:
     """The only option whose words stand in `said`; "red car" is not a mention of "car"."""
-    words: list[str | None] = [*_words(said)]
+    words: list[str | None] = [*_words(answer)]
     if len(words) > SHORT_WORDS:
         return None
     found: list[int] = []
@@ -94,14 +94,14 @@ def _mentioned(said: str, options: Sequence[str]) -> int | None:
                 words[start : start + size] = [None] * size
                 found.append(place)
     one = _only(sorted(set(found)))
-    return None if one is None or _denied(said, of_option[one]) else one
+    return None if one is None or _denied(answer, of_option[one]) else one
 
 
 def _words(text: str) -> list[str]:
     return tidy(text).replace("=", " = ").split()
 
 
-def _denied(said: str, allowed: Sequence[str]) -> bool:
+def _denied(answer: str, allowed: Sequence[str]) -> bool:
     """Whether a word of denial stands in `said`, beyond those of the option itself."""
-    words = (word.strip(".,;:!?()[]\"'*") for word in said.lower().replace("’", "'").split())
+    words = (word.strip(".,;:!?()[]\"'*") for word in answer.lower().replace("’", "'").split())
     return any(_NOT_MEANT.fullmatch(word) for word in Counter(words) - Counter(allowed))

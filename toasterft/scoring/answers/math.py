@@ -93,16 +93,16 @@ def same_result(prediction: str, gold: str) -> bool:
     """
     if prediction.strip() == gold.strip():
         return True
-    said, wanted = _cleaned(prediction), _cleaned(gold)
-    value, result = _value(wanted), _value(said)
+    answer, wanted = _cleaned(prediction), _cleaned(gold)
+    value, result = _value(wanted), _value(answer)
     number = gold_number(wanted) if value is None else None
-    if number is not None and same_amount(said, number):
+    if number is not None and same_amount(answer, number):
         return True
     if value is None and number is None:
-        return bool(tidy(wanted)) and tidy(said).replace(" ", "") == tidy(wanted).replace(" ", "")
+        return bool(tidy(wanted)) and tidy(answer).replace(" ", "") == tidy(wanted).replace(" ", "")
     if value is None or result is None:
         # One of them has a unit, or words around it.
-        return value is not None and same_amount(said, Number(Fraction(str(value))))
+        return value is not None and same_amount(answer, Number(Fraction(str(value))))
     decimals = re.fullmatch(r"[+-]?[\d,]*\.(\d+)", wanted)
     slack = 0.5 * 10.0 ** -len(decimals[1]) if decimals else 0.0
     return abs(result - value) <= slack + _CLOSE * abs(value)

@@ -133,16 +133,16 @@ _YES_OR_NO = re.compile(
 )
 
 
-def _same_text(said: str, gold: str) -> bool:
+def _same_text(answer: str, gold: str) -> bool:
     """Equal once tidy; a yes or no may give its reason, and a label the value beside it or "it is" before it."""
     wanted = tidy(gold)
-    if not wanted or tidy(said) == wanted:
+    if not wanted or tidy(answer) == wanted:
         return bool(wanted)
     if wanted in ("yes", "no"):
-        found = _YES_OR_NO.match(said.translate(LOOK_ALIKES).lower())
+        found = _YES_OR_NO.match(answer.translate(LOOK_ALIKES).lower())
         other = {"yes": "no", "no": "yes"}[wanted]
-        return found is not None and found[1] == wanted and not re.search(rf"\b{other}\b", said.lower())
-    bare = _IT_IS.sub("", said.translate(LOOK_ALIKES), count=1)
+        return found is not None and found[1] == wanted and not re.search(rf"\b{other}\b", answer.lower())
+    bare = _IT_IS.sub("", answer.translate(LOOK_ALIKES), count=1)
     if not any(character.isnumeric() for character in gold):
         bare = _VALUE_BEHIND.sub("", bare)
     return tidy(bare) == wanted or tidy(re.sub(r"\s+seasons?\W*$", "", bare, flags=re.IGNORECASE)) == wanted
@@ -176,33 +176,33 @@ def stated(prediction: str) -> str:
 # ---------------------------------------------------------------------------------- robust: comparing
 
 
-def same_number(said: Number, gold: Number, exact: bool) -> bool:
+def same_number(answer: Number, gold: Number, exact: bool) -> bool:
     """Within 5 % or `exact`; a unit in the gold may be left out but not changed."""
-    if said.words and not gold.words <= said.words:
+    if answer.words and not gold.words <= answer.words:
         return False
-    values = [said.value]
-    if said.percent != gold.percent:  # only a % sign on one side opens the second reading
-        values.append(said.value / 100 if said.percent else said.value * 100)
+    values = [answer.value]
+    if answer.percent != gold.percent:  # only a % sign on one side opens the second reading
+        values.append(answer.value / 100 if answer.percent else answer.value * 100)
     # The tiny parts let 105 and 1.05 alike be 5 % off, and a gold of zero be zero.
     slack = 1e-9 + (0.0 if exact else (TOLERANCE + 1e-9) * abs(gold.value))
     return any(abs(value - gold.value) <= slack for value in values)
 
 
-def same_amount(said: str, gold: Number) -> bool:
+def same_amount(answer: str, gold: Number) -> bool:
     """Whether `said` holds this number alone, without tolerance, and a % sign where the gold has one."""
-    number = only_number(said)
+    number = only_number(answer)
     return number is not None and number.percent == gold.percent and same_number(number, gold, exact=True)
 
 
-def _same_value(said: str, gold: str) -> bool:
+def _same_value(answer: str, gold: str) -> bool:
     """One value, number or text, against another; 1900 … 2099 is a year and exact, whatever stands beside it."""
     if band := _age_band(gold):
-        return _age_band(said) == band
+        return _age_band(answer) == band
     wanted = None if _SEASON.fullmatch(gold.strip()) else gold_number(gold)
     if wanted is None:
-        return _same_text(said, gold)
+        return _same_text(answer, gold)
     is_year = _YEAR.search(gold) is not None
-    number = only_number(said if is_year else _IN_A_YEAR.sub(" ", said))
+    number = only_number(answer if is_year else _IN_A_YEAR.sub(" ", answer))
     return number is not None and same_number(number, wanted, exact=is_year)
 
 
@@ -211,10 +211,10 @@ _CALCULATED = re.compile(r"[\s\d.,()$€£%]*\d[\s\d.,()$€£%]*[-+−–*/×x�
 _LOSS = re.compile(r"[$€£]?\(\s*[$€£]?(\d[\d.,]*%?)\s*\)")  # accountants' (104.5)
 
 
-def _result(said: str) -> str:
+def _result(answer: str) -> str:
     """The right side of a calculation; the whole text where it is none."""
-    found = _CALCULATED.fullmatch(said.strip())
-    return found[1] if found else said
+    found = _CALCULATED.fullmatch(answer.strip())
+    return found[1] if found else answer
 
 
 _RATIO = re.compile(r"(?<![\w.,:-])(\d+(?:\.\d+)?)\s*(?::|\bto\b)\s*(\d+(?:\.\d+)?)(?![\w:%]|[.,]\d)")
@@ -252,11 +252,11 @@ def _gold_list(gold: str) -> list[str] | None:
     return parts
 
 
-def _same_list(said: list[str], gold: list[str]) -> bool:
+def _same_list(answer: list[str], gold: list[str]) -> bool:
     """Each gold element paired with a said one of its own, in any order (augmenting paths)."""
-    if len(said) != len(gold):
+    if len(answer) != len(gold):
         return False
-    fits = [[j for j, part in enumerate(said) if _same_value(part, wanted)] for wanted in gold]
+    fits = [[j for j, part in enumerate(answer) if _same_value(part, wanted)] for wanted in gold]
     taken: dict[int, int] = {}
 
     def pair(i: int, tried: set[int]) -> bool:
@@ -284,12 +284,12 @@ def robust(prediction: str, gold: str) -> bool:
     """
     if prediction.strip() == gold.strip():
         return True
-    said, gold = _result(stated(unwrapped(prediction))), unwrapped(gold)
+    answer, gold = _result(stated(unwrapped(prediction))), unwrapped(gold)
     if loss := _LOSS.fullmatch(gold.strip()):
         gold = f"-{loss[1]}"
-    if (loss := _LOSS.fullmatch(said.strip(" ."))) and _same_value(f"-{loss[1]}", gold):
+    if (loss := _LOSS.fullmatch(answer.strip(" ."))) and _same_value(f"-{loss[1]}", gold):
         return True
     if elements := _gold_list(gold):
-        return any(_same_list(_parts(said, conjunctions), elements) for conjunctions in (False, True))
+        return any(_same_list(_parts(answer, conjunctions), elements) for conjunctions in (False, True))
     ratio = _ratio(gold) if _RATIO.fullmatch(plain(gold).strip()) else None
-    return _ratio(said) == ratio if ratio and not _age_band(gold) else _same_value(said, gold)
+    return _ratio(answer) == ratio if ratio and not _age_band(gold) else _same_value(answer, gold)

@@ -31,11 +31,11 @@ def short_answer(prediction: str, gold: str) -> bool:
     """
     if prediction.strip() == gold.strip():
         return True
-    said = stated(prediction)
+    answer = stated(prediction)
     if (number := gold_number(gold)) is not None:
-        return same_amount(said, number)
+        return same_amount(answer, number)
     wanted = _parts(gold)
-    return bool(wanted) and _parts(said) == wanted
+    return bool(wanted) and _parts(answer) == wanted
 
 
 def _parts(text: str) -> Counter[str]:

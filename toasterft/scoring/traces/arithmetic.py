@@ -90,12 +90,12 @@ def read_calculations(state: TraceState, text: str, folded: Folded) -> str:
         signs = [sign[0] for sign in _EQUALS_SIGN.finditer(found[0])]
         sides = [_TOKEN.findall(side) for side in _EQUALS_SIGN.split(found[0])]
         right = _equal(state, sides, ["≈" in sign or bool(HEDGED.search(sign)) for sign in signs], folded)
-        said = folded.plain(found[0]).strip()
+        step = folded.plain(found[0]).strip()
         result = number(sides[-1][-1]).value if re.fullmatch(NUM, sides[-1][-1]) else None
         if right and (stray := _stray(state, sides[0])):
-            right, said = False, f"{said} ({stray} is in no fact or step)"
-        state.add_step(right, said, result)
-        state.last = said
+            right, step = False, f"{step} ({stray} is in no fact or step)"
+        state.add_step(right, step, result)
+        state.last = step
         return USED
 
     return STEP.sub(judge, text)
@@ -106,14 +106,14 @@ def _stray(state: TraceState, tokens: list[str]) -> str:
     terms = 1 + sum(token in ("+", "-") for token in tokens)
     for position, token in enumerate(tokens):
         if re.fullmatch(NUM, token):
-            said = number(token)
+            operand = number(token)
             factor = {"*", "/"} & {*tokens[max(0, position - 1) : position + 2]}
             shares = tokens[position - 1 : position] == ["/"] and _is_sum(state, tokens[position - 2])
-            if factor and (said.value in state.constants or said.value == terms):
+            if factor and (operand.value in state.constants or operand.value == terms):
                 continue
-            if shares and said.value.denominator == 1 and 1 < said.value <= len(state.table.cells):
+            if shares and operand.value.denominator == 1 and 1 < operand.value <= len(state.table.cells):
                 continue  # an average over some of the rows
-            if not state.is_known(said):
+            if not state.is_known(operand):
                 return token
     return ""
 
@@ -151,8 +151,8 @@ def _matches(side: list[str], value: Fraction | None, true: Fraction | None, abo
     operands = [token for token in side if token not in "()"]
     if len(operands) != 1 or not re.fullmatch(NUM, operands[0]):
         return same_result(Number(value, hedged=about), true) or abs(value - true) * 1000 <= abs(true)
-    said = number(operands[0], about)
-    return same_result(said, true) or (said.percent and same_result(said, true * 100))
+    result = number(operands[0], about)
+    return same_result(result, true) or (result.percent and same_result(result, true * 100))
 
 
 def read_words(state: TraceState, text: str, folded: Folded) -> str:
@@ -160,16 +160,16 @@ def read_words(state: TraceState, text: str, folded: Folded) -> str:
     for pattern, work_out in _IN_WORDS if _SAYS_STEP.search(text) else ():
 
         def judge(found: re.Match[str], work_out: Any = work_out) -> str:
-            said = number(found["result"], bool(HEDGED.search(found[0][: -len(found["result"])])))
+            result = number(found["result"], bool(HEDGED.search(found[0][: -len(found["result"])])))
             choices = product(*(state.options(each, folded) for each in re.findall(OPERAND, found["list"])))
             true = [work_out([each.value for each in choice]) for choice in islice(choices, 16)]
-            _word_step(state, true, said, found, folded)
+            _word_step(state, true, result, found, folded)
             return USED
 
         text = pattern.sub(judge, text)
 
     def by(found: re.Match[str]) -> str:
-        said = number(found["result"] or found["result2"])
+        result = number(found["result"] or found["result2"])
         operands = found["a"] or found["a2"], found["b"] or found["b2"]
         pairs = product(*(state.options(each, folded) for each in operands))
         true = [
@@ -178,7 +178,7 @@ def read_words(state: TraceState, text: str, folded: Folded) -> str:
             else (b.value - a.value if found["fewer"] else a.value - b.value)
             for a, b in islice(pairs, 16)
         ]
-        _word_step(state, true, said, found, folded)
+        _word_step(state, true, result, found, folded)
         return USED
 
     return _BY.sub(by, text)
@@ -191,29 +191,29 @@ def read_sums(state: TraceState, text: str, folded: Folded) -> str:
 
 def _sum_is(state: TraceState, found: re.Match[str], folded: Folded) -> str:
     """ "Their sum is 480": right if some group of rows has this sum, else not understood."""
-    said = number(found["result"])
+    result = number(found["result"])
     groups = [*state.scopes(folded), frozenset(state.credit)]
     sums = (
         sum((value for row in group if (value := state.value(row)) is not None), Fraction())
         for group in groups
     )
-    if not any(same_result(said, each) for each in sums):
+    if not any(same_result(result, each) for each in sums):
         return found[0]
-    state.add_step(True, found[0], said.value)
+    state.add_step(True, found[0], result.value)
     return USED
 
 
 def _word_step(
-    state: TraceState, true: Sequence[Fraction | None], said: Number, found: re.Match[str], folded: Folded
+    state: TraceState, true: Sequence[Fraction | None], result: Number, found: re.Match[str], folded: Folded
 ) -> None:
     values = [value for value in true if value is not None]
     readings = [
-        replace(said, value=each, unit=said.unit * each / said.value if said.value else said.unit)
-        for each in said.readings
+        replace(result, value=each, unit=result.unit * each / result.value if result.value else result.unit)
+        for each in result.readings
     ]
     right = any(same_result(reading, value) for reading in readings for value in values)
     state.last = folded.plain(found[0])
-    state.add_step(right if values else None, state.last, said.value)
+    state.add_step(right if values else None, state.last, result.value)
 
 
 def _evaluate(tokens: list[str], names: Mapping[str, Number], hundredths: bool) -> Fraction | None:
@@ -239,8 +239,8 @@ def _evaluate(tokens: list[str], names: Mapping[str, Number], hundredths: bool) 
             return -factor()
         if token in "+*/)":
             raise ValueError(token)
-        said = names[token] if token in names else number(token)
-        return said.value / 100 if said.percent and hundredths else said.value
+        operand = names[token] if token in names else number(token)
+        return operand.value / 100 if operand.percent and hundredths else operand.value
 
     def term() -> Fraction:
         value = factor()

@@ -70,17 +70,19 @@ def check(trace: str, facts: list[dict[str, Any]] | None, question: str, answer:
 @lru_cache(maxsize=4096)
 def _check(trace: str, facts: str, question: str, answer: str) -> Checked:
     state = TraceState(premises(facts, question))
-    spoken = [each for each in sentences(trace) if each.heading not in UNCHECKED]
-    spoken = [each for each in spoken if not each.text.endswith("?") and each.text != question.strip(" .")]
-    for sentence in spoken:
+    statements = [each for each in sentences(trace) if each.heading not in UNCHECKED]
+    statements = [
+        each for each in statements if not each.text.endswith("?") and each.text != question.strip(" .")
+    ]
+    for sentence in statements:
         # "Final Answer: 7" and "so yes" are conclusions; what they rest on stands before them.
         if not sentence.heading.endswith("answer"):
             _read(state, sentence.text)
-    conclusion = conclude(spoken, state, answer)
+    conclusion = conclude(statements, state, answer)
     faults = list(state.faults)
     if conclusion.differs:
-        faults.append(f"the conclusion is {conclusion.said!r}, not {answer!r}")
-    elif conclusion.agrees and (loose := _loose(conclusion.said, state, answer)):
+        faults.append(f"the conclusion is {conclusion.clause!r}, not {answer!r}")
+    elif conclusion.agrees and (loose := _loose(conclusion.clause, state, answer)):
         faults.append(f"the conclusion {loose} follows from no fact or step")
     coverage = _coverage(state, answer) if state.table.cells else None
     return _scored(state, coverage, answer, conclusion.agrees, tuple(faults))
@@ -95,15 +97,15 @@ def wrong_steps(text: str) -> list[str]:
 
 
 def _loose(clause: str, state: TraceState, gold: str) -> str:
-    """A conclusion's number that is near the gold answer but comes from nothing that was said."""
+    """A conclusion's number that is near the gold answer but comes from nothing before it."""
     found = [each for each in re.finditer(NUM, clause)]
     if len(found) != 1 or not state.has_facts or not is_number(gold, state.table):
         return ""
-    said = number(found[0][0], bool(HEDGED.search(clause[: found[0].start()])))
+    reading = number(found[0][0], bool(HEDGED.search(clause[: found[0].start()])))
     wanted = number(cleaned(gold).strip()).value
-    near = said.hedged or same_result(said, wanted) or same_reading(said, wanted)
+    near = reading.hedged or same_result(reading, wanted) or same_reading(reading, wanted)
     # Another number than a known answer, or one from nowhere.
-    return "" if near or (wanted not in state.known and state.is_known(said)) else found[0][0]
+    return "" if near or (wanted not in state.known and state.is_known(reading)) else found[0][0]
 
 
 def _scored(
@@ -119,7 +121,7 @@ def _scored(
         arithmetic = 0.0
     else:
         # A look-up needs no step; anything else without one is half shown at best.
-        must_reason = MUST_REASON.search(state.asked.text) and not gold_pairs(answer)
+        must_reason = MUST_REASON.search(state.question.text) and not gold_pairs(answer)
         arithmetic = (0.5 if must_reason else 1.0) * coverage * agrees
     supported = bool(coverage) or state.steps_right > 0
     ended = agrees * (1.0 if supported else 0.5)
@@ -135,12 +137,12 @@ def _coverage(state: TraceState, answer: str) -> float:
     needed = state.needed
     labels = {state.table.cells[row].label for row in needed}
     # "The red line" names no series: reading any one of them through may be all that is needed.
-    vague = not gold_pairs(answer) and not any(mention.series for mention in state.asked.mentions)
+    vague = not gold_pairs(answer) and not any(mention.series for mention in state.question.mentions)
     enough = min(len(labels if vague else needed), ENOUGH_ROWS)
-    told_of = min(1.0, sum(state.credit.get(row, 0.0) for row in needed) / enough)
+    covered = min(1.0, sum(state.credit.get(row, 0.0) for row in needed) / enough)
     right = sum(1 for credit in state.credit.values() if credit == 1.0)
-    told = right + state.pairs_wrong
-    return told_of * (right / told if told else 1.0)
+    judged = right + state.pairs_wrong
+    return covered * (right / judged if judged else 1.0)
 
 
 # --- sentence by sentence --------------------------------------------------------------------
@@ -204,67 +206,67 @@ class Conclusion:
     """What the trace ends in: how far it agrees with the gold answer, and whether it contradicts it."""
 
     agrees: float
-    said: str = ""
+    clause: str = ""
     differs: bool = False
 
 
-def conclude(spoken: list[Sentence], state: TraceState, gold: str) -> Conclusion:
+def conclude(statements: list[Sentence], state: TraceState, gold: str) -> Conclusion:
     """Compare the trace's conclusion with the gold answer."""
-    if not spoken or not gold.strip():
+    if not statements or not gold.strip():
         return Conclusion(0.0)
     if wanted := gold_pairs(gold):
-        return _table_conclusion(spoken, wanted)
-    asked = {each.split()[0] for each in re.findall(NUM, state.asked.text)}
-    clause, outright = _last_word(spoken)
-    verdict = _agrees(clause, gold, state.table, asked, outright)
+        return _table_conclusion(statements, wanted)
+    given = {each.split()[0] for each in re.findall(NUM, state.question.text)}
+    clause, outright = _last_word(statements)
+    verdict = _agrees(clause, gold, state.table, given, outright)
     if verdict is None and outright and clause.count(" ") < 4:
         verdict = False  # a short answer that is something else altogether
-    if verdict is False and _agrees(spoken[-1].text, gold, state.table, asked, False):
+    if verdict is False and _agrees(statements[-1].text, gold, state.table, given, False):
         verdict = True  # the last sentence says it plainly
     if not outright:
         # A remark after the conclusion takes nothing back.
-        for sentence in spoken[-2:-4:-1] if verdict is None else ():
-            if _agrees(sentence.text, gold, state.table, asked, False):
+        for sentence in statements[-2:-4:-1] if verdict is None else ():
+            if _agrees(sentence.text, gold, state.table, given, False):
                 clause, verdict = sentence.text, True
-        # A trace that ends in a calculation or reading has said its answer.
+        # A trace that ends in a calculation or reading has given its answer.
         outright = state.last != "" and clause.endswith(state.last.strip()[-8:])
     stray = _YES_NO.match(gold.strip()) and any(
-        said[0].lower() != gold.strip().lower()
-        for sentence in spoken
-        if (found := _SO.search(sentence.text)) and (said := _YES_NO.fullmatch(sentence.text[found.end() :]))
+        word[0].lower() != gold.strip().lower()
+        for sentence in statements
+        if (found := _SO.search(sentence.text)) and (word := _YES_NO.fullmatch(sentence.text[found.end() :]))
     )
     differs = bool(stray) or (verdict is False and outright)
     return Conclusion(float(bool(verdict) and not stray), clause, differs)
 
 
-def _table_conclusion(spoken: list[Sentence], wanted: set[tuple[str, Fraction]]) -> Conclusion:
-    said = {
+def _table_conclusion(statements: list[Sentence], wanted: set[tuple[str, Fraction]]) -> Conclusion:
+    pairs = {
         (name_key(found[1]), number(found[2]).value)
-        for sentence in spoken
+        for sentence in statements
         for part in sentence.text.split(",")
         if (found := _GOLD_PAIR.fullmatch(part))
     }
-    return Conclusion(len(said & wanted) / len(said | wanted), spoken[-1].text, bool(said - wanted))
+    return Conclusion(len(pairs & wanted) / len(pairs | wanted), statements[-1].text, bool(pairs - wanted))
 
 
-def _last_word(spoken: list[Sentence]) -> tuple[str, bool]:
+def _last_word(statements: list[Sentence]) -> tuple[str, bool]:
     """The clause that concludes, and whether it is marked as a conclusion."""
-    for sentence in reversed(spoken):
+    for sentence in reversed(statements):
         if sentence.heading.endswith("answer"):
             return _ANSWER_IS.split(sentence.text)[-1], True
         if found := _ANSWER_IS.search(sentence.text):
             return sentence.text[found.end() :], True
-    told = [sentence for sentence in spoken if not sentence.heading.endswith("check")]
-    for sentence in reversed(told[-2:]):
+    body = [sentence for sentence in statements if not sentence.heading.endswith("check")]
+    for sentence in reversed(body[-2:]):
         if marks := list(_SO.finditer(sentence.text)):
             return sentence.text[marks[-1].end() :], True
-    return (told or spoken)[-1].text, False
+    return (body or statements)[-1].text, False
 
 
-def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: bool) -> bool | None:
+def _agrees(clause: str, gold: str, table: Table, given: set[str], outright: bool) -> bool | None:
     """Whether a clause states the gold answer; None where it states nothing of its kind.
 
-    `asked` are the question's own numbers; a clause that is not `outright` a conclusion may be a list of
+    `given` are the question's own numbers; a clause that is not `outright` a conclusion may be a list of
     readings, which concludes nothing.
     """
     clause = clause.strip(" .")
@@ -273,8 +275,8 @@ def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: boo
     if robust(clause, gold) or robust(_after_copula(clause), gold):
         return True
     if re.fullmatch(r"(?i)yes|no", gold.strip()):
-        said = {word.lower() for word in _YES_NO.findall(clause)}
-        return robust(said.pop(), gold) if len(said) == 1 else None
+        verdicts = {word.lower() for word in _YES_NO.findall(clause)}
+        return robust(verdicts.pop(), gold) if len(verdicts) == 1 else None
     folded = table.fold(clause)
     names = [mention for _, mention in folded.placed]
     numbers = re.findall(NUM, folded.text) or re.findall(NUM, clause)
@@ -282,12 +284,14 @@ def _agrees(clause: str, gold: str, table: Table, asked: set[str], outright: boo
         if not numbers:
             return None
         calculated = "=" in clause or STEP.search(clause)
-        told = numbers[-1:] if calculated or len(numbers) > 3 else numbers
-        own = [each for each in numbers if each.split()[0] not in asked]
+        candidates = numbers[-1:] if calculated or len(numbers) > 3 else numbers
+        own = [each for each in numbers if each.split()[0] not in given]
         if not outright and not calculated and len(own) > 1:
             return None
         # "35 million" is the 35 of a chart in millions; a number of the question is no answer to it.
-        if any(robust(each, gold) for far in (told[0], told[-1]) for each in (far, far.split()[0])):
+        if any(
+            robust(each, gold) for far in (candidates[0], candidates[-1]) for each in (far, far.split()[0])
+        ):
             return True
         return False if calculated or len(own) == 1 else None
     if names:

@@ -110,10 +110,10 @@ def read_counts(state: TraceState, text: str, folded: Folded) -> str:
         state.add_step(right, folded.plain(found[0]))
         return USED
     if state.listed is not None and (found := _SO_MANY.fullmatch(text)):
-        said = number(found["count"]).value
+        total = number(found["count"]).value
         # Either the last list is counted, or one before it that has been counted already.
-        right = said == state.listed or said in state.results
-        state.add_step(right, f"{state.listed} listed, but {folded.plain(text)}", said)
+        right = total == state.listed or total in state.results
+        state.add_step(right, f"{state.listed} listed, but {folded.plain(text)}", total)
         return USED
     if found := _NAMES_ARE.fullmatch(text):
         state.listed = len(re.findall(NAME, found["names"]))
@@ -168,12 +168,12 @@ def read_order(state: TraceState, text: str, folded: Folded) -> str:
         signs = re.findall("[<>]", found[0])
         if any(value is None for value in values):
             return USED
-        said = [value for value in values if value is not None]
+        numbers = [value for value in values if value is not None]
         holds = all(
             a.value < b.value if sign == "<" else a.value > b.value
-            for sign, (a, b) in zip(signs, pairwise(said))
+            for sign, (a, b) in zip(signs, pairwise(numbers))
         )
-        stray = [operand for operand, value in zip(operands, said) if not state.is_known(value)]
+        stray = [operand for operand, value in zip(operands, numbers) if not state.is_known(value)]
         state.add_step(holds and not stray, folded.plain(found[0]))
         return USED
 
@@ -206,13 +206,13 @@ def read_extremes(state: TraceState, text: str, folded: Folded) -> str:
         right = not stranger and _is_extreme(
             state, bool(found["large"]), names, [number(value) for value in values], folded, found["scope"]
         )
-        said = folded.plain(text[start : found.end()])
-        state.add_step(right, said, number(values[0]).value if values else None)
+        step = folded.plain(text[start : found.end()])
+        state.add_step(right, step, number(values[0]).value if values else None)
         if right and names and values:
             at = [folded[name].rows for name in names]
             held = state.rows_with((row for rows in at for row in rows), number(values[0]))
             state.credit |= {row: 1.0 for row in held if len(held) == 1}
-        state.last = said
+        state.last = step
         pieces += [text[end:start], USED]
         end = found.end()
     return "".join([*pieces, text[end:]])

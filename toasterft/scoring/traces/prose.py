@@ -9,9 +9,9 @@ from toasterft.scoring.answers.values import robust
 from toasterft.scoring.numbers import DIGITS
 from toasterft.scoring.tasks import right
 
-_SAID = r"(?:provided|given|supplied|stated|specified)"
+_GIVEN = r"(?:provided|given|supplied|stated|specified)"
 _IS = r"(?:is|was|has been|being|I(?:'m| am| was)?)"
-_SHOWN = r"(?:chart|graph|figure|image|picture|plot|table|legend|diagram|axis|data|title|bars?|above)"
+_IN_PICTURE = r"(?:chart|graph|figure|image|picture|plot|table|legend|diagram|axis|data|title|bars?|above)"
 _BY = r"(?:according to|based on|consistent with|match(?:es|ing)?|given|aligns? with|agrees? with)"
 _TRUE = r"(?:correct|gold|ground[- ]truth|expected|reference|known|target|desired|intended)"
 # Held against 603 published ChartQA traces, so that what only the chart gives ("the value given on the axis",
@@ -19,9 +19,9 @@ _TRUE = r"(?:correct|gold|ground[- ]truth|expected|reference|known|target|desire
 LEAKS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"\b{_SAID}\s+(?:correct\s+|final\s+|gold\s+)?(?:answer|solution)\b",
-        rf"\b(?:answer|solution)\s+(?:that\s+)?{_IS}?\s*{_SAID}\b(?!\s+(?:in|by|on|at|as)\s+(?:the\s+)?{_SHOWN})",
-        rf"\bas\s+{_SAID}\b(?!\s+(?:in|by|on|at|above|under|below)\b)",
+        rf"\b{_GIVEN}\s+(?:correct\s+|final\s+|gold\s+)?(?:answer|solution)\b",
+        rf"\b(?:answer|solution)\s+(?:that\s+)?{_IS}?\s*{_GIVEN}\b(?!\s+(?:in|by|on|at|as)\s+(?:the\s+)?{_IN_PICTURE})",
+        rf"\bas\s+{_GIVEN}\b(?!\s+(?:in|by|on|at|above|under|below)\b)",
         rf"\b(?:{_BY}|from|with|per)\s+the\s+(?:\w+\s+)?(?:solution|result)\s+(?:given|provided|above|key)\b",
         rf"\b{_BY}\s+the\s+(?:\w+\s+)?answer\b",
         rf"\bthe\s+{_TRUE}\s+(?:\w+\s+)?answer\b",
@@ -48,17 +48,17 @@ def leaked(text: str) -> str:
 def contrary(reasoning: str, gold: str, example: Example | None = None) -> str:
     """What the trace itself calls the answer, where that is another one than the gold; nor right for the example."""
     for found in _STATED.finditer(reasoning):
-        said = found["answer"]
-        if not holds(said, gold) and (example is None or not right(said, example)):
+        answer = found["answer"]
+        if not holds(answer, gold) and (example is None or not right(answer, example)):
             return found[0]
     return ""
 
 
-def holds(said: str, gold: str) -> bool:
+def holds(statement: str, gold: str) -> bool:
     """Whether a statement is the gold or contains it as a whole: "the answer is 37.1 million" for 37.1."""
-    if robust(said.strip(" *\"'."), gold):
+    if robust(statement.strip(" *\"'."), gold):
         return True
-    numbers = re.findall(DIGITS, said)
+    numbers = re.findall(DIGITS, statement)
     return any(robust(number, gold) for number in numbers) or bool(
-        re.search(rf"(?<!\w){re.escape(gold.strip())}(?!\w)", said, re.IGNORECASE)
+        re.search(rf"(?<!\w){re.escape(gold.strip())}(?!\w)", statement, re.IGNORECASE)
     )

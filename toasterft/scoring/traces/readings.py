@@ -57,28 +57,28 @@ _PLAIN_IS = re.compile(rf"(?P<name>\w+(?:\s+\w+)?)\s+is\s+(?P<value>{NUM})", re.
 
 
 def _pair(
-    state: TraceState, mention: Mention, said: Number, at: int, folded: Folded, sure: bool, text: str
+    state: TraceState, mention: Mention, reading: Number, at: int, folded: Folded, sure: bool, text: str
 ) -> None:
     """One claim that a name has a value."""
     if not state.has_facts or all(state.table.cells[row].number is None for row in mention.rows):
         return
     rows = state.context(mention, at, folded)
-    right = state.rows_with(rows, said)
+    right = state.rows_with(rows, reading)
     if right:
         for row in right if len(rows) == 1 else right[:1]:
             state.credit[row] = 1.0
-        state.known.add(said.value)
+        state.known.add(reading.value)
         state.last = text
         return
-    elsewhere = bool(state.rows_with(mention.rows, said))
+    elsewhere = bool(state.rows_with(mention.rows, reading))
     if sure and not elsewhere and (mention.label or len(rows) == 1):
         state.add_wrong_reading(text)
-        state.known.add(said.value)  # what follows from it is not a second fault
-    elif sure and elsewhere and len(rows) < len(mention.rows) and _told_apart(state, mention, at, folded):
+        state.known.add(reading.value)  # what follows from it is not a second fault
+    elif sure and elsewhere and len(rows) < len(mention.rows) and _is_unambiguous(state, mention, at, folded):
         state.add_wrong_reading(text)
 
 
-def _told_apart(state: TraceState, mention: Mention, at: int, folded: Folded) -> bool:
+def _is_unambiguous(state: TraceState, mention: Mention, at: int, folded: Folded) -> bool:
     """Whether the sentence leaves no doubt which series (or label) goes with a name: one before it, or only one."""
     others = folded.beside(mention)
     return any(place < at for place, _ in others) or len({other.rows for _, other in others}) == 1
@@ -91,11 +91,11 @@ def fold_values_beside(state: TraceState, folded: Folded) -> Folded:
     def put(found: re.Match[str]) -> str:
         mention = folded[found["name"] or found["after"]]
         value = found["in"] or found["at"] or found["before"]
-        said = number(value, bool(HEDGED.search(found[0][: found[0].find(value)])))
+        reading = number(value, bool(HEDGED.search(found[0][: found[0].find(value)])))
         rows = state.context(mention, found.start(), folded)
-        here = frozenset(state.rows_with(rows, said)) or rows
-        _pair(state, mention, said, found.start(), folded, True, folded.plain(found[0]))
-        mentions.append(replace(mention, rows=here, said=said))
+        here = frozenset(state.rows_with(rows, reading)) or rows
+        _pair(state, mention, reading, found.start(), folded, True, folded.plain(found[0]))
+        mentions.append(replace(mention, rows=here, value=reading))
         return chr(FIRST_NAME + len(mentions) - 1)
 
     text = _BESIDE.sub(put, folded.text)
@@ -110,8 +110,8 @@ def read_pairs(state: TraceState, text: str, folded: Folded) -> None:
         if len(names) != len(values):
             return USED
         for name, value in zip(names, values):
-            said = f"{folded[name].text} = {value}"
-            _pair(state, folded[name], number(value), found.start(), folded, True, said)
+            claim = f"{folded[name].text} = {value}"
+            _pair(state, folded[name], number(value), found.start(), folded, True, claim)
         return USED
 
     text = _RESPECTIVELY.sub(respectively, text)
@@ -125,9 +125,9 @@ def read_pairs(state: TraceState, text: str, folded: Folded) -> None:
                 and (folded[joined[1]].label is None) == (folded[found["name"]].label is None)
             )
             sure = bool(found["sure"]) and not grouped
-            said = number(found["value"], bool(HEDGED.search(text[: found.start("value")])))
+            reading = number(found["value"], bool(HEDGED.search(text[: found.start("value")])))
             at = found.start("name")
-            _pair(state, folded[found["name"]], said, at, folded, sure, folded.plain(found[0]))
+            _pair(state, folded[found["name"]], reading, at, folded, sure, folded.plain(found[0]))
 
 
 def flag_unknown_names(state: TraceState, text: str, folded: Folded) -> None:
@@ -169,7 +169,7 @@ def credit_glimpses(state: TraceState, folded: Folded) -> None:
             if fact.number is None:
                 words = lemmas(folded.plain(folded.text)) if words is None else words
                 earned = (
-                    1.0 if not (known := lemmas(fact.shown)) or known & (words - lemmas(fact.label)) else 0.5
+                    1.0 if not (known := lemmas(fact.text)) or known & (words - lemmas(fact.label)) else 0.5
                 )
                 state.credit[row] = max(state.credit.get(row, 0.0), earned)
         if numbers:

@@ -26,7 +26,7 @@ _HEADING = re.compile(
 _ENDS = re.compile(  # not in "U.S. dollars"
     r"(?<![A-Z]\.)(?<=[.!])\s+|(?<=;)\s+(?!its?\b)|(?<=[A-Z]\.)\s+(?![a-z(])|(?<=\?)\s*"
 )
-UNCHECKED = ("goal", "requirement", "requirements")  # what is asked and needed states nothing
+UNCHECKED = ("goal", "requirement", "requirements")  # a question and its needs state nothing
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,16 @@ MUST_REASON = re.compile(
 )
 
 
-def needed_rows(table: Table, asked: Folded) -> list[int]:
+def needed_rows(table: Table, question: Folded) -> list[int]:
     """The rows that an answer rests on: those named in the question, else a named series, else all."""
-    whole = [mention.rows for mention in asked.mentions if mention.label and mention.series]
-    labels = [mention.rows for mention in asked.mentions if mention.label and not mention.series]
-    series = [mention.rows for mention in asked.mentions if mention.series and not mention.label]
+    whole = [mention.rows for mention in question.mentions if mention.label and mention.series]
+    labels = [mention.rows for mention in question.mentions if mention.label and not mention.series]
+    series = [mention.rows for mention in question.mentions if mention.series and not mention.label]
     if whole:
         return sorted(frozenset().union(*whole))
-    given = {each.value for each in numbers_in(asked.text)}
+    given = {each.value for each in numbers_in(question.text)}
     holders = [row for row, each in enumerate(table.cells) if each.number in given]
-    if holders and not labels and not MUST_REASON.search(asked.text):
+    if holders and not labels and not MUST_REASON.search(question.text):
         return holders  # "which bar has a value of 6?"
     some = frozenset().union(*labels) if labels else frozenset(range(len(table.cells)))
     return sorted((some & frozenset().union(*series) if series else some) or range(len(table.cells)))
@@ -110,14 +110,14 @@ class Premises:
     """What every trace about one question starts from.
 
     Attributes:
-        asked: the question.
+        question: with the table's names folded.
         needed: the rows that the answer rests on.
         constants: numbers that a step may use without a source.
         known: numbers of the facts and the question.
     """
 
     table: Table
-    asked: Folded
+    question: Folded
     asks_trend: bool
     needed: list[int]
     constants: frozenset[Fraction]
@@ -128,15 +128,15 @@ class Premises:
 def premises(facts: str, question: str) -> Premises:
     """The premises of facts as JSON and a question; made once per question, not once per completion."""
     table, text = read_json(facts).without_gaps(), cleaned(question)
-    asked, rows = table.fold(text), table.cells
+    folded, rows = table.fold(text), table.cells
     sizes = {len(rows), len(table.by_label), len(table.by_series)} if rows else set()
     given = {each.value for each in numbers_in(text)}
     given |= {value for row in rows if (value := fraction(row.label)) is not None}
     return Premises(
         table,
-        asked,
+        folded,
         bool(_ASKS_TREND.search(question)),
-        needed_rows(table, asked),
+        needed_rows(table, folded),
         frozenset(map(Fraction, {1, 2, 10, 100, 1000, 10**6} | sizes)),
         table.numbers | given,
     )
@@ -150,11 +150,11 @@ class TraceState:
         known: numbers that a step may start from.
         results: of right steps; None where the result is no number.
         listed: how many names the last list had.
-        last: the result or reading that was stated last.
+        last: the last result or reading.
     """
 
     def __init__(self, start: Premises) -> None:
-        self.table, self.asked, self.needed = start.table, start.asked, start.needed
+        self.table, self.question, self.needed = start.table, start.question, start.needed
         self.asks_trend, self.constants = start.asks_trend, start.constants
         self.known = set(start.known)
         self.has_facts = bool(self.table.numbers)
@@ -166,34 +166,34 @@ class TraceState:
         self.last: str = ""
         self.faults: list[str] = []
 
-    def add_step(self, right: bool | None, said: str, result: Fraction | None = None) -> None:
+    def add_step(self, right: bool | None, step: str, result: Fraction | None = None) -> None:
         """Book one step, once; None is a step that could not be worked out."""
-        key = "".join(said.lower().split())
+        key = "".join(step.lower().split())
         if right is None or key in self.seen:
             return
         self.seen.add(key)
         if right:
             self.steps_right += 1
             self.results.append(result)
-            self._credit_values(said)
+            self._credit_values(step)
         else:
             self.steps_wrong += 1
-            self.faults.append(f"wrong step: {said.strip()}")
+            self.faults.append(f"wrong step: {step.strip()}")
         if result is not None:
             self.known.add(result)
 
-    def _credit_values(self, said: str) -> None:
+    def _credit_values(self, step: str) -> None:
         """Half the credit for a needed row whose value, without its name, stands in a right step."""
-        for row in self.rows_with(self.needed, *numbers_in(said)):
+        for row in self.rows_with(self.needed, *numbers_in(step)):
             self.credit[row] = max(self.credit.get(row, 0.0), 0.5)
 
-    def add_wrong_reading(self, said: str) -> None:
+    def add_wrong_reading(self, reading: str) -> None:
         """Book one wrong reading, once."""
-        said = said.strip(" ,:")
-        if said.lower() not in self.seen:
-            self.seen.add(said.lower())
+        reading = reading.strip(" ,:")
+        if reading.lower() not in self.seen:
+            self.seen.add(reading.lower())
             self.pairs_wrong += 1
-            self.faults.append(f"wrong reading: {said}")
+            self.faults.append(f"wrong reading: {reading}")
 
     def context(self, mention: Mention, at: int, folded: Folded) -> frozenset[int]:
         """The rows a name means here: narrowed by the nearest series (or label) of the same sentence."""
@@ -216,26 +216,26 @@ class TraceState:
         if not re.fullmatch(NAME, operand):
             return [number(operand)]
         mention = folded[operand]
-        if mention.said is not None:
-            return [mention.said]
+        if mention.value is not None:
+            return [mention.value]
         values = (self.table.cells[row].number for row in sorted(self.context(mention, at, folded)))
         own = re.fullmatch(NUM, mention.text)  # a year may be counted with
         found = [Number(value) for value in values if value is not None]
         return [*found[:4], *([number(mention.text)] if own else [])]
 
-    def is_known(self, said: Number) -> bool:
+    def is_known(self, operand: Number) -> bool:
         """Whether a number comes from a fact, the question or a step."""
-        return not self.has_facts or said.value in self.known or bool(values_read(self.known, said))
+        return not self.has_facts or operand.value in self.known or bool(values_read(self.known, operand))
 
     def scopes(self, folded: Folded) -> list[frozenset[int]]:
         """The groups of rows that "the largest" or "above 5" can be about."""
         every = frozenset(range(len(self.table.cells)))
-        for mentions in (folded.mentions, self.asked.mentions):
+        for mentions in (folded.mentions, self.question.mentions):
             series = {mention.rows for mention in mentions if mention.series and not mention.label}
             if series and len(self.table.by_series) > 1:
                 return [*series, frozenset().union(*series)]
-        whole = {mention.series for mention in self.asked.mentions if mention.series and mention.label}
-        named = [mention.rows for mention in self.asked.mentions if mention.label]
+        whole = {mention.series for mention in self.question.mentions if mention.series and mention.label}
+        named = [mention.rows for mention in self.question.mentions if mention.label]
         scopes = [every]
         if len(self.table.by_series) > 1 and not whole:
             scopes += [*self.table.by_label.values(), *self.table.by_series.values()]
@@ -278,6 +278,6 @@ def lemma_f1(trace: str, reference: str) -> float:
     a word is what the stop list leaves, so adverbs count too, and `_lemma` strips endings by rule; both
     sides alike, which keeps the F1 of equal texts at 1 and of texts without a common word at 0.
     """
-    said, wanted = lemmas(trace), lemmas(reference)
-    both = len(said & wanted)
-    return 2 * both / (len(said) + len(wanted)) if both else 0.0
+    words, wanted = lemmas(trace), lemmas(reference)
+    both = len(words & wanted)
+    return 2 * both / (len(words) + len(wanted)) if both else 0.0

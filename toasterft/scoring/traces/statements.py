@@ -12,7 +12,7 @@ from operator import add, eq, gt, lt, mul, sub, truediv
 
 from toasterft.data.charts.phrases import NONE, trend
 from toasterft.scoring.lexicon import AMOUNTS, ORDINALS
-from toasterft.scoring.numbers import cleaned, fraction, numbers_in, shown
+from toasterft.scoring.numbers import cleaned, format_number, fraction, numbers_in
 from toasterft.scoring.tables import Table
 
 _N = r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?"
@@ -27,10 +27,10 @@ _APPLY = {"+": add, "-": sub, "*": mul, "/": truediv}
 
 
 class Statements:
-    """Judges statement after statement against the table and what was stated before.
+    """Judges statement after statement against the table and the statements before it.
 
     Attributes:
-        stated: positions of the cells that were read off, in order.
+        cells_read: positions of the cells that were read off, in order.
         given: numbers of the question.
         known: what was read or worked out: as it is written, and exactly.
         terms: how many numbers the last sum or list had.
@@ -48,7 +48,7 @@ class Statements:
         self.words = set(re.findall(r"\w+", question.lower()))
         self.given = {value for each in numbers_in(cleaned(question)) for value in each.readings}
         self.known: dict[Fraction, Fraction] = {}
-        self.stated: dict[int, None] = {}
+        self.cells_read: dict[int, None] = {}
         self.gaps: dict[str, Fraction] = {}
         self.terms: int | None = None
         self.listed: int | None = None
@@ -71,7 +71,7 @@ class Statements:
             (rf"The middle two are (?P<values>{_N} and {_N})", self._middle),
             (rf"(?P<value>{_N}) occurs (?P<times>[0-9]+) times, more often than any other", self._mode),
             (r"There are (?P<count>[0-9]{1,9}) (?P<noun>[a-z]+)(?P<names>: )?(?:, so (?P<again>[0-9]+))?", self._there_are),
-            (r"Counted(?P<names>: )", self._counted),  # Counted: red, blue
+            (r"Counted(?P<names>: )", self._recount),  # Counted: red, blue
             (rf"(?P<not>Not )?(?P<side>[Aa]bove|[Bb]elow|[Aa]t) (?P<bound>{_N}): ", self._beyond),  # Not above 5: red, blue
             (r"So (?P<count>[0-9]+)", self._so_many),
             (rf"The one asked for is (?P<name>{any_name})", lambda found: self._get_to(found["name"], True)),
@@ -111,11 +111,11 @@ class Statements:
                 self.sentence.clear()
             self.rest = self.rest[end.end() :]
 
-    def _get_to(self, said: str | Fraction, right: bool, names: Iterable[str] = ()) -> bool:
-        self.reached, self.leads_to, self.chains = said, {*names}, []
-        if isinstance(said, Fraction):
-            self.known[said] = said
-            self.known.setdefault(Fraction(shown(said)), said)
+    def _get_to(self, result: str | Fraction, right: bool, names: Iterable[str] = ()) -> bool:
+        self.reached, self.leads_to, self.chains = result, {*names}, []
+        if isinstance(result, Fraction):
+            self.known[result] = result
+            self.known.setdefault(Fraction(format_number(result)), result)
         return right
 
     def _scopes(self) -> list[list[int]]:
@@ -127,19 +127,19 @@ class Statements:
             groups += [[at for at in every if self.cells[at].label == name] for name in self.table.labels]
         if self.table.zeros_are_gaps:
             groups += [[at for at in rows if self.cells[at].value] for rows in groups]
-        return [rows for rows in groups if rows and all(at in self.stated for at in rows)]
+        return [rows for rows in groups if rows and all(at in self.cells_read for at in rows)]
 
     def _cuts(self, rows: list[int]) -> list[list[int]]:
         """What a question cuts out of a series: "from 2009 to 2014", "the first three"."""
-        named = [place for place, at in enumerate(rows) if self._named(self.cells[at].label)]
+        named = [place for place, at in enumerate(rows) if self._mentions(self.cells[at].label)]
         cuts = [rows[named[0] : named[-1] + 1]] if len(named) > 1 else []
         amounts = {AMOUNTS[word] for word in self.words & {*AMOUNTS}}
         return [*cuts, *(part for many in amounts for part in (rows[:many], rows[-many:]))]
 
-    def _named(self, label: str) -> bool:
+    def _mentions(self, label: str) -> bool:
         """Whether the question has each word of a label, in whatever number or case."""
-        said = (word if len(word) < 5 else word[:4] for word in re.findall(r"\w+", label.lower()))
-        return all(any(word.startswith(part) for word in self.words) for part in said)
+        result = (word if len(word) < 5 else word[:4] for word in re.findall(r"\w+", label.lower()))
+        return all(any(word.startswith(part) for word in self.words) for part in result)
 
     def _groups(self) -> list[list[tuple[Fraction, set[str]]]]:
         """(value, names that it may lead to) of each scope, and of the gaps where all were worked out."""
@@ -147,7 +147,9 @@ class Statements:
             [(self.cells[at].value, {self.cells[at].label, self.cells[at].series}) for at in rows]
             for rows in self._scopes()
         ]
-        paired = Counter(name for at in self.stated for name in (self.cells[at].label, self.cells[at].series))
+        paired = Counter(
+            name for at in self.cells_read for name in (self.cells[at].label, self.cells[at].series)
+        )
         if self.gaps and any(
             all(name in self.gaps for name in names if paired[name] > 1)
             for names in (self.table.labels, self.table.series)
@@ -160,7 +162,7 @@ class Statements:
         at = [at for at, cell in enumerate(self.cells) if (cell.name, cell.number) == (found["name"], value)]
         if not at or at[0] in self.sentence:  # the second time it stands in another's place
             return False
-        self.stated[at[0]] = None
+        self.cells_read[at[0]] = None
         alone = not self.sentence
         self.sentence.append(at[0])
         return self._get_to(value, True, (self.cells[at[0]].label, self.cells[at[0]].series) if alone else ())
@@ -168,7 +170,7 @@ class Statements:
     def _sum(self, found: re.Match[str]) -> bool:
         parts = _SIGN.split(found["left"])
         signs, numbers = parts[1::2], [Fraction(part) for part in parts[::2]]
-        said, by, sign = Fraction(found["right"]), Fraction(found["by"] or 1), signs[0]
+        result, by, sign = Fraction(found["right"]), Fraction(found["by"] or 1), signs[0]
         if len({*signs}) > 1 or not by or (sign == "/" and 0 in numbers[1:]):
             return False
         written, exact = (
@@ -181,12 +183,12 @@ class Statements:
         free = alone and (numbers[1] in _FACTORS or (sign == "/" and numbers[1] == self.terms))
         right = counts and all(value in self.known for value in (numbers[:1] if free else numbers))
         if found["equals"] == "≈":
-            right = right and said in (Fraction(shown(written)), Fraction(shown(exact)))
+            right = right and result in (Fraction(format_number(written)), Fraction(format_number(exact)))
         else:
-            right, exact = right and said in (written, exact), said
+            right, exact = right and result in (written, exact), result
         if sign == "+":
             self.terms = len(numbers)
-        self.known.setdefault(said, exact)
+        self.known.setdefault(result, exact)
         return self._get_to(exact, right)
 
     def _order(self, found: re.Match[str]) -> bool:
@@ -199,7 +201,7 @@ class Statements:
         if all(signs == [">"] for _, signs in chains):
             # "Do more people A or B": the series that is larger at every label.
             bearers = [
-                {name for at in self.stated for name in (self.cells[at].label, self.cells[at].series)
+                {name for at in self.cells_read for name in (self.cells[at].label, self.cells[at].series)
                  if self.cells[at].value == first}
                 for (first, *_), _ in chains
             ]  # fmt: skip
@@ -268,7 +270,7 @@ class Statements:
         right = right and (not found["names"] or self._takes([str(name) for name in names]))
         return self._get_to(Fraction(count), right)
 
-    def _counted(self, found: re.Match[str]) -> bool:
+    def _recount(self, found: re.Match[str]) -> bool:
         every = ([cell.name for cell in self.cells], self.table.labels, self.table.series)
         return self._takes(max(every, key=lambda names: _takes(self.rest, names)))
 
@@ -277,12 +279,12 @@ class Statements:
 
     def _gap(self, found: re.Match[str]) -> bool:
         """The difference of the two values of a label, or of a series."""
-        name, said = found["name"], Fraction(found["right"])
+        name, result = found["name"], Fraction(found["right"])
         first, second = map(Fraction, found["left"].split(" - "))
-        cells = [self.cells[at] for at in self.stated]
+        cells = [self.cells[at] for at in self.cells_read]
         own = [cell.value for cell in cells if name in (cell.label, cell.series)]
-        self.gaps[name] = said
-        return self._get_to(said, first - second == said and first in own and second in own)
+        self.gaps[name] = result
+        return self._get_to(result, first - second == result and first in own and second in own)
 
     def _beyond(self, found: re.Match[str]) -> bool:
         """Who lies above (below, at) a number, by label, by series or by both."""

@@ -243,14 +243,14 @@ class Endpoint:
                 ledger.fail(call.key, name, call.kind, ledger.likely_usd(name, max_usd) if billed else 0.0)
             else:
                 ledger.pay(call.key, name, call.reply)
-                counted = call.reply.input_tokens / self._input_tokens(call.request)
-                self._input_factor, self._calibrated = max(self._input_factor, counted), True
+                factor = call.reply.input_tokens / self._input_tokens(call.request)
+                self._input_factor, self._calibrated = max(self._input_factor, factor), True
             await ledger.release(max_usd)
 
     def _classify(self, call: _Call, response: Any) -> None:
         """Note the reply or the kind of failure; change the response where the client should retry otherwise."""
-        status, said = response.status_code, self._masked(_message(response.text))
-        call.what = f"HTTP {status}: {said}"
+        status, message = response.status_code, self._masked(_message(response.text))
+        call.what = f"HTTP {status}: {message}"
         if response.is_success:
             try:
                 call.reply = self._read(response.text, call.request)
@@ -267,16 +267,16 @@ class Endpoint:
             call.kind = "server"
         else:
             call.kind = "rejected"
-            if "max_completion_tokens" in said:
+            if "max_completion_tokens" in message:
                 self._limit_name = "max_completion_tokens"
 
     def _read(self, text: str, request: Request) -> Reply:
         """A chat completion as a `Reply`."""
         body = json.loads(text)
         choice = body["choices"][0]
-        said = choice["message"].get("content") or ""
-        if not isinstance(said, str):
-            said = "".join(part.get("text", "") for part in said)
+        content = choice["message"].get("content") or ""
+        if not isinstance(content, str):
+            content = "".join(part.get("text", "") for part in content)
         usage: dict[str, Any] = {name: value or 0 for name, value in (body.get("usage") or {}).items()}
         read, written = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
         thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
@@ -284,9 +284,9 @@ class Endpoint:
         # total has them. Some proxies give 0 completion tokens beside the thinking ones.
         written = max(written, usage.get("total_tokens", 0) - read, thought)
         if not usage:
-            read, written = self._input_tokens(request), math.ceil(len(said) / CHARACTERS_PER_TOKEN)
+            read, written = self._input_tokens(request), math.ceil(len(content) / CHARACTERS_PER_TOKEN)
         return Reply(
-            text=said,
+            text=content,
             finish_reason=choice.get("finish_reason"),
             input_tokens=read,
             output_tokens=written,

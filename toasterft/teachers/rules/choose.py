@@ -12,7 +12,7 @@ from toasterft.scoring.numbers import fraction
 from toasterft.scoring.tables import Table, name_key
 from toasterft.teachers.rules import claims, derive
 from toasterft.teachers.rules.question import Question, words
-from toasterft.teachers.rules.terms import NAMED, Term, order, rounding_to, so
+from toasterft.teachers.rules.terms import NAMED, Term, conclude, order, rounding_to
 
 YES_NO = ("yes", "no")
 # What makes a way more or less likely to be the one that was meant; set by looking at 100 traces.
@@ -228,7 +228,7 @@ def _verdict(first: Term, second: Term, sign: str) -> Term | None:
     return Term(
         a,
         tuple(dict.fromkeys((*first.readings, *second.readings))),
-        (*dict.fromkeys(lead), so(order((a, b)), answer)),
+        (*dict.fromkeys(lead), conclude(order((a, b)), answer)),
         (*dict.fromkeys((*first.rechecks, *second.rechecks)), f"{order((b, a))}."),
         (first.fit + second.fit) / 2,
         first.used | second.used | CALCULATIONS,

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise, permutations
 
 from toasterft.data.charts.phrases import NOUNS, trend
 from toasterft.scoring import lexicon
-from toasterft.scoring.numbers import shown
+from toasterft.scoring.numbers import format_number
 from toasterft.scoring.tables import Cell, Table
 from toasterft.teachers.rules.question import Question
 from toasterft.teachers.rules.terms import (
@@ -17,12 +17,12 @@ from toasterft.teachers.rules.terms import (
     Scope,
     Term,
     chain,
+    conclude,
     most_frequent,
-    named,
+    name_match,
     names_at,
     order,
     readings,
-    so,
 )
 
 # "How many have the same value", "how many of the lines cross": not all of them are meant.
@@ -75,7 +75,7 @@ def there_are(names: Sequence[str], noun: str) -> str:
     return f"There are {len(names)} {noun}: {', '.join(names)}."
 
 
-def counted(names: Sequence[str]) -> str:
+def recount(names: Sequence[str]) -> str:
     return f"Counted: {', '.join(names)}."
 
 
@@ -89,11 +89,11 @@ def counts(table: Table, found: Sequence[Scope], question: Question) -> Iterator
             if 1 < len(names) <= MOST_READINGS:
                 seen = mark if noun == "labels" and len(table.series) == 1 else noun
                 # What has no reading is listed: nothing else shows that it is there.
-                step = so(f"There are {len(names)} {seen}", str(len(names)))
+                step = conclude(f"There are {len(names)} {seen}", str(len(names)))
                 step = step if names == filled else there_are(names, noun)
                 coloured = noun == "series" and "colour" in question.operations
                 fit = (0.2 if coloured else 0.5 * (seen in question.words)) - less
-                yield Term(Fraction(len(names)), full.cells, (step,), (counted(names),), fit, COUNTS)
+                yield Term(Fraction(len(names)), full.cells, (step,), (recount(names),), fit, COUNTS)
     for scope in found if question.has("same|equal") and not question.numbers else ():
         if most := most_frequent(scope):
             value, times, step = most
@@ -129,9 +129,9 @@ def lists(table: Table, question: Question, wanted: Sequence[Fraction]) -> Itera
         fitting = [cell for cell in table.cells if cell.value == value and cell not in picked]
         if not fitting:
             return
-        picked.append(max(fitting, key=lambda cell: named(cell, table, question)))
-    fit = min(named(cell, table, question) for cell in picked)
-    answer = f"[{', '.join(map(shown, wanted))}]"
+        picked.append(max(fitting, key=lambda cell: name_match(cell, table, question)))
+    fit = min(name_match(cell, table, question) for cell in picked)
+    answer = f"[{', '.join(map(format_number, wanted))}]"
     yield _name(answer, picked, [readings(picked, "is")], readings(picked[::-1]), fit, question.operations)
 
 
@@ -140,7 +140,7 @@ def of_value(table: Table, question: Question) -> Iterator[Term]:
     for cell in table.cells if question.numbers else ():
         for name, other in ((cell.label, cell.series), (cell.series, cell.label)):
             if name and cell.value in question.numbers:
-                step = so(readings([cell], "is"), name)
+                step = conclude(readings([cell], "is"), name)
                 yield _name(name, [cell], [step], readings([cell]), 0.5 + question.mention(other))
 
 
@@ -183,7 +183,7 @@ def _gaps(
         meet = word == "smallest" and best == 0 and question.has(MEET)
         if (word in question.operations or meet) and len(winners) == 1:
             cells = [cell for _, a, b in full for cell in (a, b)]
-            steps = [*sums, f"The {word} is {shown(best)}."]
+            steps = [*sums, f"The {word} is {format_number(best)}."]
             used = frozenset({word, "difference"})
             yield _name(winners[0], cells, steps, names_at(side, best, ()), 0.6, used, best)
 
@@ -218,7 +218,7 @@ def _both(table: Table, first: str, second: str) -> list[tuple[Cell, Cell]]:
 
 
 def _label_by_label(full: Sequence[tuple[Cell, Cell]], answer: str) -> Term:
-    step = so(", ".join(order((a.value, b.value)) for a, b in full), answer)
+    step = conclude(", ".join(order((a.value, b.value)) for a, b in full), answer)
     back = ", ".join(order((b.value, a.value)) for a, b in full) + "."
     return _name(answer, (cell for pair in full for cell in pair), [step], back, 0.5, COMPARES)
 
@@ -228,7 +228,7 @@ def existing(table: Table, question: Question) -> Iterator[Term]:
     if question.has("same|similar|equal"):
         twins = ((a, b) for a, b in combinations(table.cells, 2) if a.value == b.value)
         for first, second in twins:
-            step = so(order((first.value, second.value)), "yes")
+            step = conclude(order((first.value, second.value)), "yes")
             yield _name("yes", (first, second), [step], readings([second, first]), 0.5)
             return
     elif question.numbers and len(table.cells) <= MOST_READINGS:
@@ -237,12 +237,14 @@ def existing(table: Table, question: Question) -> Iterator[Term]:
         others = [cell.name for cell in table.cells if cell.value != limit]
         answer = "yes" if at else "no"
         back = names_at("Not at", limit, others)
-        yield _name(answer, table.cells, [so(names_at("At", limit, at), answer)], back, 0.5, value=limit)
+        yield _name(
+            answer, table.cells, [conclude(names_at("At", limit, at), answer)], back, 0.5, value=limit
+        )
 
 
 def transcription(table: Table) -> Term:
     """The whole chart read out, as charts drawn here are asked for."""
-    text = ", ".join(f"{cell.name} = {cell.shown}" for cell in table.cells)
+    text = ", ".join(f"{cell.name} = {cell.text}" for cell in table.cells)
     return _name(text, table.cells, [f"{text}."], f"There are {len(table.cells)} values.", 1.0, TRANSCRIBES)
 
 
@@ -251,7 +253,7 @@ def trends(found: Sequence[Scope]) -> Iterator[Term]:
     for scope in found:
         values = [cell.value for cell in scope.cells]
         if scope.by_label and all(a != b for a, b in pairwise(values)):
-            step, back = so(order(values), trend(values)), f"{order(values[::-1])}."
+            step, back = conclude(order(values), trend(values)), f"{order(values[::-1])}."
             yield _name(trend(values), scope.cells, [step], back, scope.fit, value=values[-1])
 
 
@@ -262,9 +264,9 @@ def legends(table: Table, question: Question, answer: str) -> Iterator[Term]:
     for noun, names in (("series", table.series), ("labels", table.labels)):
         step = there_are(names, noun)
         if len(names) > 1 and listed == sorted(names):
-            yield _name(answer, (), [step], counted(names), 0.0, question.operations, none)
+            yield _name(answer, (), [step], recount(names), 0.0, question.operations, none)
         if question.has(STANDS_FOR) and answer in names and 1 < len(names) <= MOST_READINGS:
             own = [cell for cell in table.cells if answer in (cell.label, cell.series)][:MOST_READINGS]
             used = question.operations - {"largest", "smallest"}
-            back = readings(own) if own else counted(names)
+            back = readings(own) if own else recount(names)
             yield _name(answer, (), [step, f"The one asked for is {answer}."], back, 0.0, used, none)

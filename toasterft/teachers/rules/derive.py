@@ -16,7 +16,7 @@ from functools import reduce
 from operator import add, mul, sub, truediv
 
 from toasterft.scoring import lexicon
-from toasterft.scoring.numbers import shown
+from toasterft.scoring.numbers import format_number
 from toasterft.scoring.tables import Cell, Table
 from toasterft.teachers.rules import claims
 from toasterft.teachers.rules.question import Question
@@ -29,7 +29,7 @@ from toasterft.teachers.rules.terms import (
     in_order,
     is_short,
     most_frequent,
-    named,
+    name_match,
     names_at,
     order,
     points,
@@ -101,7 +101,7 @@ def _extreme(scope: Scope, ordered: Sequence[Cell], rank: int, word: str, bonus:
     return Term(
         cell.value,
         scope.cells,
-        (*lead, f"The {RANKS[rank - 1]}{word} is {shown(cell.value)}."),
+        (*lead, f"The {RANKS[rank - 1]}{word} is {format_number(cell.value)}."),
         (back,),
         scope.fit + bonus,
         frozenset({word}),
@@ -118,10 +118,10 @@ def middles(found: Sequence[Scope], question: Question) -> Iterator[Term]:
             half, used = len(values) // 2, frozenset({"median"})
             low, high = values[half - 1], values[half]
             if len(values) % 2:
-                value, steps = high, [f"The middle is {shown(high)}."]
+                value, steps = high, [f"The middle is {format_number(high)}."]
             else:
                 value, mean = _worked_out("mean", (low, high))
-                steps = [f"The middle two are {shown(low)} and {shown(high)}.", *mean]
+                steps = [f"The middle two are {format_number(low)} and {format_number(high)}.", *mean]
             yield Term(value, scope.cells, (lead, *steps), back, scope.fit, used)
         if "mode" in question.operations and (most := most_frequent(scope)):
             yield Term(most[0], scope.cells, (lead, most[2]), back, scope.fit, frozenset({"mode"}))
@@ -148,7 +148,7 @@ def groups(table: Table, found: Sequence[Scope], question: Question) -> Iterator
         if 1 < len(mentioned) < len(scope.cells):
             yield Term(NONE, mentioned, fit=scope.fit + 0.5)
     if len(table.series) > 1:
-        mentioned = tuple(cell for cell in table.cells if named(cell, table, question) >= 0.6)
+        mentioned = tuple(cell for cell in table.cells if name_match(cell, table, question) >= 0.6)
         if 1 < len(mentioned) <= MOST_READINGS:
             yield Term(NONE, mentioned, fit=0.7)
         # "South 2013 beside north 2012" means two cells of the four that these words span.
@@ -166,13 +166,16 @@ def _ends_of(scope: Scope, question: Question) -> Iterator[Term]:
     for word in ("largest", "smallest"):
         if amount and word in both and amount <= len(values):
             ordered = values[::-1] if word == "largest" else values
-            *most, last = map(shown, ordered[:amount])
+            *most, last = map(format_number, ordered[:amount])
             listed = f"{', '.join(most)} and {last}" if most else last
             steps = (in_order(ordered), f"The {COUNT_WORDS[amount]} {word} are {listed}.")
             used, members = frozenset({word}), tuple(ordered[:amount])
             yield Term(NONE, scope.cells, steps, fit=scope.fit + 0.4, used=used, members=members)
     if len(both) == 2:
-        steps = (f"The largest is {shown(values[-1])}.", f"The smallest is {shown(values[0])}.")
+        steps = (
+            f"The largest is {format_number(values[-1])}.",
+            f"The smallest is {format_number(values[0])}.",
+        )
         members = (values[-1], values[0])
         yield Term(NONE, scope.cells, steps, fit=scope.fit + 0.3, used=both, members=members)
 

@@ -10,7 +10,7 @@ from operator import eq, gt, lt
 
 from toasterft.data.charts import phrases
 from toasterft.scoring import lexicon
-from toasterft.scoring.numbers import shown
+from toasterft.scoring.numbers import format_number
 from toasterft.scoring.tables import Cell, Table
 from toasterft.teachers.rules.question import Question
 
@@ -54,7 +54,7 @@ class Term:
 
     @property
     def answer(self) -> str:
-        return self.picks or shown(self.value)
+        return self.picks or format_number(self.value)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _parts(
                 yield cells[-question.amount :], fit + 0.3, by_label
 
 
-def named(cell: Cell, table: Table, question: Question) -> float:
+def name_match(cell: Cell, table: Table, question: Question) -> float:
     """How well the question names a cell: by its label, and by its series where there are several."""
     label = question.mention(cell.label) if len(table.labels) > 1 else 0.5
     return (label + question.mention(cell.series)) / 2 if len(table.series) > 1 else label
@@ -121,7 +121,7 @@ def most_frequent(scope: Scope) -> tuple[Fraction, int, str] | None:
     (value, times), *others = Counter(cell.value for cell in scope.cells).most_common(2)
     if times == 1 or (others and others[0][1] == times):
         return None
-    return value, times, f"{shown(value)} occurs {times} times, more often than any other."
+    return value, times, f"{format_number(value)} occurs {times} times, more often than any other."
 
 
 # --- numbers ---------------------------------------------------------------------------------
@@ -151,40 +151,40 @@ def is_short(value: Fraction) -> bool:
 
 def readings(cells: Iterable[Cell], verb: str = "=") -> str:
     """`red = 7, blue = 3.`"""
-    return ", ".join(f"{cell.name} {verb} {shown(cell.value)}" for cell in cells) + "."
+    return ", ".join(f"{cell.name} {verb} {format_number(cell.value)}" for cell in cells) + "."
 
 
 def points(table: Table, question: Question) -> list[Term]:
     """Every cell as it stands."""
-    return [reading(cell, named(cell, table, question)) for cell in table.cells]
+    return [reading(cell, name_match(cell, table, question)) for cell in table.cells]
 
 
 def reading(cell: Cell, fit: float) -> Term:
     """A cell as it stands."""
-    value = shown(cell.value)
+    value = format_number(cell.value)
     return Term(cell.value, (cell,), (f"{cell.name} is {value}.",), (f"{cell.name} = {value}.",), fit)
 
 
 def in_order(values: Iterable[Fraction], how: str = "In order") -> str:
-    return f"{how}: {', '.join(map(shown, values))}."
+    return f"{how}: {', '.join(map(format_number, values))}."
 
 
 def names_at(side: str, limit: Fraction, names: Iterable[str]) -> str:
     """`Above 5: red, blue.`"""
-    return f"{side} {shown(limit)}: {', '.join(names) or 'none'}."
+    return f"{side} {format_number(limit)}: {', '.join(names) or 'none'}."
 
 
 def chain(values: Sequence[Fraction], sign: str, result: Fraction) -> str:
     """`3 + 4 = 7.`; a rounded result has a sign of its own: `19 / 3 ≈ 6.33.`"""
     equals = "=" if is_short(result) else "≈"
-    return f"{f' {sign} '.join(map(shown, values))} {equals} {shown(result)}."
+    return f"{f' {sign} '.join(map(format_number, values))} {equals} {format_number(result)}."
 
 
 def order(values: Sequence[Fraction]) -> str:
     """`3 < 5 > 4`"""
-    return phrases.order(values, shown)
+    return phrases.order(values, format_number)
 
 
-def so(step: str, result: str) -> str:
+def conclude(step: str, result: str) -> str:
     """A sentence with what follows from it: `The largest is 12, so green.`"""
     return f"{step.removesuffix('.')}, so {result}."

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from toasterft.data.charts.phrases import HEADINGS, NEEDS
 from toasterft.data.example import Example
 from toasterft.scoring import tables
-from toasterft.scoring.numbers import fraction, shown
+from toasterft.scoring.numbers import format_number, fraction
 from toasterft.teachers.rules.choose import SCALES, YES_NO, choose
 from toasterft.teachers.rules.claims import TRANSCRIBES
-from toasterft.teachers.rules.terms import Term, readings, rounds_to, so
+from toasterft.teachers.rules.terms import Term, conclude, readings, rounds_to
 
 # What has to be read and done, by what a derivation uses.
 _NEEDS = {
@@ -66,12 +66,12 @@ def steps_to(term: Term, answer: str | None) -> list[str]:
     """The sentences from the readings to the answer, in its own unit where that is known."""
     steps = list(term.steps)
     if term.picks and not any(step.endswith(f"{term.picks}.") for step in steps):
-        steps[-1] = so(steps[-1], term.picks)
+        steps[-1] = conclude(steps[-1], term.picks)
     goal = fraction(answer) if answer is not None and not term.picks else None
     if goal is not None and not rounds_to(term.value, goal):
         scale = next(scale for scale in SCALES if rounds_to(term.value, goal / scale))
-        by = f"/ {shown(1 / scale)}" if scale < 1 else f"* {shown(scale)}"
-        steps.append(f"{shown(term.value)} {by} = {shown(goal, 4)}.")
+        by = f"/ {format_number(1 / scale)}" if scale < 1 else f"* {format_number(scale)}"
+        steps.append(f"{format_number(term.value)} {by} = {format_number(goal, 4)}.")
     return steps
 
 
@@ -92,7 +92,7 @@ def needs(term: Term) -> str:
 def ending_in(steps: list[str], term: Term, answer: str) -> str:
     """The sentences as one text that ends in the answer as it is written, not as it was worked out."""
     *most, last = steps
-    results = {term.answer, *((shown(value, 4),) if (value := fraction(answer)) is not None else ())}
+    results = {term.answer, *((format_number(value, 4),) if (value := fraction(answer)) is not None else ())}
     tail = "|".join(map(re.escape, sorted(results, key=len, reverse=True)))
     last, replaced = re.subn(rf"(?<![\w.-])(?:{tail})\.$", lambda _: f"{answer}.", last, flags=re.IGNORECASE)
-    return " ".join([*most, last if replaced else so(last, answer)])
+    return " ".join([*most, last if replaced else conclude(last, answer)])
