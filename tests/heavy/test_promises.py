@@ -218,6 +218,18 @@ def test_a_resumed_run_keeps_its_settings(tiny_model, charts_folder, run_cli, tm
         assert folder.exists()
     finally:
         (charts_folder / "train.jsonl").write_text(lines)
+    name = json.loads(lines.split("\n")[0])["image"]
+    data = (charts_folder / name).read_bytes()
+    try:
+        (charts_folder / name).write_bytes(data + b"\0")
+        done = run_cli("sft", "--resume", folder)
+        assert done.code == 2
+        assert f"1 picture changed since this began: {name}" in done.err
+        # A run from before pictures were noted goes on.
+        (folder / "pictures.json").unlink()
+        assert run_cli("sft", "--resume", folder, "--quiet").code == 0
+    finally:
+        (charts_folder / name).write_bytes(data)
 
 
 def test_out_of_gpu_memory_goes_on_once_in_smaller_parts(

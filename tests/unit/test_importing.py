@@ -95,7 +95,7 @@ def test_chartqa_of_the_hub(taken, tmp_path):
     table = Dataset.from_dict(rows, features=kinds)
     for split in ("train", "val", "test"):
         table.to_parquet(str(tmp_path / "repo" / "data" / f"{split}-00000-of-00001-abc.parquet"))
-    card, splits = taken(tmp_path / "repo")
+    card, splits = taken(tmp_path / "repo", "--images", tmp_path)
     assert (card["layout"], card["task"]) == ("chartqa-hub", "chart")
     assert set(card["splits"]) == {"train", "validation", "test"}
     assert [(one.question, one.answer, one.kind) for one in splits["test"]] == [
@@ -228,7 +228,7 @@ def test_aokvqa_of_the_hub_has_answers_as_text_and_none_for_its_test(taken, tmp_
         Dataset.from_dict({**row, "correct_choice_idx": [place]}, features=kinds).to_parquet(
             str(tmp_path / "repo" / f"{split}-00000-of-00001.parquet")
         )
-    card, splits = taken(tmp_path / "repo")
+    card, splits = taken(tmp_path / "repo", "--images", tmp_path)
     assert (card["layout"], card["left_out"]) == ("a-okvqa", {"no answer published": 1})
     assert splits["train"][0].answer == "b"
 

@@ -113,8 +113,8 @@ def _header(picture: Picture) -> Picture:
         huge = any(words in error.what for words in ("too large", "exceeds limit"))
         kind = "image-huge" if huge else "image-broken"
         picture.faults.append((kind, f"{picture.ref.name}: {error.what}"))
-    except OSError as error:
-        picture.faults.append(("image-broken", f"{picture.ref.name}: {error.strerror}"))
+    except (OSError, ValueError) as error:
+        picture.faults.append(("image-broken", f"{picture.ref.name}: {error}"))
     return picture
 
 

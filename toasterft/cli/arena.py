@@ -37,6 +37,7 @@ def arena(
         list[str] | None, Argument(help="Two or more evaluations, runs or models.", show_default=False)
     ] = None,
     data: opt.Data = None,
+    images: opt.Images = None,
     n: Annotated[int, Option("--n", min=1, help="Comparisons per voter.")] = 200,
     port: Annotated[int | None, Option(min=1, max=65535, help="Port on 127.0.0.1.")] = None,
     host: Annotated[
@@ -57,7 +58,7 @@ def arena(
     """People choose between answers, blind; Elo and Bradley–Terry ratings with intervals."""
     runs_folder = paths.runs_dir(runs_dir)
     contenders = find_contenders(runs or [], runs_folder)
-    source, split = _data(data, contenders)
+    source, split, others = _data(data, contenders)
     folder = _folder(out, source, runs_folder)
     if leaderboard or csv is not None:
         _report(folder, csv, leaderboard=leaderboard, json=json)
@@ -67,14 +68,14 @@ def arena(
             "an arena needs two contenders" if len(contenders) < 2 else "which questions?",
             next_step="toasterft arena RUN_A RUN_B --data DATA",
         )
-    items = _filled(contenders, source, split, n, seed, folder, runs_folder, quiet=quiet)
+    items = _filled(contenders, source, split, images or others, n, seed, folder, runs_folder, quiet=quiet)
     _open(contenders, items, folder, host or [], n=n, seed=seed, port=port, browse=not no_browser, json=json)
 
 
-def _data(given: str | None, contenders: list[Contender]) -> tuple[str | None, str | None]:
-    """The data asked for, else what the first evaluation was on; and that evaluation's split."""
+def _data(given: str | None, contenders: list[Contender]) -> tuple[str | None, str | None, str | None]:
+    """The data asked for, else what the first evaluation was on; and that evaluation's split and `images`."""
     settings = next((c.settings for c in contenders if c.settings), {})
-    return given or settings.get("data"), settings.get("split")
+    return given or settings.get("data"), settings.get("split"), settings.get("images")
 
 
 def _folder(out: Path | None, data: str | None, runs_dir: Path) -> Path:
@@ -95,11 +96,11 @@ def _folder(out: Path | None, data: str | None, runs_dir: Path) -> Path:
 
 
 def _filled(
-    contenders: list[Contender], data: str, split: str | None, n: int, seed: int, folder: Path, runs_dir: Path,
-    *, quiet: bool,
+    contenders: list[Contender], data: str, split: str | None, images: Path | str | None, n: int, seed: int,
+    folder: Path, runs_dir: Path, *, quiet: bool,
 ) -> list[Example]:  # fmt: skip
     """The chosen questions, with every contender's answers to them."""
-    items = load_items(data, split)
+    items = load_items(data, split, images)
     for contender in contenders:
         read_outputs(contender, items, folder)
     chosen = choose_items(items, contenders, n, seed)

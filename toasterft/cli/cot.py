@@ -54,6 +54,7 @@ EstimateOnly = Annotated[bool, Option("--dry-run", help="Show the estimate and s
 def build(
     name: opt.NewName,
     source: Source,
+    images: opt.Images = None,
     teacher: Annotated[
         str | None, Option(help="`rules` (from tables, no network), a catalog name, a .yaml row, a model.")
     ] = None,
@@ -102,7 +103,7 @@ def build(
     panel = (bench or services) if generators else ()
     if generators:
         _require_panel(services, panel, blind=blind)
-    data = sources.load(source, split=split)
+    data = sources.load(source, split=split, images=images)
     limit = max_trace_tokens or (RULES_TRACE_TOKENS if by_rules else None)
     plan = TracesPlan(
         name=name, folder=write.dataset_folder(name, out), data_name=source, data=data,
@@ -124,6 +125,7 @@ def facts(
         int | None, Option(min=1, help="Read at most so many pictures; all by default.")
     ] = None,
     budget: Budget = None,
+    images: opt.Images = None,
     split: opt.Split = None,
     concurrency: Concurrency = 8,
     tries: Tries = 2,
@@ -141,7 +143,7 @@ def facts(
 ) -> None:
     """Have each picture read once, so that a checker can hold reasoning against what is in it."""
     address = directory.Address(base_url, model_id, price_in, price_out, api_key_env)
-    data = sources.load(source, split=split)
+    data = sources.load(source, split=split, images=images)
     chosen = name or f"{data.name}-facts"
     plan = FactsPlan(
         name=chosen, folder=write.dataset_folder(chosen, out), data_name=source, data=data,
@@ -165,6 +167,7 @@ def pairs(
     n: Annotated[
         int | None, Option("--n", min=1, help="Pairs wanted; one for every row that gives one.")
     ] = None,
+    images: opt.Images = None,
     tries: Annotated[int | None, Option(min=1, help="Samples per row; 4 by default.")] = None,
     temperature: Annotated[float | None, Option(min=0.01, help="Of sampling; 1.0 by default.")] = None,
     split: opt.Split = None,
@@ -182,7 +185,7 @@ def pairs(
 ) -> None:
     """Pairs for `dpo`: each row's trace and answer beside a wrong sample of the model's own (loads the model)."""
     flags = {
-        "data": source, "model": model, "n": n, "tries": tries, "temperature": temperature, "split": split,
+        "data": source, "images": images, "model": model, "n": n, "tries": tries, "temperature": temperature, "split": split,
         "price": price, "seed": seed,
     }  # fmt: skip
     file, settings = opt.split_words(words)

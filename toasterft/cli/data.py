@@ -66,9 +66,7 @@ def import_set(
     ] = None,
     reasoning: Annotated[str | None, Option("--reasoning-column", help="Column of the reasoning.")] = None,
     row_id: Annotated[str | None, Option("--id-column", help="Column of the row's id.")] = None,
-    images: Annotated[
-        Path | None, Option(help="Where the pictures lie, if not beside the rows.", file_okay=False)
-    ] = None,
+    images: opt.Images = None,
     config: Annotated[str | None, Option(help="Configuration of a hub data set (gsm8k: main).")] = None,
     split: Annotated[str | None, Option(help="Take this split only.")] = None,
     task: Annotated[
@@ -109,6 +107,7 @@ def import_set(
 )
 def check(
     name: Name,
+    images: opt.Images = None,
     against: Annotated[
         list[str] | None, Option(help="Evaluation data that must share no image; may be repeated.")
     ] = None,
@@ -134,8 +133,8 @@ def check(
     Every finding names its row. Errors are rows that would teach or measure something wrong; warnings are worth
     a look; notes explain. Each image is opened once.
     """
-    data = sources.load_splits(name, keep_faults=True)
-    evaluation = [sources.load_splits(other, keep_faults=True) for other in against or []]
+    data = sources.load_splits(name, keep_faults=True, images=images)
+    evaluation = [sources.load_splits(other, keep_faults=True, images=images) for other in against or []]
     if fix is not None:
         paths.require_new(fix)
     _, limits = _limits(model, runs_dir, max_length, max_trace_tokens)
@@ -156,6 +155,7 @@ def check(
 @data_app.command(epilog=opt.example("data preview charts --model toast-tiny --n 2"))
 def preview(
     name: Name,
+    images: opt.Images = None,
     split: Annotated[str | None, Option(help="Rows of this split only.")] = None,
     rows: Annotated[list[str] | None, Option("--row", help="This row, by id; may be repeated.")] = None,
     n: Annotated[int, Option("--n", min=1, help="How many rows.")] = 4,
@@ -171,7 +171,7 @@ def preview(
 
     With a model whose files are here (--model toast-tiny, a folder, a run) text and tokens are exactly its own.
     """
-    data = sources.load_splits(name, keep_faults=True)
+    data = sources.load_splits(name, keep_faults=True, images=images)
     chosen = choose_rows(data, n, split=split, ids=rows or (), seed=seed)
     who, limits = _limits(model, runs_dir, max_length)
     formatter = row_formatter(who, limits.count)
@@ -195,6 +195,7 @@ def preview(
 def divide(
     name: Name,
     new_name: opt.NewName,
+    images: opt.Images = None,
     validation: Annotated[float, Option(min=0, max=1, help="Share of the pictures that validate.")] = 0.1,
     test: Annotated[float, Option(min=0, max=1, help="Share of the pictures that test.")] = 0.1,
     seed: Annotated[int, Option(help="Which pictures go where.")] = 0,
@@ -204,7 +205,7 @@ def divide(
     """Divide rows by image, so that no picture is on two sides; splits that are there already stay as they are."""
     folder = write.dataset_folder(new_name, out)
     paths.require_new(folder)
-    data = sources.load_splits(name)
+    data = sources.load_splits(name, images=images)
     taken = [
         one for one, share in (("validation", validation), ("test", test)) if share and data.splits.get(one)
     ]
@@ -238,6 +239,7 @@ def divide(
 def push(
     name: Name,
     hub_id: Annotated[str, Argument(help="owner/name on the hub.")],
+    images: opt.Images = None,
     public: Annotated[bool, Option("--public", help="For everybody to see; private by default.")] = False,
     out: Annotated[Path | None, Option(help="Write the files to this new folder and upload nothing.")] = None,
     json: opt.Json = False,
@@ -245,7 +247,7 @@ def push(
 ) -> None:
     """Share a data set on the hub: parquet with the pictures inside, a README, the card. Needs `hf auth login`."""
     hub.require_hub_id(hub_id)
-    data = sources.load_splits(name)
+    data = sources.load_splits(name, images=images)
     report = terminal.reporter(quiet=quiet)
     if out is not None:
         packed, address = hub.pack(data, out, hub_id, report), str(out)

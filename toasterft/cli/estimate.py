@@ -48,6 +48,7 @@ def command(method: str, purpose: str) -> None:
         words: opt.Words = None,
         model: opt.Model = None,
         data: opt.Data = None,
+        images: opt.Images = None,
         clip_low: Annotated[bool, Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")] = False,
         gpu: AnyGpu = None,
         price: opt.Price = None,
@@ -62,7 +63,14 @@ def command(method: str, purpose: str) -> None:
         ] = False,
         json: opt.Json = False,
     ) -> None:
-        flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit}
+        flags = {
+            "model": model,
+            "data": data,
+            "images": images,
+            "gpu": gpu,
+            "price": price,
+            "limit": limit,
+        }
         source, settings = opt.split_words([*preset(method, clip_low=clip_low), *(words or [])])
         wanted = recipe.load(method, source, settings, flags)
         _estimate(wanted, usd, paths.runs_dir(runs_dir), json=json, simulate=simulate, measure=measure)
@@ -117,6 +125,7 @@ def train(
     words: opt.Words = None,
     model: opt.Model = None,
     data: opt.Data = None,
+    images: opt.Images = None,
     gpu: AnyGpu = None,
     price: opt.Price = None,
     usd: Budget = None,
@@ -125,7 +134,7 @@ def train(
 ) -> None:
     """What `toasterft train` would take: a recipe's stages, one after the other."""
     source, settings = opt.split_words(words)
-    wanted = recipe.load("train", source, settings, {"model": model, "data": data})
+    wanted = recipe.load("train", source, settings, {"model": model, "data": data, "images": images})
     everywhere = (gpu or "").lower() == "all"
     changes = {"gpu": None if everywhere else gpu, "price": price}
     runs = paths.runs_dir(runs_dir)
@@ -164,6 +173,7 @@ def train(
 @estimate_app.command(epilog=opt.example("estimate cot --data chartqa --rows 7000 --budget 25"))
 def cot(
     data: Annotated[str, Option(help="Folder, .jsonl/.json, catalog name, or hub id.")],
+    images: opt.Images = None,
     rows: Annotated[
         int | None, Option(min=1, help="Traces to write; one per row of the data by default.")
     ] = None,
@@ -172,7 +182,7 @@ def cot(
     json: opt.Json = False,
 ) -> None:
     """What a teacher behind an API would take to write reasoning for a data set."""
-    sizes = prepare.measure(data)
+    sizes = prepare.measure(data, images)
     count = rows or sum(sizes.rows.values())
     teachers = [catalog.teacher(teacher)] if teacher else list(catalog.teachers().values())
     today = datetime.date.today()

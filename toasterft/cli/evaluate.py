@@ -27,6 +27,7 @@ def evaluate(
     model: Annotated[str | None, Argument(help="Run or model to evaluate.", show_default=False)] = None,
     words: opt.Words = None,
     data: opt.Data = None,
+    images: opt.Images = None,
     matrix: Annotated[
         str | None, Option(help="Recipe of models x prompt conditions; goes on where it was stopped.")
     ] = None,
@@ -47,7 +48,14 @@ def evaluate(
     quiet: opt.Quiet = False,
 ) -> None:
     """Accuracy with 95 % intervals by the data's scorers, and quality of the reasoning."""
-    flags: dict[str, Any] = {"data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
+    flags: dict[str, Any] = {
+        "data": data,
+        "images": images,
+        "gpu": gpu,
+        "price": price,
+        "limit": limit,
+        "seed": seed,
+    }
     if matrix is not None:
         settings = [word for word in [model, *(words or [])] if word is not None]
         if reasoner is not None or step or not all("=" in word for word in settings):

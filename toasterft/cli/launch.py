@@ -49,6 +49,7 @@ def launch(
     words: Annotated[list[str] | None, Argument(help="key=value settings.", show_default=False)] = None,
     model: opt.Model = None,
     data: opt.Data = None,
+    images: opt.Images = None,
     infra: Annotated[
         str | None, Option("--cloud", help="SkyPilot's cloud or cloud/region; the cheapest by default.")
     ] = None,
@@ -70,7 +71,7 @@ def launch(
     runs = paths.runs_dir(runs_dir)
     target = catalog.gpu(gpu)
     chosen = skypilot.place(infra, bucket, on_demand=on_demand)
-    flags = {"model": model, "data": data, "seed": seed}
+    flags = {"model": model, "data": data, "images": images, "seed": seed}
     wanted = recipe.load(skypilot.method_of(source), source, words, flags)
     here = skypilot.price_of_hour(target, chosen) if price is None else None
     paid = here["usd_per_hour"] if here is not None else price

@@ -36,6 +36,14 @@ Model = Annotated[str | None, Option(help="Folder, earlier run, catalog name, or
 Data = Annotated[str | None, Option(help="Folder, .jsonl/.json, catalog name, or hub id.")]
 NewName = Annotated[str, Argument(help="Name of the new data set; `--data NAME` finds it.")]
 NewFolder = Annotated[Path | None, Option(help="Folder to write, instead of NAME's own.")]
+Images = Annotated[
+    Path | None,
+    Option(
+        "--images",
+        help="One more folder where rows' pictures may lie; paths of another machine are found in it by name.",
+        file_okay=False,
+    ),
+]
 Split = Annotated[str | None, Option(help="Rows to use; train by default.")]
 GpuName = Annotated[str | None, Option("--gpu", help="GPU to plan for.")]
 Price = Annotated[

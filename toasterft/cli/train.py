@@ -26,6 +26,8 @@ RETRIED = "TOASTERFT_RETRIED"
 # The paper's values are not public (CLGRPO, arXiv 2506.18048). Ours: the usual range below, half of it
 # above, so that rare tokens grow slowly; and two updates per sample, because with one the ratio is 1.
 CLIP_LOW_HELP = "grpo only: ClipLow, epsilon=0.2 epsilon_high=0.1 num_iterations=2 (our values)."
+# What may differ when a run is resumed: pictures are held against those it began with.
+CHANGEABLE = ("price", "images")
 CLIP_LOW = {"epsilon": 0.2, "epsilon_high": 0.1, "num_iterations": 2}
 
 
@@ -48,6 +50,7 @@ def command(method: str, *examples: str) -> None:
         words: opt.Words = None,
         model: opt.Model = None,
         data: opt.Data = None,
+        images: opt.Images = None,
         clip_low: Annotated[bool, Option("--clip-low", help=CLIP_LOW_HELP, hidden=method != "grpo")] = False,
         gpu: opt.GpuName = None,
         price: opt.Price = None,
@@ -65,7 +68,9 @@ def command(method: str, *examples: str) -> None:
         json: opt.Json = False,
         quiet: opt.Quiet = False,
     ) -> None:
-        flags = {"model": model, "data": data, "gpu": gpu, "price": price, "limit": limit, "seed": seed}
+        flags = {
+            "model": model, "data": data, "images": images, "gpu": gpu, "price": price, "limit": limit, "seed": seed,
+        }  # fmt: skip
         given = [*preset(method, clip_low=clip_low), *(words or [])]
         try:
             prepared = _prepare(method, given, flags, out, paths.runs_dir(runs_dir), resume, fit)
@@ -73,7 +78,9 @@ def command(method: str, *examples: str) -> None:
             train(capped, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
         except OutOfMemory as problem:
             _try_again_smaller(
-                method, problem, {"--budget": budget, "--max-hours": max_hours, "--price": price}
+                method,
+                problem,
+                {"--budget": budget, "--max-hours": max_hours, "--price": price, "--images": images},
             )
         finally:
             if after and not dry_run:
@@ -93,6 +100,7 @@ def pipeline(
     words: opt.Words = None,
     model: opt.Model = None,
     data: opt.Data = None,
+    images: opt.Images = None,
     price: opt.Price = None,
     budget: opt.Budget = None,
     seed: opt.Seed = None,
@@ -107,7 +115,7 @@ def pipeline(
     """Stages from a recipe, each starting from the one before (recipes/clgrpo-4stage.yaml)."""
     source, settings = opt.split_words(words)
     if resume is not None:
-        if settings or source or model or data or seed is not None:
+        if settings or source or model or data or images or seed is not None:
             raise UserError(
                 "a resumed pipeline keeps its settings", next_step=f"toasterft train --resume {resume}"
             )
@@ -118,7 +126,8 @@ def pipeline(
             )
         wanted = recipe.load("train", str(folder / run_folder.RECIPE_FILE))
     else:
-        wanted = recipe.load("train", source, settings, {"model": model, "data": data, "seed": seed})
+        flags = {"model": model, "data": data, "images": images, "seed": seed}
+        wanted = recipe.load("train", source, settings, flags)
     if dry_run:
         plans = [prepare.prepare_training(each, paths.runs_dir(runs_dir)) for each in wanted.recipes()]
         if json:
@@ -139,7 +148,7 @@ def pipeline(
     opt.show(json, result, lambda: terminal.print_stages(runs, str(folder)))
 
 
-def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float | None]) -> None:
+def _try_again_smaller(method: str, problem: OutOfMemory, flags: dict[str, Any]) -> None:
     """Resume once, from the last checkpoint and in a new process: memory of a failed step is not given back.
 
     Raises:
@@ -149,7 +158,7 @@ def _try_again_smaller(method: str, problem: OutOfMemory, caps: dict[str, float 
         raise problem
     terminal.line(f"{problem.what}: retrying in a new process with smaller micro-batches")
     words = [sys.executable, "-m", "toasterft", method, "--resume", str(problem.where), "--fit", "exact"]
-    words += [word for flag, value in caps.items() if value is not None for word in (flag, str(value))]
+    words += [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
     raise Exit(subprocess.run(words, env={**os.environ, RETRIED: "1"}, check=False).returncode)
 
 
@@ -168,7 +177,7 @@ def _prepare(
         assert isinstance(wanted, Trained)
         return prepare.fit_to_gpu(prepare.prepare_training(wanted, runs_dir, out=out), fit)
     changed = [*settings, *filter(None, [source]), *(name for name in flags if flags[name] is not None)]
-    if set(changed) - {"price"}:
+    if set(changed) - set(CHANGEABLE):
         raise UserError(
             f"a resumed run keeps its settings: {', '.join(changed)} cannot change",
             next_step=f"toasterft {method} --resume {resume}",
@@ -185,8 +194,8 @@ def _prepare(
             why="batches, random numbers and unfinished samples belong to as many",
             next_step=f"{distributed.command(began_with)} {method} --resume {resume}",
         )
-    price = {"price": flags["price"]} if flags["price"] is not None else {}
-    wanted = recipe.load(method, str(found.path / run_folder.RECIPE_FILE), [], price)
+    given = {key: flags[key] for key in CHANGEABLE if flags[key] is not None}
+    wanted = recipe.load(method, str(found.path / run_folder.RECIPE_FILE), [], given)
     if fit != "off" and found.record.get("stop_reason") == "out of memory":
         changes = smaller(wanted)
         if not changes:

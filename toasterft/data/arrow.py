@@ -10,6 +10,7 @@ from typing import Any
 
 from toasterft.data.layout.row import has_question
 from toasterft.data.parse_rows import require_content
+from toasterft.data.pictures import PictureFinder
 from toasterft.errors import DataError
 
 SPLITS = {
@@ -104,7 +105,7 @@ def _by_split(found: Any) -> dict[str, Any]:
     return dict(found) if isinstance(found, dict) else {"": found}
 
 
-def arrow_rows(table: Any, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def arrow_rows(table: Any, split: str, finder: PictureFinder) -> Iterator[tuple[str, dict[str, Any]]]:
     """(split[number], row) of a table; `images` holds one reader per picture, which stays in the table till then."""
     import datasets
 
@@ -124,23 +125,28 @@ def arrow_rows(table: Any, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
             row[column] = names[row[column]] if row[column] is not None and row[column] >= 0 else None
         if len(classes) == 1 and pictures and not has_question(row):
             row |= class_columns(*classes.values())
-        images = [one for column in pictures for one in _image_readers(table, column, number)]
+        images = [one for column in pictures for one in _image_readers(table, column, number, finder)]
         yield f"{split or 'row'}[{number}]", {**row, **({"images": images} if pictures else {})}
 
 
-def _image_readers(table: Any, column: str, number: int) -> list[Callable[[], bytes]]:
+def _image_readers(table: Any, column: str, number: int, finder: PictureFinder) -> list[Callable[[], bytes]]:
     """One reader per picture of a row and column."""
     if hasattr(table.features[column], "feature"):
         count = len(table[number][column] or [])
-        return [partial(_encoded, table, column, number, place) for place in range(count)]
+        return [partial(_encoded, table, column, number, finder, place) for place in range(count)]
     # Looked up only where some row has none: it reads the picture.
     if table.data.column(column).null_count and table[number][column] is None:
         return []
-    return [partial(_encoded, table, column, number)]
+    return [partial(_encoded, table, column, number, finder)]
 
 
-def _encoded(table: Any, column: str, number: int, place: int | None = None) -> bytes:
+def _encoded(table: Any, column: str, number: int, finder: PictureFinder, place: int | None = None) -> bytes:
+    """The bytes in a cell, or of the file that it names: only here, since looking at a cell reads its picture."""
     cell = table[number][column]
     value = cell if place is None else cell[place]
     data: bytes | None = value.get("bytes")
-    return data if data else Path(value["path"]).read_bytes()
+    if data:
+        return data
+    if (found := finder.find(str(value.get("path") or ""))) is None:
+        raise DataError(f"the picture {value.get('path')} is not here", where=f"row {number}")
+    return found.bytes()

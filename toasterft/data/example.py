@@ -25,6 +25,7 @@ PROGRAMS = ("EPS", "WMF")
 # The kinds of tasks, as `task` in a data set's card.json; `scoring` has the scorers of each.
 TASKS = ("chart", "yesno-open", "choice", "class", "math")
 
+LFS_POINTER = b"version https://git-lfs"
 
 Encoded = tuple[bytes, str]
 """An encoded picture and its media type."""
@@ -50,6 +51,8 @@ class ImageRef:
             else:
                 assert self.read is not None
                 data = self.read()
+        except DataError as error:
+            raise DataError(error.what, where=self.name) from None
         except FileNotFoundError:
             raise DataError("the image file does not exist", where=self.name) from None
         except OSError as error:
@@ -57,6 +60,16 @@ class ImageRef:
         if not data:
             raise DataError("the image file is empty (0 bytes)", where=self.name)
         return data
+
+    def _is_lfs_pointer(self) -> bool:
+        """
+        Raises:
+            DataError: there is nothing in the file.
+        """
+        if self.path is None or not self.path.stat().st_size:
+            return self.bytes().startswith(LFS_POINTER)  # says so itself where there is nothing
+        with self.path.open("rb") as file:  # which may be a large one
+            return file.read(64).startswith(LFS_POINTER)
 
     @cached_property
     def sha256(self) -> str:
@@ -169,9 +182,7 @@ class ImageRef:
         except FileNotFoundError:
             raise DataError("the image file does not exist", where=self.name) from None
         except UnidentifiedImageError:
-            head = self.bytes()[:64]  # says so itself where the file is empty
-            pointer = head.startswith(b"version https://git-lfs")
-            why = "it is a Git LFS pointer: git lfs pull" if pointer else None
+            why = "it is a Git LFS pointer: git lfs pull" if self._is_lfs_pointer() else None
             raise DataError("this is not an image that can be read", where=self.name, why=why) from None
         except Exception as error:  # Pillow's readers raise a dozen types for a damaged file
             raise DataError(f"the image cannot be opened ({error})", where=self.name) from None

@@ -9,26 +9,23 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toasterft.data.example import TASKS, Example, ImageRef
+from toasterft.data.example import LFS_POINTER, TASKS, Example, ImageRef
 from toasterft.data.layout.pictures import MAGIC
 from toasterft.data.layout.row import RowContent, read_row
 from toasterft.data.layout.tags import unwrap
 from toasterft.data.layout.turns import message_text
+from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault, Reading
 from toasterft.errors import DataError
 
 SHOWN_FAULTS = 5
-
-
-LFS_POINTER = "version https://git-lfs"
 
 
 def require_content(head: bytes, path: Path) -> None:
@@ -36,7 +33,7 @@ def require_content(head: bytes, path: Path) -> None:
     Raises:
         DataError: a file is empty, or a Git LFS pointer in the place of the file.
     """
-    if not head or head.startswith(LFS_POINTER.encode()):
+    if not head or head.startswith(LFS_POINTER):
         raise DataError(
             "a Git LFS pointer, not the file itself" if head else "the file is empty (0 bytes)",
             where=str(path),
@@ -123,47 +120,52 @@ def _require_object(row: Any, where: str) -> dict[str, Any]:
 
 
 def parse_rows(
-    rows: Iterable[tuple[str, dict[str, Any]]], folder: Path, reading: Reading | None = None
+    rows: Iterable[tuple[str, dict[str, Any]]],
+    folder: Path | None,
+    finder: PictureFinder,
+    reading: Reading | None = None,
 ) -> Iterator[Example]:
     """The examples of (file:line, row) pairs; image paths are relative to `folder`.
 
     Args:
+        folder: that of the rows' file; None where they have none (the hub).
         reading: where rows that make no example are collected, and what was changed and left aside is counted. All
             rows are refused for the faults of some where it collects none.
     """
     examples: list[Example] = []
     found: list[Fault] = []
+    find = partial(finder.named, beside=folder)
     for where, row in rows:
         try:
-            examples.extend(parse_row(row, where, folder, reading=reading))
+            examples.extend(parse_row(row, where, folder or Path(), find, reading))
         except DataError as error:
             found.append(Fault(where, error.what, str(row.get("id") or row.get("question_id") or "")))
-    _settle(found, reading.faults if reading else None, str(folder), "bad row", Path())
+    _settle(found, reading.faults if reading else None, str(folder or ""), "bad row", Path(), finder.remedy)
     yield from examples
 
 
-def _settle(found: list[Fault], faults: list[Fault] | None, where: str, noun: str, folder: Path) -> None:
+def _settle(
+    found: list[Fault],
+    faults: list[Fault] | None,
+    where: str,
+    noun: str,
+    folder: Path,
+    remedy: str | None = None,
+) -> None:
     """Collect the faults in `faults`, or raise them where there is no such list."""
     if faults is not None:
         faults.extend(found)
     elif found:
-        raise faults_error([f"{folder / fault.where}: {fault.what}" for fault in found], where, noun)
+        raise faults_error([f"{folder / fault.where}: {fault.what}" for fault in found], where, noun, remedy)
 
 
-def require_no_url(name: str) -> None:
-    """
-    Raises:
-        DataError: an image is named by a URL.
-    """
-    # A scheme and what follows it: `https://host/a.png`, `s3://bucket/a.png`.
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name):
-        raise DataError(f"images are not fetched from URLs ({name[:60]}); download it and give a path")
-
-
-def faults_error(faults: list[str], where: str, noun: str) -> DataError:
+def faults_error(faults: list[str], where: str, noun: str, remedy: str | None = None) -> DataError:
     count = f"1 {noun}" if len(faults) == 1 else f"{len(faults)} {noun}s"
     return DataError(
-        f"{count}; nothing was run", where=where, details=first_few(faults), next_step="mend or remove them"
+        f"{count}; nothing was run",
+        where=where or None,
+        details=first_few(faults),
+        next_step=remedy or "mend or remove them",
     )
 
 
@@ -194,7 +196,7 @@ def parse_row(
     content = read_row(row)
     if reading is not None:
         reading.add(row, content)
-    find = find or partial(find_picture, folder=folder)
+    find = find or partial(PictureFinder(folder).named, beside=folder)
     images = tuple(_image(item, where, find) for item in content.pictures)
     identity = str(row.get("id") or row.get("question_id") or where)
     rejected = _rejected(row)
@@ -275,7 +277,6 @@ def _last(completion: Any) -> str:
 
 # --- pictures --------------------------------------------------------------------------------
 
-PICTURE_FOLDERS = ("", "images", "image", "imgs", "img", "png", "data", "pictures", "photos")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)  # `data:image/png;base64,iVBOR…`
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}")
 
@@ -297,7 +298,6 @@ def _image(item: Any, where: str, find: Find) -> ImageRef:
         raise DataError("the image is neither a path nor bytes")
     if (data := _decoded(item)) is not None:
         return ImageRef(name=where, read=partial(bytes, data))
-    require_no_url(item)
     return find(item)
 
 
@@ -316,35 +316,3 @@ def _decoded(text: str) -> bytes | None:
     if head is not None:
         raise DataError("the data URL holds no image")
     return None
-
-
-def spellings(name: str) -> list[str]:
-    """A path, the same without another machine's drive and slashes, and its last part alone."""
-    usual = re.sub(r"^[A-Za-z]:", "", name).replace("\\", "/").lstrip("/")
-    return list(dict.fromkeys([name, usual, usual.rpartition("/")[2]]))
-
-
-def find_picture(name: str, folder: Path) -> ImageRef:
-    """The file that a path in a row means: as it stands, else by its name in the folders beside the rows."""
-    given = folder / name
-    if not given.is_file():
-        for part in spellings(name):
-            for below in PICTURE_FOLDERS:
-                if (path := _as_on_disk(folder / below / part)) is not None:
-                    return ImageRef(name=name, path=path)
-    return ImageRef(name=name, path=given)
-
-
-def _as_on_disk(path: Path) -> Path | None:
-    """The file at `path`, also where its name is in other capitals and only one such file is there."""
-    if path.is_file():
-        return path
-    if not path.parent.is_dir():
-        return None
-    alike = [each for each in _names(path.parent) if each.lower() == path.name.lower()]
-    return path.parent / alike[0] if len(alike) == 1 else None
-
-
-@lru_cache(maxsize=64)
-def _names(folder: Path) -> tuple[str, ...]:
-    return tuple(os.listdir(folder))

@@ -48,7 +48,12 @@ def select_rows(recipe: Trained, *, fetch: bool) -> TrainingRows:
         if named or sources.has_split(held_out_name, "validate"):
             split, limit = recipe.eval_split, recipe.eval_limit
             held_out = sources.load(
-                held_out_name, purpose="validate", split=split, limit=limit, seed=recipe.seed
+                held_out_name,
+                purpose="validate",
+                split=split,
+                limit=limit,
+                seed=recipe.seed,
+                images=recipe.images,
             ).examples
         else:
             held_out = []
@@ -60,7 +65,9 @@ def select_rows(recipe: Trained, *, fetch: bool) -> TrainingRows:
 
 
 def _train_rows(recipe: Trained, notes: list[str]) -> Dataset:
-    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    data = sources.load(
+        recipe.data, purpose="train", split=recipe.split, limit=recipe.limit, images=recipe.images
+    )
     notes += data.reading.notes
     if isinstance(recipe, Dpo):
         pairs = preference_pairs(data.examples, recipe.data)

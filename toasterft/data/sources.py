@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from toasterft.data import arrow
 from toasterft.data.arrow import SPLITS, canonical
 from toasterft.data.example import TASKS, Example, ImageRef
 from toasterft.data.parse_rows import SHOWN_FAULTS, faults_error, parse_rows, read_rows
+from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault, Reading
 from toasterft.data.write import CARD, read_card
 from toasterft.errors import DataError, did_you_mean
@@ -34,6 +36,10 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 
 
+Images = str | Path | None
+"""One more folder where pictures may lie, as `--images` names it."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Examples of one split, with the name and content hash that the ledger keeps."""
@@ -44,6 +50,7 @@ class Dataset:
     sha256: str = ""
     task: str = "chart"
     reading: Reading = field(default_factory=Reading, repr=False, compare=False)
+    images: Images = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -76,6 +83,7 @@ def load(
     split: str | None = None,
     limit: int | None = None,
     seed: int | None = None,
+    images: Images = None,
 ) -> Dataset:
     """The examples of one split of a data set.
 
@@ -83,12 +91,13 @@ def load(
         name: a path, a set built here, a catalog name, or a hub id, looked up in that order.
         purpose: decides the split where `split` is None.
         limit: at most this many rows: the first ones, or a seeded choice when `seed` is given.
+        images: one more folder where pictures may lie (`pictures.PictureFinder`).
 
     Raises:
         DataError: with file and line, for the first few faults found.
     """
     reading = Reading()
-    where, splits = _open(name, reading)
+    where, splits = _open(name, reading, images)
     task = _task(where)
     chosen = _choose_split(name, list(splits), purpose, split)
     examples = [replace(one, extra={"task": task, **one.extra}) for one in splits[chosen]]
@@ -105,6 +114,7 @@ def load(
         sha256=_content_hash(examples),
         task=examples[0].extra["task"],
         reading=reading,
+        images=images,
     )
 
 
@@ -115,7 +125,7 @@ def sample(rows: list[Item], n: int, seed: int | None) -> list[Item]:
     return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), n))]
 
 
-def load_splits(name: str, *, keep_faults: bool = False) -> DatasetSplits:
+def load_splits(name: str, *, keep_faults: bool = False, images: Images = None) -> DatasetSplits:
     """Every split of a data set, under its usual name; no image is opened.
 
     Args:
@@ -126,7 +136,7 @@ def load_splits(name: str, *, keep_faults: bool = False) -> DatasetSplits:
     """
     reading = Reading(faults=[] if keep_faults else None)
     faults = reading.faults
-    where, by_split = _open(name, reading)
+    where, by_split = _open(name, reading, images)
     task = _task(where)
     splits: dict[str, list[Example]] = {}
     found = list(faults or ())
@@ -172,14 +182,15 @@ def path_here(name: str) -> Path | None:
     return built if built.exists() and name == Path(name).name else None
 
 
-def _open(name: str, reading: Reading) -> tuple[Path | None, Splits]:
+def _open(name: str, reading: Reading, images: Images = None) -> tuple[Path | None, Splits]:
     """The folder the data lies in (None for the hub), and its rows by split.
 
     All rows of a split are refused for the faults of some, unless `reading` has a list to put the faults in.
     """
     path = path_here(name)
     if path is not None:
-        return (path if path.is_dir() else path.parent), _open_path(path, reading)
+        folder = path if path.is_dir() else path.parent
+        return folder, _open_path(path, PictureFinder(folder, images), reading)
     row = catalog.datasets().get(name)
     if row is not None and row.hub_id is None:
         raise DataError(f"{name} is not on this machine", next_step=row.get)
@@ -190,13 +201,13 @@ def _open(name: str, reading: Reading) -> tuple[Path | None, Splits]:
             where=name,
             why="it is no file or folder here, no data set built here, no catalog name, and no hub id (owner/name)",
         )
-    return None, _tables(arrow.from_hub(hub_id), reading)
+    return None, _tables(arrow.from_hub(hub_id), None, PictureFinder(None, images), reading)
 
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".arrow")
 
 
-def _open_path(path: Path, reading: Reading) -> Splits:
+def _open_path(path: Path, finder: PictureFinder, reading: Reading) -> Splits:
     if path.is_file():
         if path.suffix.lower() in TABLE_SUFFIXES:
             raise DataError(
@@ -204,9 +215,9 @@ def _open_path(path: Path, reading: Reading) -> Splits:
                 where=str(path),
                 next_step=f"toasterft data import {path} NEW_FOLDER, then --data NEW_FOLDER",
             )
-        return _by_row_split(path, reading)
+        return _by_row_split(path, finder, reading)
     if arrow.saved_to_disk(path):
-        return _tables(arrow.from_folder(path), reading)
+        return _tables(arrow.from_folder(path), path, finder, reading)
     files = {
         canonical(file.stem): file for file in sorted(path.iterdir()) if file.suffix in (".jsonl", ".json")
     }
@@ -217,25 +228,27 @@ def _open_path(path: Path, reading: Reading) -> Splits:
         ]
         if tables:
             return {
-                canonical(file.parent.name): parse_rows(read_rows(file, reading.faults), file.parent, reading)
+                canonical(file.parent.name): parse_rows(
+                    read_rows(file, reading.faults), file.parent, finder, reading
+                )
                 for file in tables
             }
     if named:
         # A split with nothing in it (a few charts have no tenth) is no split.
         filled = {split: file for split, file in named.items() if file.stat().st_size} or named
         return {
-            split: parse_rows(read_rows(file, reading.faults), path, reading)
+            split: parse_rows(read_rows(file, reading.faults), path, finder, reading)
             for split, file in filled.items()
         }
     for stem in (*MAIN_FILES, path.name):
         if stem in files:
-            return _by_row_split(files[stem], reading)
+            return _by_row_split(files[stem], finder, reading)
     jsonl = [file for file in files.values() if file.suffix == ".jsonl"]
     if len(jsonl) == 1:
-        return _by_row_split(jsonl[0], reading)
+        return _by_row_split(jsonl[0], finder, reading)
     if found := arrow.from_folder(path):
-        return _tables(found, reading)
-    if classes := class_folders(path):
+        return _tables(found, path, finder, reading)
+    if classes := class_folders(path, finder, reading.faults):
         return classes
     raise DataError(
         "no data file found in this folder",
@@ -247,13 +260,14 @@ def _open_path(path: Path, reading: Reading) -> Splits:
     )
 
 
-def _tables(tables: dict[str, Any], reading: Reading) -> Splits:
+def _tables(tables: dict[str, Any], folder: Path | None, finder: PictureFinder, reading: Reading) -> Splits:
     return {
-        split: parse_rows(arrow.arrow_rows(table, split), Path(), reading) for split, table in tables.items()
+        split: parse_rows(arrow.arrow_rows(table, split, finder), folder, finder, reading)
+        for split, table in tables.items()
     }
 
 
-def class_folders(path: Path) -> Splits:
+def class_folders(path: Path, finder: PictureFinder, faults: list[Fault] | None = None) -> Splits:
     """Image folders named by their label (as EmoSet), below split folders or without any."""
     splits = {canonical(folder.name): folder for folder in sorted(path.iterdir()) if folder.is_dir()}
     named = {name: folder for name, folder in splits.items() if name in SPLITS}
@@ -265,13 +279,22 @@ def class_folders(path: Path) -> Splits:
     if len(labels) < 2:
         return {}
 
-    return {name: _labelled(root, labels) for name, root in roots.items()}
+    return {name: _labelled(root, labels, finder, faults) for name, root in roots.items()}
 
 
-def _labelled(root: Path, labels: list[str]) -> Iterator[Example]:
+def _labelled(
+    root: Path, labels: list[str], finder: PictureFinder, faults: list[Fault] | None
+) -> Iterator[Example]:
     for label in labels:
         for picture in _pictures(root / label):
             name = picture.relative_to(root).as_posix()
+            try:
+                finder.require(picture)  # a link may lead anywhere
+            except DataError as error:
+                if faults is None:
+                    raise
+                faults.append(Fault(str(picture), error.what, name))
+                continue
             yield class_example(name, ImageRef(name=name, path=picture), label, labels, str(picture))
 
 
@@ -287,14 +310,14 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _by_row_split(path: Path, reading: Reading) -> Splits:
+def _by_row_split(path: Path, finder: PictureFinder, reading: Reading) -> Splits:
     """One file whose rows may each name their split."""
     rows = list(read_rows(path, reading.faults))
     names = dict.fromkeys(str(row["split"]) for _, row in rows if row.get("split"))
     if not names:
-        return {"": parse_rows(rows, path.parent, reading)}
+        return {"": parse_rows(rows, path.parent, finder, reading)}
     return {
-        name: parse_rows([row for row in rows if row[1].get("split") == name], path.parent, reading)
+        name: parse_rows([row for row in rows if row[1].get("split") == name], path.parent, finder, reading)
         for name in names
     }
 
@@ -324,10 +347,11 @@ def _check_images_exist(examples: list[Example], name: str) -> None:
         f"{example.where}: {image.name} does not exist"
         for example in examples
         for image in example.images
-        if image.path is not None and not image.path.is_file()
+        if image.path is not None and not os.path.isfile(image.path)
     ]
     if missing:
-        raise faults_error(missing, name, "missing image")
+        remedy = "--images DIR names the folder of the pictures, if they lie elsewhere; else mend or remove the rows"
+        raise faults_error(missing, name, "missing image", remedy)
 
 
 def _content_hash(examples: list[Example]) -> str:

@@ -18,7 +18,7 @@ from toasterft.runs.run_folder import Run
 
 # Keys of a recipe that decide how fast or where it runs, or are identified by their content instead.
 IRRELEVANT_KEYS = {
-    "model", "reasoner", "data", "split", "limit", "load_in_4bit", "seed", "engine", "cache_limit_gb",
+    "model", "reasoner", "data", "images", "split", "limit", "load_in_4bit", "seed", "engine", "cache_limit_gb",
     "encode_batch_size", "per_device_eval_batch_size", "gpu", "price",
 }  # fmt: skip
 

@@ -48,7 +48,9 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
     recipe = job.recipe
     assert isinstance(recipe, Eval)
     kept = [] if kept is None else kept
-    data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
+    data = sources.load(
+        recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit, images=recipe.images
+    )
     thought = _reason(job, data, engine, report, kept) if recipe.reasoner is not None else None
     meter = Meter(job.usd_per_hour)
     phases = Phases(meter.session_seconds)

@@ -96,7 +96,9 @@ def run(
         UserError: the data cannot be had.
         Exception: a bug of ours, once the other cells are through.
     """
-    data = sources.load(wanted.data, purpose="evaluate", split=wanted.split, limit=wanted.limit)
+    data = sources.load(
+        wanted.data, purpose="evaluate", split=wanted.split, limit=wanted.limit, images=wanted.images
+    )
     keys = [example.key for example in data.examples]  # a damaged image stops the matrix, not cell after cell
     _write(path, RECIPE_FILE, recipe.dump(wanted))
     all_cells = cells(wanted)

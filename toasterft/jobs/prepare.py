@@ -112,7 +112,9 @@ def prepare_evaluation(recipe: Eval, runs_dir: Path) -> Job:
         rows = row.test_rows or row.rows
         sizes = token_stats.from_catalog(row, min(rows, recipe.limit or rows))
     else:
-        data = sources.load(recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit)
+        data = sources.load(
+            recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit, images=recipe.images
+        )
         sizes = token_stats.measure(data.examples, recipe.prompt or Prompt(), counter(settings.model))
     shape = replace(settings.model.shape, geometry=settings.geometry)
     plan = Plan(shape, recipe, sizes, swappable=False)
@@ -155,7 +157,7 @@ def prepare_use(recipe: Recipe, runs_dir: Path, *, data_name: str = "", out: Pat
     )
 
 
-def measure(data: str) -> RawSizes:
+def measure(data: str, images: Path | None = None) -> RawSizes:
     """Measure rows of some data, whatever the model: for a teacher that is to write their reasoning.
 
     Raises:
@@ -164,7 +166,7 @@ def measure(data: str) -> RawSizes:
     row = catalog_row_elsewhere(data)
     if row is not None:
         return token_stats.from_catalog(row, row.rows)
-    return token_stats.measure(sources.load(data, purpose="train").examples, Prompt(), None)
+    return token_stats.measure(sources.load(data, purpose="train", images=images).examples, Prompt(), None)
 
 
 def choose_engine(asked: str) -> str:

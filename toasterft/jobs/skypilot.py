@@ -255,6 +255,8 @@ class _Uploads:
         for key in ("data", "eval_data"):
             if sent.get(key):
                 sent[key] = self._data(str(sent[key]))
+        if sent.get("images"):
+            sent["images"] = self._put("images", Path(sent["images"]).expanduser())
         for key in ("judge", "refiner"):
             if str(sent.get(key) or "").endswith((".yaml", ".yml")):
                 sent[key] = self._put("teachers", Path(sent[key]).expanduser())

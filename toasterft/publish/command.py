@@ -13,7 +13,7 @@ from toasterft import recipe
 from toasterft.publish.run_view import shortened
 
 # Keys of a recipe that are dashed flags on the command line.
-FLAGS = ("data", "reasoner", "step", "suffix", "seed", "limit", "gpu", "price")
+FLAGS = ("data", "images", "reasoner", "step", "suffix", "seed", "limit", "gpu", "price")
 
 
 def command(settings: dict[str, Any]) -> str:

@@ -67,6 +67,8 @@ class Recipe(Section):
     """Size limit of the image-feature cache in GB; half the free disk when unset."""
     encode_batch_size: int = Field(8, ge=1)
     """Vision tiles encoded per forward pass."""
+    images: str | None = None
+    """One more folder where rows' pictures may lie; paths of another machine are found in it by name."""
     limit: int | None = Field(None, ge=1)
     """Use only the first N examples."""
     gpu: str | None = None
@@ -80,7 +82,7 @@ class Recipe(Section):
         # YAML 1.1 reads `yes`/`no`/`on` as booleans; a model called "no" is not worth guarding,
         # but a boolean where a name belongs is worth naming.
         if isinstance(data, dict):
-            for key in ("model", "data", "eval_data"):
+            for key in ("model", "data", "eval_data", "images"):
                 if isinstance(data.get(key), (int, float)) and not isinstance(data[key], bool):
                     data = {**data, key: str(data[key])}
         return data

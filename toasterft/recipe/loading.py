@@ -72,7 +72,7 @@ def load(
         _put(data, keys, value)
     for key, value in (flags or {}).items():
         if value is not None:
-            data[key] = value
+            data[key] = str(value) if isinstance(value, Path) else value
     return validate(schema, data, where)
 
 

@@ -22,6 +22,8 @@ class Train(Section):
     """What the first stage starts from."""
     data: str = "smolcot-7k"
     """Data of every stage that names none of its own."""
+    images: str | None = None
+    """One more folder where rows' pictures may lie, for every stage that names none of its own."""
     seed: int = Field(42, ge=0, lt=2**32)
     """Seed of every stage that names none of its own."""
     stages: tuple[dict[str, Any], ...] = Field(min_length=1)
@@ -51,7 +53,7 @@ class Train(Section):
             raise ValueError(
                 f"stage {number + 1}: method {given.get('method')!r} is none of {', '.join(TRAININGS)}"
             )
-        shared = {"model": self.model, "data": self.data, "seed": self.seed}
+        shared = {"model": self.model, "data": self.data, "images": self.images, "seed": self.seed}
         found: Trained = validate(schema, {**shared, **given}, f"stage {number + 1}")
         return found
 

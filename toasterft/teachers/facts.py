@@ -63,7 +63,8 @@ def run(plan: FactsPlan, expected: Expected, report: Reporter) -> dict[str, Any]
     """
     if not plan.images:
         raise DataError("every row has facts already, or no picture", where=plan.data_name)
-    return batch.run(FactsBuild(plan), expected.usd, held_out(plan.data_name, 0, most=None), report)
+    apart = held_out(plan.data_name, 0, images=plan.data.images, most=None)
+    return batch.run(FactsBuild(plan), expected.usd, apart, report)
 
 
 @dataclass

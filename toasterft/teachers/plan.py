@@ -222,17 +222,20 @@ def shuffled(data: Dataset, seed: int) -> list[int]:
     return order
 
 
-def held_out(name: str, seed: int, *, most: int | None = HELD_OUT_ROWS) -> dict[str, Dataset]:
+def held_out(
+    name: str, seed: int, *, images: sources.Images, most: int | None = HELD_OUT_ROWS
+) -> dict[str, Dataset]:
     """The validation and test rows that go with the traces, unchanged, so that a training can be measured.
 
     Args:
+        images: as `sources.load`.
         most: rows of each split; None for all.
     """
     found: dict[str, Dataset] = {}
     if sources.has_split(name, "validate"):
         purposes: tuple[sources.Purpose, ...] = ("validate", "evaluate")
         for purpose in purposes:
-            data = sources.load(name, purpose=purpose, limit=most, seed=seed)
+            data = sources.load(name, purpose=purpose, limit=most, seed=seed, images=images)
             split = next((own for own, names in arrow.SPLITS.items() if data.split in names), "validation")
             found.setdefault(split, data)
     return found

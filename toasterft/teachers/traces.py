@@ -48,7 +48,7 @@ class Outcome:
 
 def run(plan: TracesPlan, expected: Expected, report: Reporter) -> dict[str, Any]:
     """Build, or resume, and return the card; raises as `batch.run`."""
-    apart = held_out(plan.data_name, plan.seed)
+    apart = held_out(plan.data_name, plan.seed, images=plan.data.images)
     return batch.run(TracesBuild(plan), expected.usd, apart, report)
 
 

@@ -36,6 +36,7 @@ from toasterft.runs.meter import Meter
 from toasterft.teachers import batch
 from toasterft.teachers.plan import held_out, shuffled
 from toasterft.training.policy import rollout
+from toasterft.training.setup import hold_pictures, picture_digests
 
 SAMPLES = "samples.ledger"
 
@@ -100,7 +101,9 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
     """
     recipe = job.recipe
     assert isinstance(recipe, Pairs)
-    data = sources.load(recipe.data, purpose="train", split=recipe.split, limit=recipe.limit)
+    data = sources.load(
+        recipe.data, purpose="train", split=recipe.split, limit=recipe.limit, images=recipe.images
+    )
     rows = [data.examples[row] for row in shuffled(data, recipe.seed)]
     build = Build(recipe, [row for row in rows if row.reasoning])
     if not build.rows:
@@ -111,7 +114,7 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
         )
     apart = {
         split: rows
-        for split, rows in held_out(recipe.data, recipe.seed).items()
+        for split, rows in held_out(recipe.data, recipe.seed, images=recipe.images).items()
         if rows.examples and rows.split != data.split
     }
     folder = write.dataset_folder(name, job.out)
@@ -119,6 +122,7 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
     opened = batch.open_build(folder, name, data.task, _identity(job, data), keep=lambda: bool(build.sampled))
     with opened as card, Journal(folder / SAMPLES) as journal:
         meter.attach(folder)
+        hold_pictures(folder, picture_digests(build.rows))
         try:
             session = open_model(job.settings, recipe, engine, report, _readable(build.rows), train=False)
             _resume(build, journal, report)

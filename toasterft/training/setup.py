@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 
+from toasterft import paths
 from toasterft.data.example import Example
 from toasterft.data.selection import too_many_dropped
 from toasterft.data.sources import Dataset
@@ -22,6 +25,9 @@ from toasterft.runs import distributed, run_folder
 from toasterft.runs.run_folder import Run
 from toasterft.training.monitor import RunMonitor
 
+PICTURES_FILE = "pictures.json"
+Digests = list[tuple[str, str]]
+
 
 def open_run_folder(job: Job, train: Dataset) -> Run:
     """Create the run's folder, or go on in that of `job.resume`; locked until the main process ends.
@@ -36,17 +42,22 @@ def open_run_folder(job: Job, train: Dataset) -> Run:
         if len(hashes) > 1:
             raise DataError("the processes of this run read different data", where=job.data_name)
         if distributed.is_main():
-            record = _resumed(job, job.resume, train) if job.resume else _created(job, train)
+            digests = picture_digests(train.examples)  # a missing picture leaves no folder behind
+            record = (
+                _resumed(job, job.resume, train, digests) if job.resume else _created(job, train, digests)
+            )
     found = distributed.broadcast((record.path, record.record) if record is not None else None)
     return record or run_folder.FollowerRun(*found)
 
 
-def _created(job: Job, train: Dataset) -> Run:
+def _created(job: Job, train: Dataset, digests: Digests) -> Run:
     estimate = job.estimate.as_json() if job.estimate else None
-    return begin(job, train, processes=distributed.world_size(), estimate=estimate, fitted=job.fitted)
+    record = begin(job, train, processes=distributed.world_size(), estimate=estimate, fitted=job.fitted)
+    hold_pictures(record.path, digests)
+    return record
 
 
-def _resumed(job: Job, record: Run, train: Dataset) -> Run:
+def _resumed(job: Job, record: Run, train: Dataset, digests: Digests) -> Run:
     record.lock()
     if record.record.get("data_sha256") != train.sha256:
         assert isinstance(job.recipe, Trained)
@@ -55,9 +66,37 @@ def _resumed(job: Job, record: Run, train: Dataset) -> Run:
             where=job.recipe.data,
             next_step=f"start anew from its adapter: --model {record.path}",
         )
+    hold_pictures(record.path, digests)
     times = [*record.record.get("resumed_at", []), run_folder.now()]
     record.update(status="running", stop_reason=None, process_id=os.getpid(), resumed_at=times)
     return record
+
+
+def picture_digests(examples: Iterable[Example]) -> Digests:
+    """(name, digest of its bytes) of every picture, each once."""
+    return list({(image.name, image.sha256): None for example in examples for image in example.images})
+
+
+def hold_pictures(folder: Path, digests: Digests) -> None:
+    """Hold the rows' pictures against those that a folder's work began with; the first time they are noted there.
+
+    Raises:
+        DataError: some are others now; with their names.
+    """
+    noted = paths.read_json(folder / PICTURES_FILE)
+    if not isinstance(noted, list):  # new, or from before pictures were noted
+        paths.write_json(folder / PICTURES_FILE, digests)
+        return
+    before = {tuple(one) for one in noted if isinstance(one, list)}
+    changed = [name for name, digest in digests if (name, digest) not in before]
+    if changed:
+        raise DataError(
+            f"{len(changed)} picture{'s' * (len(changed) != 1)} changed since this began: {', '.join(changed[:5])}"
+            + " …" * (len(changed) > 5),
+            where=str(folder),
+            why="what is learned from here on would be of other data",
+            next_step="put them back, or start anew",
+        )
 
 
 def drop_too_long(

@@ -14,6 +14,7 @@ from toasterft.data.example import TASKS, Example
 from toasterft.data.importers.datasets import ADAPTERS, Adapter, LeftOut, RowContext, of_columns
 from toasterft.data.importers.discover import Table, tables_by_depth
 from toasterft.data.parse_rows import SHOWN_FAULTS, first_few
+from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault, Reading
 from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.data.write import read_card, write_dataset
@@ -33,6 +34,7 @@ class Imported:
         faults: rows that could not be read.
         reading: columns that nothing reads, and what was changed.
         unread: files that hold no rows of this layout.
+        finder: what looked for the pictures.
     """
 
     layout: str
@@ -43,6 +45,7 @@ class Imported:
     faults: list[Fault] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     reading: Reading = field(default_factory=Reading)
+    finder: PictureFinder | None = None
 
     @property
     def rows(self) -> int:
@@ -72,16 +75,20 @@ def read(
         DataError: nothing is there, or its layout is not known.
     """
     tried: list[Table] = []
-    for level in tables_by_depth(source, config):
+    folder = Path(source).expanduser()
+    own = folder if folder.is_dir() else folder.absolute().parent if folder.is_file() else None
+    finder = PictureFinder(own, images)
+    for level in tables_by_depth(source, finder, config):
         adapter = of_columns(columns) if columns else _adapter(level, layout)
         fitting = [table for table in level if adapter is not None and adapter.takes(table)]
         if adapter is not None and fitting:
             others = [table.name for table in level if table not in fitting]
-            return _with_card(_read(adapter, fitting, others, images, split), source)
+            return _with_card(_read(adapter, fitting, others, finder, split), source)
         tried += level
-    folder = Path(source).expanduser()
     if columns is None and layout in (None, CLASS_FOLDERS) and folder.is_dir():
-        rows_by_split = {name or "train": list(rows) for name, rows in sources.class_folders(folder).items()}
+        rows_by_split = {
+            name or "train": list(rows) for name, rows in sources.class_folders(folder, finder).items()
+        }
         if rows_by_split:
             return _select_split(Imported(CLASS_FOLDERS, "class", splits=rows_by_split), split)
     raise _unknown(source, tried, layout, columns)
@@ -148,9 +155,9 @@ def _adapter(level: list[Table], layout: str | None) -> Adapter | None:
 
 
 def _read(
-    adapter: Adapter, fitting: list[Table], unread: list[str], images: Path | None, split: str | None
+    adapter: Adapter, fitting: list[Table], unread: list[str], finder: PictureFinder, split: str | None
 ) -> Imported:
-    found = Imported(adapter.name, adapter.task, adapter.licence)
+    found = Imported(adapter.name, adapter.task, adapter.licence, finder=finder)
     if any(table.split for table in fitting):
         # Beside files that name their split others are something else: rejects, drafts, whole sets.
         unread += [table.name for table in fitting if not table.split]
@@ -161,7 +168,7 @@ def _read(
             name = table.split or arrow.canonical(str(row.get("split") or "train"))
             into = found.splits.setdefault(name if name in arrow.SPLITS else "train", [])
             try:
-                into.extend(adapter.read(row, RowContext(where, table, images, found.reading)))
+                into.extend(adapter.read(row, RowContext(where, table, finder, found.reading)))
             except LeftOut as reason:
                 found.left_out[str(reason)] += 1
             except DataError as error:
@@ -201,7 +208,9 @@ def _require_enough(found: Imported, source: str) -> None:
         why=f"read as {found.layout}; more than {MAX_DROPPED:.0%} unusable rows mean another layout, or pictures missing"
         if bad
         else None,
-        next_step="unpack the pictures (images.zip, imgs.zip) beside the rows, or name their folder: --images DIR"
+        next_step=found.finder.remedy
+        if found.finder is not None and found.finder.remedy
+        else "unpack the pictures (images.zip, imgs.zip) beside the rows, or name their folder: --images DIR"
         if any("picture" in fault.what for fault in found.faults)
         else "name the layout: --format " + " | ".join(ADAPTERS),
     )

@@ -18,7 +18,8 @@ from typing import Any
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.importers.discover import Row, Table
 from toasterft.data.layout.row import has_answer, has_question
-from toasterft.data.parse_rows import parse_row, spellings
+from toasterft.data.parse_rows import parse_row
+from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Reading
 from toasterft.data.sources import class_example
 from toasterft.errors import DataError
@@ -41,20 +42,27 @@ class RowContext:
 
     Attributes:
         where: file and line, for messages and as its id.
-        images: the folder of `--images`.
+        finder: finds the pictures that rows name.
         reading: where columns that nothing reads are counted.
     """
 
     where: str
     table: Table
-    images: Path | None = None
+    finder: PictureFinder
     reading: Reading | None = None
 
     def picture(self, row: Row, *names: str) -> tuple[ImageRef, ...]:
         """The row's own pictures (parquet), else the first file of these names."""
         if row.get("images") and all(map(callable, row["images"])):
             return tuple(ImageRef(name=self.where, read=read) for read in row["images"])
-        return (self.table.picture(*names, images=self.images),)
+        return (self.named(*names),)
+
+    def named(self, *names: str) -> ImageRef:
+        """The first of these files that there is."""
+        found = self.finder.find(*names, beside=self.table.folder)
+        if found is None:
+            raise DataError(f"no picture {names[0]}")
+        return found
 
     def example(self, question: Any, answer: Any, *, id: Any = None, **more: Any) -> Example:
         """An example of this row; its place is its id where the row has none."""
@@ -243,11 +251,7 @@ def _emoset(row: Row, context: RowContext) -> Iterator[Example]:
 
 def _as_it_is(row: Row, context: RowContext) -> Iterator[Example]:
     """Flat rows, TRL and LLaVA conversations; pictures may lie in a folder of their own."""
-
-    def find(name: str) -> ImageRef:
-        return context.table.picture(*spellings(name), images=context.images)
-
-    yield from parse_row(row, context.where, context.table.folder, find, context.reading)
+    yield from parse_row(row, context.where, context.table.folder, context.named, context.reading)
 
 
 def of_columns(columns: Mapping[str, str]) -> Adapter:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from toasterft.data import arrow
-from toasterft.data.example import ImageRef
-from toasterft.data.parse_rows import PICTURE_FOLDERS, read_rows, read_text, require_no_url, rows_of_json
+from toasterft.data.parse_rows import read_rows, read_text, rows_of_json
+from toasterft.data.pictures import PictureFinder
 from toasterft.errors import DataError
 
 Row = dict[str, Any]
@@ -36,7 +36,7 @@ class Table:
 
     Attributes:
         name: its path below `root`, or the split's name.
-        root: the folder that was given; pictures are looked for from here and from `folder`.
+        root: the folder that was given.
         read: (file:line, row) of every row.
     """
 
@@ -73,24 +73,8 @@ class Table:
                     return split
         return ""
 
-    def picture(self, *names: str, images: Path | None = None) -> ImageRef:
-        """The first of these files that exists below the folders where pictures may lie.
 
-        Args:
-            images: looked through before all others.
-        """
-        for name in names:
-            require_no_url(name)
-        starts = [] if images is None else [images]
-        starts += [base / below for base in (self.folder, self.root) for below in PICTURE_FOLDERS]
-        for start in starts:
-            for name in names:
-                if (path := start / name).is_file():
-                    return ImageRef(name=name, path=path)
-        raise DataError(f"no picture {names[0]}")
-
-
-def tables_by_depth(source: str, config: str | None = None) -> Iterator[list[Table]]:
+def tables_by_depth(source: str, finder: PictureFinder, config: str | None = None) -> Iterator[list[Table]]:
     """The tables of a file, a folder or a hub data set, those nearest to the top first.
 
     Raises:
@@ -100,18 +84,18 @@ def tables_by_depth(source: str, config: str | None = None) -> Iterator[list[Tab
     if path.is_file():
         yield [_file(path, path.parent)]
     elif path.is_dir():
-        yield from _folder(path)
+        yield from _folder(path, finder)
     elif arrow.is_hub_id(source):
-        yield _tables(arrow.from_hub(source, config), Path())
+        yield _tables(arrow.from_hub(source, config), Path(), finder)
     else:
         raise DataError(
             "nothing to import", where=source, why="it is no file or folder here, and no hub id (owner/name)"
         )
 
 
-def _folder(root: Path) -> Iterator[list[Table]]:
+def _folder(root: Path, finder: PictureFinder) -> Iterator[list[Table]]:
     if arrow.saved_to_disk(root):
-        yield _tables(arrow.from_folder(root), root)
+        yield _tables(arrow.from_folder(root), root, finder)
         return
     for depth in range(DEEPEST + 1):
         # Numbered parts of one set lie in one folder, and are read together.
@@ -124,7 +108,7 @@ def _folder(root: Path) -> Iterator[list[Table]]:
         if files:
             yield [_file(file, root) for file in files if file.name != "card.json"]
     if tables := arrow.from_folder(root):
-        yield _tables(tables, root)
+        yield _tables(tables, root, finder)
 
 
 def _file(path: Path, root: Path) -> Table:
@@ -134,9 +118,10 @@ def _file(path: Path, root: Path) -> Table:
     return Table(str(path.relative_to(root)), path.parent, root, read)
 
 
-def _tables(by_split: dict[str, Any], root: Path) -> list[Table]:
+def _tables(by_split: dict[str, Any], root: Path, finder: PictureFinder) -> list[Table]:
     return [
-        Table(split, root, root, partial(arrow.arrow_rows, table, split)) for split, table in by_split.items()
+        Table(split, root, root, partial(arrow.arrow_rows, table, split, finder))
+        for split, table in by_split.items()
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from toasterft import paths, recipe, units
 from toasterft.data import sources
 from toasterft.data.example import Example
-from toasterft.data.write import columns, write_rows
+from toasterft.data.write import columns, place_image, write_rows
 from toasterft.errors import RunFailed, UserError
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
@@ -25,7 +25,7 @@ from toasterft.runs.run_folder import Run
 # Keys of an `eval` recipe that leave the question to the model as it is; every other one is part of who answers.
 NEUTRAL_KEYS = {
     "method", "model", "seed", "engine", "dtype", "cache_limit_gb", "encode_batch_size", "limit", "gpu", "price",
-    "data", "split", "per_device_eval_batch_size",
+    "data", "images", "split", "per_device_eval_batch_size",
 }  # fmt: skip
 ANSWERS_FOLDER = "answers"
 
@@ -157,14 +157,14 @@ def _as_text(value: Any) -> str:
 # --- which questions -------------------------------------------------------------------------
 
 
-def load_items(data: str, split: str | None) -> list[Example]:
+def load_items(data: str, split: str | None, images: Path | str | None = None) -> list[Example]:
     """The questions that `eval` would answer; duplicates are left out.
 
     Raises:
         DataError: the data cannot be read, or there is nothing in it.
     """
     found: dict[str, Example] = {}
-    for example in sources.load(data, purpose="evaluate", split=split).examples:
+    for example in sources.load(data, purpose="evaluate", split=split, images=images).examples:
         found.setdefault(example.key, example)
     return list(found.values())
 
@@ -241,10 +241,11 @@ def generate(
     try:
         out.mkdir(parents=True)
         questions = out / "questions.jsonl"
-        rows = [_row(item, folder / ANSWERS_FOLDER / "images") for item in items]
+        rows = [_row(item, out) for item in items]
         write_rows(questions, rows)
         settings = contender.settings | {
-            "method": "eval", "model": contender.model, "data": str(questions.resolve()), "split": None, "limit": None,
+            "method": "eval", "model": contender.model, "data": str(questions.resolve()), "images": None, "split": None,
+            "limit": None,
         }  # fmt: skip
         wanted = recipe.validate(recipe.Eval, settings, str(out))
         paths.write_atomic(out / run_folder.RECIPE_FILE, recipe.dump(wanted))
@@ -278,16 +279,8 @@ def _generated(contender: Contender, folder: Path) -> list[Run]:
 _ROW_COLUMNS = ("question", "answer", "history", "task", "choices")
 
 
-def _row(item: Example, images: Path) -> dict[str, Any]:
-    """A question as a line of JSONL; pictures that are no files (hub data) are written to `images`."""
-    names = []
-    for image in item.images:
-        path = image.path
-        if path is None:
-            path = images / image.sha256
-            if not path.exists():
-                images.mkdir(parents=True, exist_ok=True)
-                paths.write_atomic(path, image.bytes())
-        names.append(str(path.resolve()))
+def _row(item: Example, folder: Path) -> dict[str, Any]:
+    """A question as a line of JSONL, its pictures linked or copied into the folder."""
+    images = [place_image(folder, image, link=True) for image in item.images]
     texts = {name: text for name, text in columns(item).items() if name in _ROW_COLUMNS and text is not None}
-    return {"id": item.key, "images": names, **texts}
+    return {"id": item.key, "images": images, **texts}

@@ -249,11 +249,17 @@ def _examples(answers: Answers) -> list[Example]:
     purpose: Literal["evaluate", "validate"] = (
         "evaluate" if answers.record.get("method") == "eval" else "validate"
     )
-    return sources.load(_where(name, answers.folder), purpose=purpose, split=split).examples
+    images = answers.recipe.get("images")
+    return sources.load(
+        _where(name, answers.folder),
+        purpose=purpose,
+        split=split,
+        images=_where(images, answers.folder) if images else None,
+    ).examples
 
 
 def _where(name: str, folder: Path) -> str:
-    """The data's name, or its place above the run's folder: a relative path was one of the run's working folder."""
+    """A path or the data's name, or its place above the run's folder: relative paths were of its working folder."""
     if sources.on_this_machine(name) or Path(name).is_absolute():
         return name
     return next((str(above / name) for above in folder.parents if (above / name).exists()), name)
