@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -12,6 +13,7 @@ from toasterft.audit import cross_rows, labels, traces
 from toasterft.audit.cross_rows import Row
 from toasterft.audit.images import Picture, key_of, stats
 from toasterft.audit.kinds import KINDS, Finding
+from toasterft.data import control_tokens
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.reading import Reading
 from toasterft.data.sources import DatasetSplits
@@ -30,12 +32,14 @@ class Limits:
     Attributes:
         geometry: how its images become tokens.
         count: tokens of a text by its tokenizer; None estimates from the length.
+        control: what finds its control tokens in a text.
     """
 
     geometry: Geometry
     max_length: int
     max_trace_tokens: int = 1000
     count: Callable[[str], int] | None = None
+    control: re.Pattern[str] = control_tokens.USUAL
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,9 @@ def text_findings(example: Example, limits: Limits) -> Iterator[Finding]:
     """Findings about one row's answer, text and trace; no image is opened."""
     of_row = text_tokens(Prompt(), limits.count)
     trace_tokens = of_row(example)[1] - of_row(replace(example, reasoning=None))[1]
+    if words := control_tokens.found_in(example, limits.control):
+        what = f"{', '.join(words)}: read as text in training and evaluation, never as the token"
+        yield Finding("control-token", what, example.id, where=example.where)
     yield from labels.faults(example)
     yield from traces.faults(example, trace_tokens, limits.max_trace_tokens)
 

@@ -49,6 +49,7 @@ KINDS: dict[str, Kind] = {
     "label-time": Kind("error", "a ratio was stored as a time of day", "answer"),
     "label-doubtful": Kind("warning", "the answer does not fit its question"),
     "text-damaged": Kind("warning", "characters were lost"),
+    "control-token": Kind("warning", "a text holds control tokens of the model"),
     "trace-contradicts": Kind("error", "the trace concludes another answer", "row"),
     "trace-gives-up": Kind("error", "the trace gives no answer: it calls the question unanswerable", "row"),
     "trace-mentions-answer": Kind("error", "the trace mentions that its writer had the answer", "trace"),

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from toasterft import paths
 from toasterft.data.arrow import find_split
 from toasterft.data.chat import Chat, target
+from toasterft.data.control_tokens import shown
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.sources import DatasetSplits, sample
 from toasterft.data.token_stats import text_tokens
@@ -120,14 +121,17 @@ def format_row(example: Example, split: str, formatter: RowFormatter) -> Formatt
         prompt_tokens = len(formatter.chat.ids(read)) - len(images)
         completion_tokens = len(formatter.chat.ids(learned))
     else:
-        # As `Chat` does: an image token in a question would claim features that no image brings.
-        question = example.question_in_context.replace("<image>", "")
-        parts = [formatter.prompt.system, question, formatter.prompt.question_suffix]
+        parts = [formatter.prompt.system, example.question_in_context, formatter.prompt.question_suffix]
         read = "<image>" * len(images) + "\n".join(part for part in parts if part) + "\n"
         learned = target(example, formatter.prompt)
         prompt_tokens, completion_tokens = text_tokens(formatter.prompt, formatter.count)(example)
     return FormattedRow(
-        example, split, [(read, False), (learned, True)], images, prompt_tokens, completion_tokens
+        example,
+        split,
+        [(shown(read), False), (shown(learned), True)],
+        images,
+        prompt_tokens,
+        completion_tokens,
     )
 
 

@@ -18,7 +18,7 @@ from toasterft.audit.preview import choose as choose_rows
 from toasterft.audit.preview import format_row, row_formatter
 from toasterft.cli import options as opt
 from toasterft.cli.commands import about
-from toasterft.data import hub, sources, write
+from toasterft.data import control_tokens, hub, sources, write
 from toasterft.data.example import TASKS
 from toasterft.data.importers import convert
 from toasterft.data.importers.datasets import ADAPTERS
@@ -27,7 +27,7 @@ from toasterft.errors import DataError, UserError
 from toasterft.jobs import prepare
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
-from toasterft.recipe import Sft
+from toasterft.recipe import Prompt, Sft
 from toasterft.terminal import data as printing
 
 app = Typer()
@@ -285,4 +285,5 @@ def _limits(
         max_length=max_length or int(Sft.model_fields["max_length"].default),
         max_trace_tokens=max_trace_tokens,
         count=prepare.counter(who),
+        control=control_tokens.of_folder(prepare.tokenizer_folder(who), Prompt()),
     )

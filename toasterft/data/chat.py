@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from toasterft.data import control_tokens
 from toasterft.data.example import Example
 from toasterft.errors import ModelError, RecipeError
 from toasterft.recipe import Prompt
@@ -30,10 +31,10 @@ class Parsed:
 
 def target(example: Example, prompt: Prompt) -> str:
     """The text to learn: `<think>…</think><answer>…</answer>`, without the first part where there is no trace."""
-    answer = f"<{prompt.answer_tag}>{example.answer}</{prompt.answer_tag}>"
+    answer = f"<{prompt.answer_tag}>{untagged(example.answer, prompt)}</{prompt.answer_tag}>"
     if example.reasoning is None:
         return answer
-    return f"<{prompt.think_tag}>{example.reasoning}</{prompt.think_tag}>{answer}"
+    return f"<{prompt.think_tag}>{untagged(example.reasoning, prompt)}</{prompt.think_tag}>{answer}"
 
 
 def rejected(example: Example, prompt: Prompt) -> str:
@@ -53,7 +54,7 @@ def _renamed(text: str, names: dict[str, str]) -> str:
 
 
 def parse(completion: str, prompt: Prompt) -> Parsed:
-    """The `<answer>` content, else the whole output.
+    """The `<answer>` content, else what stands behind the reasoning; reasoning that was cut off has no answer.
 
     Well-formed means: each tag once, think before answer, nothing but white space around them. An
     answer without reasoning is well-formed too, since rows without a trace teach exactly that.
@@ -66,12 +67,34 @@ def parse(completion: str, prompt: Prompt) -> Parsed:
     )
     if strict is not None:
         return Parsed(strict.group(1), strict.group(2).strip(), True)
-    # The last complete answer counts; an answer that was cut off counts as far as it got.
-    answers = re.findall(rf"<{answer}>(.*?)(?:</{answer}>|$)", completion, re.DOTALL)
-    thought = re.search(rf"<{think}>(.*?)(?:</{think}>|$)", completion, re.DOTALL)
-    return Parsed(
-        thought.group(1) if thought else None, (answers[-1] if answers else completion).strip(), False
-    )
+    reasoning, rest, finished = _parted(completion, prompt.think_tag)
+    # The last answer counts; one that was cut off counts as far as it got.
+    answers = re.findall(rf"<{answer}>(.*?)(?:</{answer}>|$)", rest if finished else completion, re.DOTALL)
+    return Parsed(reasoning, (answers[-1] if answers else rest).strip(), False)
+
+
+def _parted(completion: str, tag: str) -> tuple[str | None, str, bool]:
+    """The first reasoning, what stands outside of any, and whether all were ended; `2 + 3</think>5` began in the prompt."""
+    thoughts: list[str] = []
+    outside: list[str] = []
+    inside = False
+    for piece in re.split(rf"(</?{re.escape(tag)}>)", completion):
+        if piece == f"</{tag}>":
+            if not inside and not thoughts:
+                thoughts, outside = ["".join(outside)], []
+            inside = False
+        elif piece == f"<{tag}>":
+            inside = True
+        else:
+            (thoughts if inside else outside).append(piece)
+    # Reasoning that was cut off has not come to its answer, whatever stands before it.
+    return thoughts[0] if thoughts else None, "" if inside else "".join(outside), not inside
+
+
+def untagged(text: str, prompt: Prompt) -> str:
+    """The text without the tags that part reasoning from answer: inside of either they would end it."""
+    tags = "|".join(map(re.escape, (prompt.think_tag, prompt.answer_tag)))
+    return re.sub(rf"</?(?:{tags})>", "", text)
 
 
 class Chat:
@@ -94,6 +117,14 @@ class Chat:
                 "this model has no chat template",
                 next_step="give one: prompt.chat_template=path/to/template.jinja",
             )
+
+    @cached_property
+    def control(self) -> re.Pattern[str]:
+        """What finds this model's control tokens in a text."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return control_tokens.pattern(
+            ((token.content, token.special) for token in added), self.image_token, self.prompt
+        )
 
     def question(self, example: Example, suffix: str = "") -> str:
         """The prompt text up to where the model starts to write, one image token per image."""
@@ -153,8 +184,10 @@ class Chat:
 
     def ids(self, text: str) -> list[int]:
         """Token ids; the template wrote the special tokens, so none are added."""
-        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
+        parts = text.split(control_tokens.BREAK)
+        return [
+            token for part in parts for token in self.tokenizer(part, add_special_tokens=False)["input_ids"]
+        ]
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, special tokens left out."""
@@ -176,12 +209,11 @@ class Chat:
         ]
 
     def _message(self, role: str, text: str, pictures: int = 0) -> dict[str, Any]:
-        # An image token inside a text would claim features that no image brings.
-        content = [
-            *({"type": "image"} for _ in range(pictures)),
-            {"type": "text", "text": text.replace(self.image_token, "")},
-        ]
-        return {"role": role, "content": content}
+        text = control_tokens.escape(text, self.control)
+        return {
+            "role": role,
+            "content": [*({"type": "image"} for _ in range(pictures)), {"type": "text", "text": text}],
+        }
 
     def _require_history(self, system: bool, turns: bool, example: Example) -> None:
         """

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from toasterft.data.chat import untagged
 from toasterft.data.example import LFS_POINTER, TASKS, Example, ImageRef
 from toasterft.data.layout.pictures import MAGIC
 from toasterft.data.layout.row import RowContent, read_row
@@ -24,6 +25,7 @@ from toasterft.data.layout.turns import message_text
 from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault, Reading
 from toasterft.errors import DataError
+from toasterft.recipe import Prompt
 
 SHOWN_FAULTS = 5
 
@@ -205,20 +207,22 @@ def parse_row(
             f"a preference pair of {len(content.items)} turns; one question and one answer make a pair"
         )
     for number, item in enumerate(content.items):
+        # Half of a pair of tags: `unwrap` took the whole ones off, and training would end the answer at it.
+        answers = tuple(untagged(answer, Prompt()).strip() for answer in item.answers)
         if not item.question.strip():
             raise DataError("empty question")
-        if not item.answers[0].strip():
+        if not answers[0]:
             raise DataError("empty answer")
         yield Example(
             id=identity if len(content.items) == 1 else f"{identity}#{number}",
             question=item.question.strip(),
-            answer=item.answers[0].strip(),
+            answer=answers[0],
             images=images[: item.pictures],
             reasoning=item.reasoning.strip() if item.reasoning and item.reasoning.strip() else None,
             kind=str(row["kind"]) if row.get("kind") else _human(row),
             facts=_facts(row.get("facts") if row.get("facts") is not None else row.get("table")),
             where=where,
-            extra=_extra(row, content, item.answers),
+            extra=_extra(row, content, answers),
             rejected=rejected,
             history=item.history,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +10,8 @@ from typing import Any
 import torch
 
 from toasterft import scoring
-from toasterft.data.chat import STEP, Chat, Parsed, parse
+from toasterft.data import control_tokens
+from toasterft.data.chat import STEP, Chat, Parsed, parse, untagged
 from toasterft.data.example import Example
 from toasterft.data.write import columns
 from toasterft.engine.batching import Prompts
@@ -159,7 +159,7 @@ def answers(
             temperature=temperature,
         )
         for example, lead, beginning, ids in zip(batch, given, begun, rows):
-            text = beginning + chat.decode(ids)
+            text = control_tokens.shown(beginning) + chat.decode(ids)
             parsed = parse(text, chat.prompt)
             finished = bool(ids) and ids[-1] in end_ids
             thought = len(chat.ids(parsed.reasoning)) if parsed.reasoning else 0
@@ -176,9 +176,8 @@ def _completion_start(chat: Chat, example: Example, lead: Lead | None) -> str:
     """
     if lead is None or lead.reasoning is None:
         return ""
-    tags = [chat.prompt.think_tag, chat.prompt.answer_tag]
-    thought = re.sub(rf"</?(?:{'|'.join(map(re.escape, tags))})>", "", lead.reasoning)
-    whole = chat.completion(replace(example, reasoning=thought.strip(), answer=""))
+    thought = untagged(lead.reasoning, chat.prompt).strip()
+    whole = chat.completion(replace(example, reasoning=thought, answer=""))
     return whole.rpartition(f"</{chat.prompt.answer_tag}>")[0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from toasterft.data import sources
+from toasterft.data import control_tokens, sources
 from toasterft.data.example import Example
 from toasterft.data.sources import Dataset
 from toasterft.engine import Engine
@@ -59,6 +59,8 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
     meter.attach(record.path)
     try:
         session = _open(job, engine, report, data, kept)
+        if note := control_tokens.note(data.examples, session.chat.control):
+            report.say(note)
         _encode(session, data, report, phases)
         given = _answered_before(
             record, data.examples, recipe.per_device_eval_batch_size, session.chat.prompt

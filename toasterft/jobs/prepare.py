@@ -238,13 +238,19 @@ def _live_teacher_prices(recipe: Trained) -> dict[str, catalog.Teacher]:
 
 
 def counter(model: ModelRef) -> Counter:
-    """Tokens of a text by the model's own tokenizer: from its folder, or from the hub's files if cached."""
+    """Tokens of a text by the model's own tokenizer; None where its file is not here."""
+    folder = tokenizer_folder(model)
+    return None if folder is None else token_stats.token_counter(folder)
+
+
+def tokenizer_folder(model: ModelRef) -> Path | None:
+    """Where a model's tokenizer.json lies: its folder, or that of the hub's files if they are cached."""
     if model.local:
-        return token_stats.token_counter(Path(model.base))
+        return Path(model.base)
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(model.base, "tokenizer.json")
-    return token_stats.token_counter(Path(cached).parent) if isinstance(cached, str) else None
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def _meter_price(recipe: Recipe, target: Target) -> float | None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from toasterft import scoring
-from toasterft.data import sources, write
+from toasterft.data import control_tokens, sources, write
 from toasterft.data.chat import as_data
 from toasterft.data.example import Example
 from toasterft.data.sources import Dataset
@@ -125,6 +125,8 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
         hold_pictures(folder, picture_digests(build.rows))
         try:
             session = open_model(job.settings, recipe, engine, report, _readable(build.rows), train=False)
+            if note := control_tokens.note(build.rows, session.chat.control):
+                report.say(note)
             _resume(build, journal, report)
             with batch.stop_on_signals(build):
                 _sample_all(session, build, journal, meter, report)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from toasterft import paths
+from toasterft.data import control_tokens
 from toasterft.data.example import Example
 from toasterft.data.selection import too_many_dropped
 from toasterft.data.sources import Dataset
@@ -108,6 +109,8 @@ def drop_too_long(
         DataError: more than 5 % would be dropped.
     """
     geometry, chat, longest = settings.geometry, session.chat, 0
+    if note := control_tokens.note(examples, chat.control):
+        report.say(note)
     kept: list[Example] = []
     dropped: list[Example] = []
     for example in examples:
@@ -181,6 +184,8 @@ def shown_sample(session: ModelSession, example: Example) -> list[tuple[str, boo
         count = tokens.count(image)
         first = tokens.index(image) if count else 0
         short = [token for place, token in enumerate(tokens) if token != image or place == first]
-        text = tokenizer.decode(short).replace(session.chat.image_token, f"[{count} image tokens]", 1)
+        text = tokenizer.decode(short)
+        if count:
+            text = text.replace(session.chat.image_token, f"[{count} image tokens]", 1)
         shown.append((text, trained))
     return shown
