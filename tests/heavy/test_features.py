@@ -12,6 +12,7 @@ from toasterft.engine import Request, feature_cache, open_engine
 from toasterft.engine.batching import Batcher
 from toasterft.engine.generate import generate
 from toasterft.engine.image_features import ImageEncoder
+from toasterft.errors import DataError
 from toasterft.models.architectures import supported
 from toasterft.recipe import Lora, Prompt
 
@@ -138,3 +139,19 @@ def test_an_engine_whose_features_differ_falls_back_to_pixels(
     assert done.code == 0
     assert any("logits differ" in note for note in done.json()["notes"])
     assert done.json()["images_encoded"] is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (10_000, 10), (3, 2)])
+@pytest.mark.parametrize("model_type", supported())
+def test_extreme_sizes_run_or_are_refused(model_type, size, tiny_model, tmp_path):
+    Image.new("RGB", size, "red").save(tmp_path / "odd.png")
+    row = [Example("odd", "What is it?", "red", (ImageRef("odd.png", tmp_path / "odd.png"),))]
+    loaded = load(tiny_model(model_type), model_type)
+    encoder = ImageEncoder(loaded, limit_bytes=0) if loaded.family.takes_features else None
+    inputs = Batcher(loaded, Chat(loaded.processor, Prompt()), encoder)
+    if max(size) > loaded.family.max_aspect * min(size):
+        with pytest.raises(DataError, match=r"odd\.png: .* too narrow"):
+            inputs.prompts(row)
+        return
+    with loaded.evaluating() as model:
+        model(**inputs.left_padded(inputs.prompts(row)))

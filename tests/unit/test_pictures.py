@@ -164,3 +164,14 @@ def test_odd_names_are_refused(name, secret, run_cli):
 def test_no_such_folder(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         PictureFinder(tmp_path, tmp_path / "no")
+
+
+def test_a_shape_that_the_model_refuses_is_a_finding(tmp_path, run_cli):
+    Image.new("L", (4100, 10)).save(picture(tmp_path / "set" / "1.png"))
+    data = rows(tmp_path / "set", "1.png")
+    found = run_cli("data", "check", data, "--model", "Qwen2.5-VL-3B", "--json").json()
+    assert found["counts"]["image-narrow"] == 1
+    assert run_cli("data", "preview", data, "--model", "Qwen2.5-VL-3B").code == 0
+    done = run_cli("sft", "--model", "Qwen2.5-VL-3B", "--data", data, "--dry-run")
+    assert done.code == 2
+    assert "too narrow" in done.err

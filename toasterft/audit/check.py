@@ -18,6 +18,7 @@ from toasterft.data.example import Example, ImageRef
 from toasterft.data.reading import Reading
 from toasterft.data.sources import DatasetSplits
 from toasterft.data.token_stats import text_tokens
+from toasterft.errors import DataError
 from toasterft.models.geometry import Geometry
 from toasterft.progress import Reporter
 from toasterft.recipe import Prompt
@@ -176,7 +177,11 @@ def _of_texts(mine: Sequence[Row], limits: Limits) -> Iterator[Finding]:
     for row in mine:
         yield from (replace(finding, split=row.split) for finding in text_findings(row.example, limits))
         sizes = [picture.size_px for picture in row.pictures if picture.size_px is not None]
-        images = sum(limits.geometry.image_tokens(*size) for size in sizes)
+        try:
+            images = sum(limits.geometry.image_tokens(*size) for size in sizes)
+        except DataError as error:
+            yield row.finding("image-narrow", error.what)
+            continue
         prompt, completion = of_row(row.example)
         length = images + prompt + completion
         if length > limits.max_length:

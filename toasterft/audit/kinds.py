@@ -32,6 +32,7 @@ KINDS: dict[str, Kind] = {
     "image-broken": Kind("error", "the image is empty, cut off, or none", "row"),
     "image-huge": Kind("error", "the image is too large to be opened safely", "row"),
     "image-large": Kind("warning", "the image is very large, and slow to read"),
+    "image-narrow": Kind("error", "the model takes no image of this shape", "row"),
     "image-tiny": Kind("warning", "the image is too small to show anything"),
     "image-frames": Kind("note", "the file holds several frames or pages: the first is read"),
     "image-blank": Kind("warning", "the image has one colour only"),

@@ -148,9 +148,9 @@ def visible(text: str) -> str:
 def _image(image: ImageRef, formatter: RowFormatter) -> FormattedImage:
     try:
         size = image.size_px
+        return FormattedImage(image.name, size, formatter.model.shape.geometry.image_tokens(*size))
     except DataError as error:
         return FormattedImage(image.name, None, 0, error.what)
-    return FormattedImage(image.name, size, formatter.model.shape.geometry.image_tokens(*size))
 
 
 def _chat(model: ModelRef, prompt: Prompt) -> Chat | None:

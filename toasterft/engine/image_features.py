@@ -26,6 +26,7 @@ from PIL import Image
 from toasterft.data.example import ImageRef
 from toasterft.engine import feature_cache, processors
 from toasterft.engine.loaded import LoadedModel
+from toasterft.errors import DataError
 from toasterft.models.geometry import fit_within
 
 # Raised when what an entry holds, or how a picture is prepared for it, changes.
@@ -189,9 +190,15 @@ def open_upright(loaded: LoadedModel, image: ImageRef) -> Any:
     """The picture as the processor gets it: RGB, and scaled down first where the processor would not.
 
     Raises:
-        DataError: the image is damaged.
+        DataError: the image is damaged, or of a shape that the processor refuses.
     """
     picture = image.open()
+    if max(picture.size) > loaded.family.max_aspect * min(picture.size):
+        raise DataError(
+            f"a picture of {picture.width} × {picture.height} px is too narrow for this model",
+            where=image.name,
+            next_step="pad the picture, or remove its row",
+        )
     if processors.resizes_itself(loaded.processor):
         return picture
     size = fit_within(*picture.size, loaded.image_longest_edge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ class Architecture:
             encoded once.
         packs: positions are a plain count, so that completions can share their prompt in one pass.
         connector_linear: path of the connector's single bias-free linear, where it has just one.
+        max_aspect: the image processor refuses pictures whose sides differ by more than this factor.
     """
 
     model_type: str
@@ -39,6 +41,7 @@ class Architecture:
     takes_features: bool = False
     packs: bool = True
     connector_linear: str | None = None
+    max_aspect: float = math.inf
 
     @property
     def not_quantised(self) -> list[str]:
