@@ -41,19 +41,19 @@ class Range:
     def times(self, factor: float) -> Range:
         return self.each(lambda value: value * factor)
 
-    def each(self, change: Callable[[float], float]) -> Range:
-        """The same change to all three, which must keep their order."""
-        return Range(change(self.low), change(self.likely), change(self.high))
+    def each(self, change: Callable[..., float], *others: Range) -> Range:
+        """The same change to all three (with those of `others`), which must keep their order."""
+        ranges = (self, *others)
+        return Range(
+            change(*(one.low for one in ranges)),
+            change(*(one.likely for one in ranges)),
+            change(*(one.high for one in ranges)),
+        )
 
     @staticmethod
     def sum(parts: Iterable[Range]) -> Range:
         """All low together, all high together: what makes one part slow makes the others slow as well."""
-        found = list(parts)
-        return Range(
-            sum(part.low for part in found),
-            sum(part.likely for part in found),
-            sum(part.high for part in found),
-        )
+        return Range(0, 0, 0).each(lambda *values: sum(values), *parts)
 
 
 def size(count: float | None) -> str:

@@ -148,6 +148,11 @@ class Teacher:
             return self.status
         return price_flag(self.as_of, today)
 
+    def usd(self, input_tokens: float, output_tokens: float) -> float:
+        """Dollars of one request."""
+        read, written = self.input_usd_per_mtok, self.output_usd_per_mtok
+        return (input_tokens * read + output_tokens * written) / 1e6
+
     def tokens_of_image(self, width_px: int, height_px: int) -> int:
         """Input tokens that one image is billed as."""
         if self.image_tokens is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from toasterft.catalog import Gpu, Teacher
+from toasterft.data.token_stats import RawSizes
 from toasterft.units import Range
 
 # Tokens a teacher thinks before it writes, per row; they are billed as output. Low: none. High: derived
@@ -66,23 +68,33 @@ def of_run(seconds: Range, price: HourPrice | None, more: Range | None = None) -
 
 
 def of_api(
-    rows: float, prompt_tokens: float, image_tokens: float, completion_tokens: float, price: Teacher
+    rows: float,
+    prompt_tokens: float,
+    image_tokens: float,
+    completion_tokens: float,
+    price: Teacher,
+    max_tokens: float = math.inf,
 ) -> Range:
     """Dollars for a teacher to write one trace per row.
 
     Args:
         prompt_tokens: text of one request, instructions included.
         image_tokens: what the teacher counts for one row's images.
-        completion_tokens: the trace and answer that are kept.
+        completion_tokens: the trace and answer that are kept; thinking comes on top, and `max_tokens` ends both.
     """
 
     def usd(thinking: float, requests: float) -> float:
-        read = (prompt_tokens + image_tokens) * price.input_usd_per_mtok
-        written = (completion_tokens + thinking) * price.output_usd_per_mtok
-        return rows * requests * (read + written) / 1e6
+        written = min(max_tokens, completion_tokens + thinking)
+        return rows * requests * price.usd(prompt_tokens + image_tokens, written)
 
-    return Range(
-        usd(THINKING_TOKENS.low, REQUESTS_PER_ROW.low),
-        usd(THINKING_TOKENS.likely, REQUESTS_PER_ROW.likely),
-        usd(THINKING_TOKENS.high, REQUESTS_PER_ROW.high),
+    return THINKING_TOKENS.each(usd, REQUESTS_PER_ROW)
+
+
+def of_rows(sizes: RawSizes, price: Teacher) -> tuple[float, float, float]:
+    """Tokens of a row's text, of its images as this model counts them, and of its completion, all on the average."""
+    rows, count = sizes.rows.items(), sum(sizes.rows.values())
+    return (
+        sum(times * row.prompt_tokens for row, times in rows) / count,
+        sum(times * price.tokens_of_image(*size) for row, times in rows for size in row.images_px) / count,
+        sum(times * row.completion_tokens for row, times in rows) / count,
     )

@@ -56,19 +56,16 @@ def of_cot(
 ) -> TeacherCost:
     """One trace for each of `rows` rows like those measured."""
     priced = teacher.at(today)
-    count = sum(sizes.rows.values())
-    images = sum(
-        times * priced.tokens_of_image(*size) for row, times in sizes.rows.items() for size in row.images_px
-    )
-    prompt = prices.INSTRUCTION_TOKENS + _mean(sizes, count, "prompt_tokens")
-    completion = _mean(sizes, count, "completion_tokens") + (0 if sizes.with_reasoning else TRACE_TOKENS)
-    usd = prices.of_api(rows, prompt, images / count, completion, priced)
+    text, images, completion = prices.of_rows(sizes, priced)
+    prompt = prices.INSTRUCTION_TOKENS + text
+    completion += 0 if sizes.with_reasoning else TRACE_TOKENS
+    usd = prices.of_api(rows, prompt, images, completion, priced)
     factor = priced.batch_factor
     return TeacherCost(
         teacher=priced.name,
         rows=rows,
         prompt_tokens=prompt,
-        image_tokens=images / count,
+        image_tokens=images,
         completion_tokens=completion,
         usd=usd,
         batch_usd=usd.times(factor) if factor is not None else None,
@@ -104,36 +101,23 @@ def of_live_teachers(
         read, sampled = prompt + work.mean.completion_tokens, work.rollouts.completions
         parts.append(
             prices.THINKING_TOKENS.each(
-                lambda thought: sampled * _usd(judge, read, 1 + thought, JUDGE_TOKENS)
+                lambda thought: sampled * judge.usd(read, min(1 + thought, JUDGE_TOKENS))
             )
         )
     if refiner := live_teachers.get("refiner"):
-        read, trace = prompt + stats.completion_tokens, max(TRACE_TOKENS, stats.completion_tokens)
-        each = prices.THINKING_TOKENS.each(
-            lambda thought: _usd(refiner, read, trace + thought, REFINER_TOKENS)
-        )
+        given, trace = prompt + stats.completion_tokens, max(TRACE_TOKENS, stats.completion_tokens)
         parts.append(
-            Range(
-                different * MEMORISED.low * each.low,
-                different * MEMORISED.likely * each.likely,
-                different * MEMORISED.high * each.high,
+            MEMORISED.each(
+                lambda share, thought: (
+                    different * share * refiner.usd(given, min(trace + thought, REFINER_TOKENS))
+                ),
+                prices.THINKING_TOKENS,
             )
         )
     most = recipe.teachers_usd
     return Range.sum(parts).each(lambda usd: usd if most is None else min(usd, most))
 
 
-def _usd(price: Teacher, read_tokens: float, written_tokens: float, most_tokens: int) -> float:
-    """Dollars of one request whose answer is cut off at `most_tokens`."""
-    written = min(written_tokens, most_tokens) * price.output_usd_per_mtok
-    return (read_tokens * price.input_usd_per_mtok + written) / 1e6
-
-
 def ranked(lessons: list[TeacherCost]) -> list[TeacherCost]:
     """Cheapest first; teachers that are shut down, or may be, after all others."""
     return sorted(lessons, key=lambda lesson: (not lesson.usable, lesson.usd.likely))
-
-
-def _mean(sizes: RawSizes, count: int, name: str) -> float:
-    total: int = sum(times * getattr(row, name) for row, times in sizes.rows.items())
-    return total / count

@@ -11,10 +11,10 @@ import datetime
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from toasterft import paths
 from toasterft.data import write
@@ -23,15 +23,12 @@ from toasterft.data.write import CARD
 from toasterft.errors import CapReached, DataError, Interrupted, RunFailed, ToasterError, UserError
 from toasterft.progress import Reporter
 from toasterft.teachers.api import Endpoint, EndpointRefused, Service, SpendCapReached, SpendLedger, api_key
-from toasterft.teachers.plan import FactsPlan, TracesPlan
+from toasterft.teachers.build import Build, Outcome, model_of
 from toasterft.units import Range
 
 LEDGER = "answers.ledger"
 TRAIN, REJECTS = "train.jsonl", "rejects.jsonl"
 RESUME = "the same command goes on from here; what is done is kept"
-
-Endpoints = Mapping[tuple[str, str], Endpoint]
-"""By address and model: one for each model, whether it writes, judges, or both."""
 
 
 class Stoppable(Protocol):
@@ -40,75 +37,8 @@ class Stoppable(Protocol):
     ended: ToasterError | None
 
 
-class Result(Protocol):
-    """What came of one item: `reason` is None where it is good, "endpoint" where the API failed."""
-
-    @property
-    def reason(self) -> str | None: ...
-
-    @property
-    def detail(self) -> str: ...
-
-    @property
-    def teacher(self) -> str: ...
-
-
-Item = TypeVar("Item")
-Found = TypeVar("Found", bound=Result)
-
-
-class Build(Stoppable, Protocol[Item, Found]):
-    """A data set in the making, as `run` drives it.
-
-    Attributes:
-        phase, unit: what the work and the good items are called: "writing" "traces".
-        use: what can be done with an unfinished set.
-    """
-
-    phase: str
-    unit: str
-    use: str
-
-    @property
-    def nothing(self) -> tuple[str, str]:
-        """The failure where no item is good, and what may help."""
-        ...
-
-    @property
-    def plan(self) -> TracesPlan | FactsPlan: ...
-
-    @property
-    def done(self) -> int:
-        """Items of the `n` that count as done in the progress."""
-        ...
-
-    @property
-    def good(self) -> int: ...
-
-    @property
-    def complete(self) -> bool: ...
-
-    def items(self) -> Iterable[Item]: ...
-
-    def wants_more(self, in_flight: int) -> bool: ...
-
-    async def ask(self, item: Item, endpoints: Endpoints) -> Found: ...
-
-    def damaged(self, item: Item, what: str) -> Found:
-        """The result of an item whose image cannot be read."""
-        ...
-
-    def add(self, place: int, found: Found) -> None: ...
-
-    def summary(self) -> dict[str, Any]:
-        """Counts, reasons of rejects and the like, for the card."""
-        ...
-
-    def files(self, task: str) -> dict[str, list[dict[str, Any]]]: ...
-
-
 def run(
-    build: Build[Any, Any], expected_usd: Range | None, held_out: Mapping[str, Dataset], report: Reporter
+    build: Build, expected_usd: Range | None, held_out: Mapping[str, Dataset], report: Reporter
 ) -> dict[str, Any]:
     """Build, or resume, and return the card.
 
@@ -163,22 +93,17 @@ def run(
     return card
 
 
-def finished(results: Iterable[Result]) -> bool:
-    """Whether a retry could change nothing; an endpoint that did not answer may answer later."""
-    return all(one.reason != "endpoint" for one in results)
-
-
 # --- asking ----------------------------------------------------------------------------------
 
 
-async def _ask_all(build: Build[Item, Found], ledger: SpendLedger, report: Reporter) -> None:
+async def _ask_all(build: Build, ledger: SpendLedger, report: Reporter) -> None:
     """Keep items in flight until there are enough, they end, or something stops it."""
     plan, items = build.plan, enumerate(build.items())
     endpoints = {
         model_of(service): Endpoint(service, ledger, concurrency=plan.concurrency)
         for service in reversed(plan.services)
     }
-    tasks: dict[asyncio.Task[Found], tuple[int, Item]] = {}
+    tasks: dict[asyncio.Task[Outcome], tuple[int, Any]] = {}
     started, resumed_usd = time.monotonic(), ledger.paid_usd
 
     def start() -> None:
@@ -210,7 +135,7 @@ async def _ask_all(build: Build[Item, Found], ledger: SpendLedger, report: Repor
             await endpoint.close()
 
 
-def _settle(build: Build[Item, Found], place: int, item: Item, task: asyncio.Task[Found]) -> None:
+def _settle(build: Build, place: int, item: Any, task: asyncio.Task[Outcome]) -> None:
     """Book one item, or the reason for which no further ones are started."""
     try:
         found = task.result()
@@ -218,19 +143,15 @@ def _settle(build: Build[Item, Found], place: int, item: Item, task: asyncio.Tas
         build.ended = build.ended or problem
         return
     except DataError as problem:
-        found = build.damaged(item, problem.what)
-    build.add(place, found)
+        found = Outcome(item, "picture", detail=problem.what)
+    build.outcomes[place] = found
+    build.passed += found.reason is None
     if found.reason == "endpoint" and found.detail == "down":
         build.ended = build.ended or RunFailed(
             f"{found.teacher} stopped answering",
             why="several requests in a row failed after all their tries",
             next_step=RESUME,
         )
-
-
-def model_of(service: Service) -> tuple[str, str]:
-    """Address and model: what makes two services one."""
-    return service.base_url, service.model_id
 
 
 @contextmanager

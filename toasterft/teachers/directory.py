@@ -54,13 +54,17 @@ def find(name: str, address: Address, today: datetime.date) -> Service:
         )
     else:
         service = _given(name, address)
-    if address.base_url is not None:
-        service = replace(service, base_url=address.base_url)
-    if address.model_id is not None:
-        service = replace(service, model_id=address.model_id)
-    if address.api_key_env is not None:
-        service = replace(service, api_key_env=address.api_key_env)
-    return api.with_price(service, address.input_usd_per_mtok, address.output_usd_per_mtok)
+    given = {key: value for key, value in vars(address).items() if value is not None}
+    usd = {key: given.pop(key) for key in ("input_usd_per_mtok", "output_usd_per_mtok") if key in given}
+    if usd:
+        own: dict[str, Any] = {
+            "source": "given on the command line",
+            "status": "given",
+            "as_of": None,
+            "later": None,
+        }
+        given["price"] = replace(service.price, **usd, **own)
+    return replace(service, **given)
 
 
 def of_run(recipe: Dyme, today: datetime.date) -> dict[str, Service]:

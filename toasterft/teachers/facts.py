@@ -22,17 +22,18 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from toasterft.data.example import Example
 from toasterft.data.write import row
-from toasterft.errors import DataError, ToasterError
+from toasterft.errors import DataError
 from toasterft.progress import Reporter
 from toasterft.scoring.numbers import fraction
 from toasterft.teachers import batch
-from toasterft.teachers.api import EndpointError, EndpointRefused, Request, SpendCapReached
-from toasterft.teachers.batch import REJECTS, TRAIN, Endpoints, model_of
+from toasterft.teachers.api import Request
+from toasterft.teachers.batch import REJECTS, TRAIN
+from toasterft.teachers.build import Build, Endpoints, Outcome, ask_until_good, model_of
 from toasterft.teachers.plan import FACTS_PROMPT, Expected, FactsPlan, Images, held_out, images_key
 
 # More is no chart that a small model could reason about, and a sign of a model that repeats itself.
@@ -41,18 +42,6 @@ LONGEST_NAME = 200
 # A second try is sampled: at temperature 0 it would give the same answer.
 SECOND_TEMPERATURE = 0.5
 KEYS = ({"label", "value", "series"}, {"name", "attributes", "position"})
-
-
-@dataclass(frozen=True)
-class Read:
-    """What came of one row's images: `reason` is None where there are facts."""
-
-    images: Images
-    facts: tuple[dict[str, Any], ...] = ()
-    reason: str | None = None
-    detail: str = ""
-    said: str = ""
-    teacher: str = ""
 
 
 def run(plan: FactsPlan, expected: Expected, report: Reporter) -> dict[str, Any]:
@@ -68,71 +57,53 @@ def run(plan: FactsPlan, expected: Expected, report: Reporter) -> dict[str, Any]
 
 
 @dataclass
-class FactsBuild:
-    """Images read so far, by place in their order."""
+class FactsBuild(Build):
+    """Facts of the images that have none, in the data's order."""
 
     plan: FactsPlan
-    found: dict[int, Read] = field(default_factory=dict)
-    ended: ToasterError | None = None
 
     phase, unit, use = "reading pictures", "pictures", "train with the facts there are"
-    nothing = "no picture could be read", ""
+
+    @property
+    def nothing(self) -> tuple[str, str]:
+        return "no picture could be read", ""
 
     @property
     def facts(self) -> dict[str, list[dict[str, Any]]]:
         """Facts by the images' content."""
-        return {images_key(one.images): list(one.facts) for one in self.found.values() if one.reason is None}
-
-    @property
-    def done(self) -> int:
-        return len(self.found)
-
-    @property
-    def good(self) -> int:
-        return len(self.facts)
+        return {images_key(one.item): one.written for one in self.in_order if one.reason is None}
 
     @property
     def complete(self) -> bool:
-        return len(self.found) == len(self.plan.images) and batch.finished(self.found.values())
+        return self.finished(len(self.plan.images))
 
     def items(self) -> list[Images]:
         return self.plan.images[: self.plan.n]
 
-    def wants_more(self, in_flight: int) -> bool:
-        return True
-
-    async def ask(self, images: Images, endpoints: Endpoints) -> Read:
+    async def ask(self, images: Images, endpoints: Endpoints) -> Outcome:
         """Read one row's images; asked again where the answer is no list of facts, up to `tries` times."""
-        plan, said, detail = self.plan, "", ""
-        for attempt in range(plan.tries):
-            request = Request(
+        plan = self.plan
+        requests = (
+            Request(
                 FACTS_PROMPT,
                 images,
                 max_tokens=plan.max_tokens,
                 temperature=SECOND_TEMPERATURE if attempt else 0.0,
                 attempt=attempt,
             )
+            for attempt in range(plan.tries)
+        )
+
+        def read(said: str) -> Outcome:
             try:
-                said = (await endpoints[model_of(plan.teacher)].ask(request)).text
-            except (EndpointRefused, SpendCapReached):
-                raise
-            except EndpointError as problem:
-                return Read(images, reason="endpoint", detail=problem.kind, teacher=plan.teacher.name)
-            try:
-                return Read(images, tuple(parse(said)))
+                return Outcome(images, written=parse(said))
             except ValueError as problem:
-                detail = str(problem)
-        return Read(images, reason="no facts", detail=detail, said=said)
+                return Outcome(images, "no facts", detail=str(problem), said=said)
 
-    def damaged(self, images: Images, what: str) -> Read:
-        return Read(images, reason="picture", detail=what)
-
-    def add(self, place: int, read: Read) -> None:
-        self.found[place] = read
+        return await ask_until_good(images, endpoints[model_of(plan.teacher)], requests, read)
 
     def summary(self) -> dict[str, Any]:
         facts, examples = self.facts, self.plan.data.examples
-        rejects = Counter(one.reason for one in self.found.values() if one.reason is not None)
         return {
             "prompt": FACTS_PROMPT,
             "counts": {
@@ -142,7 +113,7 @@ class FactsBuild:
                 "pictures": len(self.plan.images),
                 "read": len(facts),
             },
-            "rejects": dict(rejects.most_common()),
+            "rejects": self.rejects(),
             "mean_facts": sum(map(len, facts.values())) / len(facts) if facts else 0.0,
         }
 
@@ -156,12 +127,12 @@ class FactsBuild:
 
         rejects = [
             {
-                "images": [image.name for image in one.images],
+                "images": [image.name for image in one.item],
                 "reason": one.reason,
                 "detail": one.detail,
                 "said": one.said,
             }
-            for one in self.found.values()
+            for one in self.in_order
             if one.reason is not None
         ]
         return {TRAIN: [written(example) for example in self.plan.data.examples], REJECTS: rejects}

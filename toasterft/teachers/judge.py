@@ -12,6 +12,7 @@ from toasterft.estimation.teachers import JUDGE_TOKENS
 from toasterft.scoring.rewards import thinking
 from toasterft.scoring.tables import as_text
 from toasterft.teachers.api import BackgroundRequests, Request
+from toasterft.teachers.styles import fill
 
 if TYPE_CHECKING:
     from toasterft.data.example import Example
@@ -71,13 +72,7 @@ class Judge:
 def request(trace: str, example: Example) -> Request:
     """The request about one trace. Data without facts shows its reference trace instead."""
     given = as_text(example.facts) or f"none recorded; a reference says: {example.reasoning or 'nothing'}"
-    words = {
-        "facts": given,
-        "question": example.question_in_context,
-        "answer": example.answer,
-        "trace": trace,
-    }
-    text = re.sub(r"\{(\w+)\}", lambda found: words[found[1]], PROMPT)
+    text = fill(PROMPT, facts=given, question=example.question_in_context, answer=example.answer, trace=trace)
     return Request(text, max_tokens=JUDGE_TOKENS, temperature=0.0)
 
 

@@ -16,16 +16,16 @@ import asyncio
 import difflib
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from toasterft import scoring
 from toasterft.data.chat import parse
 from toasterft.data.example import Example
 from toasterft.scoring import digits_for_words, robust
 from toasterft.teachers import filters
-from toasterft.teachers.api import Endpoint, EndpointError, EndpointRefused, Request, SpendCapReached
+from toasterft.teachers.api import Endpoint, Reply, Request
 from toasterft.teachers.filters import TAGS
-from toasterft.teachers.styles import Style
+from toasterft.teachers.styles import Style, fill
 
 # A judge's answer: the tags and a few words. Thinking comes on top, as the caller allows.
 VERDICT_TOKENS = 64
@@ -112,22 +112,18 @@ async def _candidate(panel: Panel, generator: Endpoint, example: Example) -> Can
         max_tokens=panel.max_tokens,
         temperature=panel.temperature,
     )
-    try:
-        said = await generator.ask(request)
-    except (EndpointRefused, SpendCapReached):
-        raise
-    except EndpointError as problem:
-        return Candidate(name, "", "", "endpoint", problem.kind)
+    said = await generator.try_to_ask(request)
+    if not isinstance(said, Reply):
+        return Candidate(name, "", "", "endpoint", said)
     verdict = filters.judge(said.text, example, panel.style)
-    if verdict.reason is not None:
-        return Candidate(name, verdict.reasoning, verdict.answer, verdict.reason, verdict.detail)
+    written = Candidate(name, verdict.reasoning, verdict.answer, verdict.reason, verdict.detail)
+    if written.reason is not None:
+        return written
     stripped = without_answer(verdict.reasoning, example.answer)
     if option := scoring.judge(example.answer, example).picked:  # a letter's words give it away too
         stripped = without_answer(stripped, option)
     if not stripped:
-        return Candidate(
-            name, verdict.reasoning, verdict.answer, "empty", "nothing was left without the answer"
-        )
+        return replace(written, reason="empty", detail="nothing was left without the answer")
     judges = panel.judges_of(generator)
     votes = await asyncio.gather(*(_vote(panel, judge, example, stripped) for judge in judges))
     right = sum(vote.right is True for vote in votes)
@@ -135,27 +131,22 @@ async def _candidate(panel: Panel, generator: Endpoint, example: Example) -> Can
     short = right < needed
     # A judge that could not be reached has not said no: the item stays open, and is asked again.
     open_votes = short and right + sum(vote.right is None for vote in votes) >= needed
-    return Candidate(
-        name,
-        verdict.reasoning,
-        verdict.answer,
-        "endpoint" if open_votes else "votes" if short else None,
-        f"{right} of {len(judges)} judges found the answer",
-        stripped,
-        tuple(votes),
+    return replace(
+        written,
+        reason="endpoint" if open_votes else "votes" if short else None,
+        detail=f"{right} of {len(judges)} judges found the answer",
+        stripped=stripped,
+        votes=tuple(votes),
     )
 
 
 async def _vote(panel: Panel, judge: Endpoint, example: Example, stripped: str) -> Vote:
-    text = PROMPT.replace("{question}", example.question_in_context).replace("{rationale}", stripped)
+    text = fill(PROMPT, question=example.question_in_context, rationale=stripped)
     thinking = panel.max_tokens - panel.style.max_trace_tokens
     request = Request(text, example.images, max_tokens=VERDICT_TOKENS + max(0, thinking), temperature=0.0)
-    try:
-        said = await judge.ask(request)
-    except (EndpointRefused, SpendCapReached):
-        raise
-    except EndpointError as problem:
-        return Vote(judge.service.name, problem.kind, None)
+    said = await judge.try_to_ask(request)
+    if not isinstance(said, Reply):
+        return Vote(judge.service.name, said, None)
     answer = parse(said.text, TAGS).answer
     return Vote(judge.service.name, answer[:200], scoring.right(answer, example))
 

@@ -12,7 +12,6 @@ from typing import Any
 from toasterft.data import arrow, sources, token_stats
 from toasterft.data.example import ImageRef
 from toasterft.data.sources import Dataset
-from toasterft.data.token_stats import RawSizes
 from toasterft.errors import BudgetError
 from toasterft.estimation import prices
 from toasterft.recipe import Prompt
@@ -36,13 +35,11 @@ FACTS_TOKENS = 250
 Images = tuple[ImageRef, ...]
 
 
-@dataclass(frozen=True)
-class TracesPlan:
-    """One `cot build`.
+@dataclass(frozen=True, kw_only=True)
+class BuildPlan:
+    """What `cot build` and `cot facts` have in common.
 
     Attributes:
-        n: traces wanted.
-        teachers: who writes; none for the rules. `judges` are given for self-supervised construction only.
         tries: how often a row is asked for before it is given up.
         max_tokens: longest answer, thinking included.
     """
@@ -51,15 +48,26 @@ class TracesPlan:
     folder: Path
     data_name: str
     data: Dataset
+    budget_usd: float | None = None
+    concurrency: int = 8
+    tries: int = 2
+    max_tokens: int = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class TracesPlan(BuildPlan):
+    """One `cot build`.
+
+    Attributes:
+        n: traces wanted.
+        teachers: who writes; none for the rules. `judges` are given for self-supervised construction only.
+    """
+
     style: Style
     n: int
     teachers: tuple[Service, ...] = ()
     judges: tuple[Service, ...] = ()
     blind: bool = False
-    budget_usd: float | None = None
-    concurrency: int = 8
-    tries: int = 2
-    max_tokens: int = 8192
     temperature: float = 0.7
     seed: int = 0
 
@@ -87,26 +95,12 @@ class TracesPlan:
         return (*self.teachers, *self.judges)
 
 
-@dataclass(frozen=True)
-class FactsPlan:
-    """One `cot facts`.
+@dataclass(frozen=True, kw_only=True)
+class FactsPlan(BuildPlan):
+    """One `cot facts`; `most` images at most, None for all."""
 
-    Attributes:
-        most: images to read at most; None for all.
-        tries: how often an image is asked for before it is given up.
-        max_tokens: longest answer, thinking included.
-    """
-
-    name: str
-    folder: Path
-    data_name: str
-    data: Dataset
     teacher: Service
     most: int | None = None
-    budget_usd: float | None = None
-    concurrency: int = 8
-    tries: int = 2
-    max_tokens: int = 8192
 
     @cached_property
     def images(self) -> list[Images]:
@@ -158,16 +152,18 @@ def expect_traces(plan: TracesPlan) -> Expected:
         return Expected(0, None)
     sizes = token_stats.measure(plan.data.examples, Prompt(), None)
     trace = TRACE_TOKENS.get(plan.style.name, CUSTOM_TRACE_TOKENS)
-    parts = [
-        _bill(plan, sizes, service, extra=0, written=trace + _answer_tokens(sizes))
-        for service in plan.teachers
-    ]
-    requests = plan.n * len(plan.teachers)
+
+    def bill(service: Service, *, extra: float, written: float) -> Range:
+        text, images, _ = prices.of_rows(sizes, service.price)
+        prompt = prices.INSTRUCTION_TOKENS + text + extra
+        return prices.of_api(plan.n, prompt, images, written, service.price, plan.max_tokens)
+
+    parts = []
     for writer in plan.teachers:
-        for judge in plan.judges:
-            if judge.model_id != writer.model_id:
-                parts.append(_bill(plan, sizes, judge, extra=trace, written=VERDICT_TOKENS / 2))
-                requests += plan.n
+        parts.append(bill(writer, extra=0, written=trace + prices.of_rows(sizes, writer.price)[2]))
+        others = [judge for judge in plan.judges if judge.model_id != writer.model_id]
+        parts += [bill(judge, extra=trace, written=VERDICT_TOKENS / 2) for judge in others]
+    requests = plan.n * len(parts)
     return Expected(requests, Range.sum(parts))
 
 
@@ -239,35 +235,3 @@ def held_out(
             split = next((own for own, names in arrow.SPLITS.items() if data.split in names), "validation")
             found.setdefault(split, data)
     return found
-
-
-def _bill(plan: TracesPlan, sizes: RawSizes, service: Service, *, extra: float, written: float) -> Range:
-    """Dollars of one request per trace wanted, and of those that are asked again.
-
-    Args:
-        extra: text tokens beside question and instructions.
-        written: output tokens that are kept; thinking comes on top, and `max_tokens` ends both.
-    """
-    count = sum(sizes.rows.values())
-    prompt = sum(times * row.prompt_tokens for row, times in sizes.rows.items()) / count
-    images = sum(
-        times * service.price.tokens_of_image(*size)
-        for row, times in sizes.rows.items()
-        for size in row.images_px
-    )
-    read = prices.INSTRUCTION_TOKENS + prompt + extra + images / count
-
-    def usd(thinking: float, requests: float) -> float:
-        return plan.n * requests * service.usd(read, min(plan.max_tokens, written + thinking))
-
-    thinking, requests = prices.THINKING_TOKENS, prices.REQUESTS_PER_ROW
-    return Range(
-        usd(thinking.low, requests.low),
-        usd(thinking.likely, requests.likely),
-        usd(thinking.high, requests.high),
-    )
-
-
-def _answer_tokens(sizes: RawSizes) -> float:
-    count = sum(sizes.rows.values())
-    return sum(times * row.completion_tokens for row, times in sizes.rows.items()) / count

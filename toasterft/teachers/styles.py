@@ -24,8 +24,13 @@ WITHHELD = "Work out the answer from the picture alone."
 # trace; the structured ones of the first experiments ran to several hundred and made the student worse.
 LIMITS = {"simplified": 110, "structured": 360}
 CUSTOM_LIMIT = 512
-# "{question}", "{answer}", "{given}"; other braces stay as they are.
-_BLANK = re.compile(r"\{(question|answer|given)\}")
+# "{question}", "{answer}", "{given}"
+_BLANK = re.compile(r"\{(\w+)\}")
+
+
+def fill(prompt: str, **words: str) -> str:
+    """The prompt with its blanks filled; other braces stay as they are."""
+    return _BLANK.sub(lambda found: words.get(found[1], found[0]), prompt)
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,7 @@ class Style:
     def ask(self, example: Example, *, blind: bool) -> str:
         """The prompt for one example; a file of one's own places the answer itself."""
         given = WITHHELD if blind else GIVEN.format(answer=example.answer)
-        words = {"question": example.question_in_context, "answer": example.answer, "given": given}
-        return _BLANK.sub(lambda found: words[found[1]], self.prompt)
+        return fill(self.prompt, question=example.question_in_context, answer=example.answer, given=given)
 
 
 def load(name: str, *, blind: bool, max_trace_tokens: int | None = None) -> Style:

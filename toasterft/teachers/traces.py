@@ -12,38 +12,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from toasterft.data.example import Example
 from toasterft.data.write import row
-from toasterft.errors import ToasterError
 from toasterft.progress import Reporter
 from toasterft.scoring import right
 from toasterft.scoring.traces import strict_faults
 from toasterft.teachers import batch, filters, panel
-from toasterft.teachers.api import Endpoint, EndpointError, EndpointRefused, Request, SpendCapReached
-from toasterft.teachers.batch import REJECTS, TRAIN, Endpoints, model_of
-from toasterft.teachers.panel import Candidate, Panel
+from toasterft.teachers.api import Endpoint, Request
+from toasterft.teachers.batch import REJECTS, TRAIN
+from toasterft.teachers.build import Build, Endpoints, Outcome, ask_until_good, model_of
+from toasterft.teachers.panel import Panel
 from toasterft.teachers.plan import Expected, TracesPlan, held_out, shuffled
 from toasterft.teachers.rules.write import can_read
 from toasterft.teachers.rules.write import write as write_trace
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one row: `reason` is None for a kept trace, "endpoint" where the API failed."""
-
-    example: Example
-    reason: str | None
-    teacher: str = ""
-    reasoning: str = ""
-    detail: str = ""
-    said: str = ""
-    tries: int = 1
-    candidates: tuple[Candidate, ...] = ()
 
 
 def run(plan: TracesPlan, expected: Expected, report: Reporter) -> dict[str, Any]:
@@ -53,14 +38,10 @@ def run(plan: TracesPlan, expected: Expected, report: Reporter) -> dict[str, Any
 
 
 @dataclass
-class TracesBuild:
-    """Outcomes so far, by place in the order of rows."""
+class TracesBuild(Build):
+    """Traces of the data's rows, in the order of `shuffled`."""
 
     plan: TracesPlan
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    ended: ToasterError | None = None
-    done: int = 0
-    """Kept traces, of the `n` wanted."""
 
     phase, unit, use = "writing", "traces", "train on what there is"
 
@@ -70,8 +51,8 @@ class TracesBuild:
         return "no trace survived", hint
 
     @property
-    def in_order(self) -> list[Outcome]:
-        return [self.outcomes[place] for place in sorted(self.outcomes)]
+    def done(self) -> int:
+        return self.passed
 
     @property
     def kept(self) -> list[Outcome]:
@@ -79,21 +60,15 @@ class TracesBuild:
         return [one for one in self.in_order if one.reason is None][: self.plan.n]
 
     @property
-    def good(self) -> int:
-        return len(self.kept)
-
-    @property
     def complete(self) -> bool:
         """There are enough traces, or all rows are processed."""
-        if self.done >= self.plan.n:
-            return True
-        return len(self.outcomes) == len(self.plan.data) and batch.finished(self.outcomes.values())
+        return self.passed >= self.plan.n or self.finished(len(self.plan.data))
 
     def items(self) -> Iterator[Example]:
         return (self.plan.data.examples[row] for row in shuffled(self.plan.data, self.plan.seed))
 
     def wants_more(self, in_flight: int) -> bool:
-        return self.done + in_flight < self.plan.n
+        return self.passed + in_flight < self.plan.n
 
     async def ask(self, example: Example, endpoints: Endpoints) -> Outcome:
         plan = self.plan
@@ -105,17 +80,9 @@ class TracesBuild:
             return await _by_teacher(writers[0], plan, example)
         return await _by_panel(Panel(writers, judges, plan.style, plan.temperature, plan.max_tokens), example)
 
-    def damaged(self, example: Example, what: str) -> Outcome:
-        return Outcome(example, "picture", detail=what)
-
-    def add(self, place: int, outcome: Outcome) -> None:
-        self.outcomes[place] = outcome
-        self.done += outcome.reason is None
-
     def summary(self) -> dict[str, Any]:
         kept = self.kept
-        reasons = Counter(one.reason for one in self.in_order if one.reason is not None)
-        tokens = [filters.trace_tokens(one.reasoning) for one in kept]
+        tokens = [filters.trace_tokens(one.written) for one in kept]
         return {
             "prompt": self.plan.style.prompt if self.plan.teachers else None,
             "counts": {
@@ -123,10 +90,10 @@ class TracesBuild:
                 "rows": len(self.plan.data),
                 "asked": len(self.outcomes),
                 "kept": len(kept),
-                "kept_beyond_n": self.done - len(kept),
-                "rejected": sum(reasons.values()),
+                "kept_beyond_n": self.passed - len(kept),
+                "rejected": len(self.outcomes) - self.passed,
             },
-            "rejects": dict(reasons.most_common()),
+            "rejects": self.rejects(),
             "mean_trace_tokens": sum(tokens) / len(tokens) if tokens else 0.0,
         }
 
@@ -135,31 +102,31 @@ class TracesBuild:
         hard = [one for one in self.in_order if one.reason == "hard"]
         files = {
             TRAIN: [
-                row(folder, one.example, task=task, link=True, reasoning=one.reasoning, teacher=one.teacher)
+                row(folder, one.item, task=task, link=True, reasoning=one.written, teacher=one.teacher)
                 for one in kept
             ],
             REJECTS: [_reject(one) for one in self.in_order if one.reason not in (None, "hard")],
         }
         if hard or any(one.candidates for one in kept):
             files["hard.jsonl"] = [
-                {**row(folder, one.example, task=task, link=True), "why": one.detail, **_candidates(one)}
+                {**row(folder, one.item, task=task, link=True), "why": one.detail, **_candidates(one)}
                 for one in hard
             ]
             # Votes on what was kept: beside the rows, which hold only what is learned from.
-            files["votes.jsonl"] = [{"id": one.example.id, **_candidates(one)} for one in kept]
+            files["votes.jsonl"] = [{"id": one.item.id, **_candidates(one)} for one in kept]
         return files
 
 
 def _reject(one: Outcome) -> dict[str, Any]:
     return {
-        "id": one.example.id,
-        "question": one.example.question,
-        "answer": one.example.answer,
+        "id": one.item.id,
+        "question": one.item.question,
+        "answer": one.item.answer,
         "reason": one.reason,
         "detail": one.detail,
         "teacher": one.teacher,
         "tries": one.tries,
-        "said": one.said or one.reasoning,
+        "said": one.said or one.written,
         **_candidates(one),
     }
 
@@ -174,27 +141,20 @@ def _candidates(one: Outcome) -> dict[str, Any]:
 
 async def _by_teacher(writer: Endpoint, plan: TracesPlan, example: Example) -> Outcome:
     """One row by one teacher: asked again where the trace is rejected, up to `tries` times."""
-    name, said = writer.service.name, ""
-    verdict: filters.Verdict | None = None
-    for attempt in range(plan.tries):
-        request = Request(
-            plan.style.ask(example, blind=plan.blind),
-            example.images,
-            max_tokens=plan.max_tokens,
-            temperature=plan.temperature,
-            attempt=attempt,
+    prompt = plan.style.ask(example, blind=plan.blind)
+    requests = (
+        Request(
+            prompt, example.images, max_tokens=plan.max_tokens, temperature=plan.temperature, attempt=attempt
         )
-        try:
-            said = (await writer.ask(request)).text
-        except (EndpointRefused, SpendCapReached):
-            raise
-        except EndpointError as problem:
-            return Outcome(example, "endpoint", name, detail=problem.kind, tries=attempt + 1)
+        for attempt in range(plan.tries)
+    )
+
+    def read(said: str) -> Outcome:
         verdict = filters.judge(said, example, plan.style)
-        if verdict.kept:
-            return Outcome(example, None, name, verdict.reasoning, tries=attempt + 1)
-    assert verdict is not None
-    return Outcome(example, verdict.reason, name, verdict.reasoning, verdict.detail, said, plan.tries)
+        kept = "" if verdict.kept else said
+        return Outcome(example, verdict.reason, "", verdict.reasoning, verdict.detail, kept)
+
+    return await ask_until_good(example, writer, requests, read)
 
 
 async def _by_panel(judged_by: Panel, example: Example) -> Outcome:

@@ -27,7 +27,6 @@ from toasterft.teachers.api.types import (
     SpendCapReached,
     api_key,
     custom_service,
-    with_price,
 )
 
 __all__ = [
@@ -43,5 +42,4 @@ __all__ = [
     "SpendLedger",
     "api_key",
     "custom_service",
-    "with_price",
 ]

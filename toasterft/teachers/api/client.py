@@ -24,6 +24,7 @@ from toasterft.teachers.api.types import (
     Reply,
     Request,
     Service,
+    SpendCapReached,
     api_key,
 )
 
@@ -115,6 +116,15 @@ class Endpoint:
             self._in_flight[key] = task
             task.add_done_callback(lambda _: self._in_flight.pop(key, None))
         return await asyncio.shield(self._in_flight[key])
+
+    async def try_to_ask(self, request: Request) -> Reply | FailureKind:
+        """The reply, or the kind of failure; raises as `ask` only what ends every other request too."""
+        try:
+            return await self.ask(request)
+        except (EndpointRefused, SpendCapReached):
+            raise
+        except EndpointError as problem:
+            return problem.kind
 
     def max_usd(self, request: Request) -> float:
         """The most a request can cost: every output token it allows, and input as this endpoint counts it."""

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from toasterft.catalog import Teacher
@@ -85,8 +85,7 @@ class Service:
         return {"name": self.name, "endpoint": self.base_url, "model_id": self.model_id}
 
     def usd(self, input_tokens: float, output_tokens: float) -> float:
-        read = input_tokens * self.price.input_usd_per_mtok
-        return (read + output_tokens * self.price.output_usd_per_mtok) / 1e6
+        return self.price.usd(input_tokens, output_tokens)
 
 
 @dataclass(frozen=True)
@@ -212,19 +211,3 @@ def custom_service(
         image_tokens=image_tokens,
     )
     return Service(price.name, base_url, model_id, price, api_key_env)
-
-
-def with_price(service: Service, input_usd: float | None, output_usd: float | None) -> Service:
-    """The same service at other prices per million tokens; None keeps one."""
-    if input_usd is None and output_usd is None:
-        return service
-    price = replace(
-        service.price,
-        input_usd_per_mtok=service.price.input_usd_per_mtok if input_usd is None else input_usd,
-        output_usd_per_mtok=service.price.output_usd_per_mtok if output_usd is None else output_usd,
-        source="given on the command line",
-        status="given",
-        as_of=None,
-        later=None,
-    )
-    return replace(service, price=price)

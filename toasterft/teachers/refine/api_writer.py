@@ -16,6 +16,7 @@ from toasterft.scoring import traces
 from toasterft.scoring.tables import as_text
 from toasterft.teachers.api import BackgroundRequests, Request
 from toasterft.teachers.refine.template import Template
+from toasterft.teachers.styles import fill
 
 # A longer trace is no target for a small model; structured ones of charts take about 180.
 MOST_TRACE_TOKENS = 360
@@ -65,14 +66,14 @@ class Writer:
 
 def request(example: Example, template: Template) -> Request:
     """The request to the model for one example."""
-    words = {
-        "facts": as_text(example.facts) or "none recorded",
-        "question": example.question_in_context,
-        "answer": example.answer,
-        "reference": example.reasoning or "none",
-        "shape": template.instruction(),
-    }
-    text = re.sub(r"\{(\w+)\}", lambda found: words[found[1]], PROMPT)
+    text = fill(
+        PROMPT,
+        facts=as_text(example.facts) or "none recorded",
+        question=example.question_in_context,
+        answer=example.answer,
+        reference=example.reasoning or "none",
+        shape=template.instruction(),
+    )
     return Request(text, max_tokens=REFINER_TOKENS, temperature=0.0)
 
 
