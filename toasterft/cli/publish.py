@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from typer import Argument, Option, Typer
 
 from toasterft import paths, recipe, terminal
@@ -157,9 +156,8 @@ def _evaluate(
     run: Run, runs: Path, folder: Path, data: str, limit: int | None, report: Reporter
 ) -> list[dict[str, Any]]:
     """Score the 16-bit and the 4-bit form as `toasterft eval` does, and put both into the card."""
-    settings = yaml.safe_load((run.path / run_folder.RECIPE_FILE).read_text(encoding="utf-8"))
     keys = ("max_completion_length", "per_device_eval_batch_size", "seed")
-    words = [f"{key}={settings[key]}" for key in keys if key in settings]
+    words = [f"{key}={run.recipe[key]}" for key in keys if key in run.recipe]
     found = []
     for four_bit in (False, True):
         wanted = recipe.load(
@@ -190,8 +188,5 @@ def report(
     """One page of one run or several, to send or print: settings, cost, accuracy."""
     from toasterft.publish.report.page import write
 
-    made = write(runs, paths.runs_dir(runs_dir), out, limit=gallery, force=force)
-    result = {
-        "page": str(made.path), "size_bytes": made.size_bytes, "runs": made.runs, "questions": made.shown,
-    }  # fmt: skip
+    result = write(runs, paths.runs_dir(runs_dir), out, limit=gallery, force=force)
     opt.show(json, result, lambda: printing.print_report(result))

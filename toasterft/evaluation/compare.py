@@ -12,10 +12,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from toasterft.errors import UserError
 from toasterft.runs import run_folder
+from toasterft.runs.run_folder import Run
 from toasterft.scoring import share
 from toasterft.scoring.statistics import ALPHA, POWER, difference, holm, items_needed, mcnemar
 
@@ -30,6 +29,12 @@ class Answers:
     recipe: dict[str, Any]
     """The model, the data, what was added to the questions."""
     rows: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, run: Run) -> Answers | None:
+        """The scored answers of a run; None where it has none."""
+        rows = [row for row in run.samples() if isinstance(row.get("correct"), dict)]
+        return cls(run.id, run.path, run.record, run.recipe, rows) if rows else None
 
     def by_item(self, *, by_content: bool) -> dict[Hashable, dict[str, Any]]:
         """Rows by item; a question that occurs twice in the data gets one key per occurrence."""
@@ -53,21 +58,47 @@ def load_answers(name: str, runs_dir: Path) -> Answers:
         UserError: no such run, or it has none.
     """
     run = run_folder.open_run(name, runs_dir)
-    rows = [row for row in run.samples() if isinstance(row.get("correct"), dict)]
-    if not rows:
+    found = Answers.of(run)
+    if found is None:
         raise UserError(
             "this run has no scored answers",
             where=str(run.path),
             why=f"its {run_folder.SAMPLES_FILE} is missing or holds none",
             next_step=f"toasterft eval {name} --data …   and compare the runs it makes",
         )
-    file = run.path / run_folder.RECIPE_FILE
-    recipe = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return Answers(run.id, run.path, run.record, recipe, rows)
+    return found
+
+
+def shared(given: Sequence[Answers]) -> list[tuple[dict[str, Any], ...]]:
+    """The rows of all runs for every item that all of them answered."""
+    found = [run.by_item(by_content=_by_content(given)) for run in given]
+    return [tuple(items[key] for items in found) for key in found[0] if all(key in items for items in found)]
+
+
+def _by_content(given: Sequence[Answers]) -> bool:
+    """Whether every answer carries the digest of its item."""
+    return all("item" in row for run in given for row in run.rows)
+
+
+def label(place: int, count: int) -> str:
+    """What one of `count` runs is called: A, B, C …"""
+    return chr(ord("A") + place) if count <= 26 else str(place + 1)
 
 
 def compare(
     names: Sequence[str], runs_dir: Path, *, scorer: str = "robust", seed: int = 0, differ: int = 5
+) -> dict[str, Any]:
+    """`paired` of the runs with these names.
+
+    Raises:
+        UserError: as there; no such run, or one without scored answers.
+    """
+    given = [load_answers(name, runs_dir) for name in names]
+    return paired(given, scorer=scorer, seed=seed, differ=differ)
+
+
+def paired(
+    given: Sequence[Answers], *, scorer: str = "robust", seed: int = 0, differ: int = 0
 ) -> dict[str, Any]:
     """Every pair of runs on the items that all of them answered, JSON-ready.
 
@@ -80,41 +111,38 @@ def compare(
         differ: how many items to list on which the runs disagree.
 
     Raises:
-        UserError: fewer than two different runs, no scored answers, no such verdict, nothing in common.
+        UserError: fewer than two different runs, no such verdict, nothing in common.
     """
-    given = [load_answers(name, runs_dir) for name in names]
     if len({run.folder for run in given}) < max(2, len(given)):
         raise UserError(
             "compare takes two or more different runs", next_step="toasterft runs   lists those there are"
         )
-    by_content = all("item" in row for run in given for row in run.rows)
-    found = [run.by_item(by_content=by_content) for run in given]
-    shared = [key for key in found[0] if all(key in items for items in found[1:])]
-    if not shared:
+    rows = shared(given)
+    if not rows:
         raise UserError(
             "these runs have no question in common",
             details=[f"{run.name}: {len(run.rows):,} answers on {run.recipe.get('data')}" for run in given],
             next_step="evaluate them on the same data and split",
         )
-    labels = [chr(ord("A") + place) if len(given) <= 26 else str(place + 1) for place in range(len(given))]
-    items = [{label: rows[key] for label, rows in zip(labels, found)} for key in shared]
+    labels = [label(place, len(given)) for place in range(len(given))]
+    items = [dict(zip(labels, answers)) for answers in rows]
     right = _verdicts(given, labels, items, scorer)
     pairs = _pairs(right, labels, seed)
     kinds = dict.fromkeys(item[labels[0]].get("kind") for item in items)
     return {
         "scorer": scorer,
-        "n": len(shared),
+        "n": len(items),
         "runs": [
             {
-                "label": label,
+                "label": name,
                 "run": run.name,
                 "folder": str(run.folder),
-                **{name: run.recipe.get(name) for name in ("model", "data", "step", "suffix")},
+                **{key: run.recipe.get(key) for key in ("model", "data", "step", "suffix")},
                 "answers": len(run.rows),
-                "left_out": len(run.rows) - len(shared),
-                "score": share(sum(row[label] for row in right), len(shared)),
+                "left_out": len(run.rows) - len(items),
+                "score": share(sum(row[name] for row in right), len(items)),
             }
-            for label, run in zip(labels, given)
+            for name, run in zip(labels, given)
         ],
         "pairs": pairs,
         "by_kind": {
@@ -124,8 +152,8 @@ def compare(
             for kind in sorted(kind for kind in kinds if kind is not None)
         },
         "differing": _differing(items, right, labels, differ),
-        "notes": _notes(labels, given, len(shared), by_content),
-        "warnings": [warning for pair in pairs if (warning := _too_few(pair, len(shared)))],
+        "notes": _notes(labels, given, len(items)),
+        "warnings": [warning for pair in pairs if (warning := _too_few(pair, len(items)))],
     }
 
 
@@ -197,17 +225,17 @@ def _differing(
     }
 
 
-def _notes(labels: Sequence[str], given: Sequence[Answers], shared: int, by_content: bool) -> list[str]:
+def _notes(labels: Sequence[str], given: Sequence[Answers], n: int) -> list[str]:
     notes = []
     for label, run in zip(labels, given):
         count = len(run.rows)
-        if count > shared:
+        if count > n:
             notes.append(
-                f"{label}: {count - shared:,} of {count:,} answers left out: not every run answered the question"
+                f"{label}: {count - n:,} of {count:,} answers left out: not every run answered the question"
             )
         if run.record["status"] != "done":
             notes.append(f"{label} did not finish ({run.record['status']}): the answers it got to are used")
-    if not by_content:
+    if not _by_content(given):
         notes.append(
             "matched by id, question, gold and image names: some answers are older than item digests"
         )

@@ -28,7 +28,6 @@ from toasterft.models import lookup
 from toasterft.models.architectures import architecture
 from toasterft.progress import Reporter
 from toasterft.publish import merge, model_card
-from toasterft.publish.run_view import recipe_of
 from toasterft.recipe import Prompt
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
@@ -119,7 +118,7 @@ def _require_full_precision(base: Path) -> None:
 
 
 def _require_whole(run: Run, adapter: Path | None) -> None:
-    if adapter is not None and recipe_of(run.path).get("train_vision"):
+    if adapter is not None and run.recipe.get("train_vision"):
         raise ModelError(
             "this run trained its vision tower too, and an adapter does not hold it",
             where=str(run.path),

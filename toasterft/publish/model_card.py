@@ -15,7 +15,7 @@ import yaml
 import toasterft
 from toasterft import catalog, paths, recipe
 from toasterft.models import lookup
-from toasterft.publish.run_view import RunView, recipe_of, recipe_text, weights_text
+from toasterft.publish.run_view import RunView, recipe_text, weights_text
 from toasterft.publish.scores import added, evaluated_on, evaluations
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
@@ -126,7 +126,7 @@ def _scores(run: Run, runs_dir: Path, *, gguf: bool) -> list[str]:
 
 def _score_row(evaluation: Run, run: Run) -> tuple[list[str], dict[str, Any], str]:
     """What was answered by which weights, the scores, and when: at the end of training, or in an evaluation."""
-    record, settings = evaluation.record, recipe_of(evaluation.path)
+    record, settings = evaluation.record, evaluation.recipe
     four_bit = settings.get("load_in_4bit")
     if four_bit is None:  # an evaluation takes an adapter's base as it was trained on, an export in 16 bit
         notes = paths.read_json(run.path / run_folder.ADAPTER_NOTES_FILE) or {}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from toasterft import catalog, paths, recipe
+from toasterft import catalog, paths
 from toasterft.data import sources
 from toasterft.data.write import CARD as DATA_CARD
 from toasterft.runs import meter, run_folder
@@ -113,10 +113,9 @@ class RunView:
     def method(self) -> str:
         return str(self.record.get("method"))
 
-    @cached_property
+    @property
     def recipe(self) -> dict[str, Any]:
-        """Its resolved recipe; empty where it was not written."""
-        return recipe_of(self.run.path)
+        return self.run.recipe
 
     @property
     def ending(self) -> str:
@@ -289,12 +288,6 @@ def _data_card(name: str) -> Iterator[tuple[str, str]]:
 
 
 # --- recipes and paths -----------------------------------------------------------------------
-
-
-def recipe_of(folder: Path) -> dict[str, Any]:
-    """A run's resolved recipe; empty where it was not written."""
-    file = folder / run_folder.RECIPE_FILE
-    return recipe.read_yaml(file) if file.is_file() else {}
 
 
 def recipe_text(settings: dict[str, Any]) -> str:

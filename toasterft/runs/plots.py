@@ -107,13 +107,6 @@ def of_run(rows: Rows, folder: Path) -> None:
             _save(drawing, folder / FILES[drawing.title])
 
 
-def loss(rows: Rows, path: Path) -> None:
-    """Write training and evaluation loss over optimizer steps; nothing where none was logged."""
-    drawing = _loss(rows, sampled=False)
-    if drawing.lines:
-        _save(drawing, path)
-
-
 def _save(drawing: Drawing, path: Path) -> None:
     with _axes(path, f"{drawing.title.lower()} ({drawing.unit})") as axes:
         _draw(axes, drawing, SWITCH_COLOURS if drawing.stacked else COLOURS)

@@ -23,13 +23,13 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 import toasterft
-from toasterft import paths
+from toasterft import paths, recipe
 from toasterft.errors import UserError, did_you_mean
 from toasterft.runs import journal
 
@@ -78,6 +78,11 @@ class Run:
 
     def samples(self) -> list[dict[str, Any]]:
         return list(journal.read(self.path / SAMPLES_FILE))
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The resolved recipe; empty where it was not written."""
+        return recipe_of(self.path)
 
     @property
     def checkpoints(self) -> Path:
@@ -252,6 +257,12 @@ def predicted_and_measured(record: dict[str, Any]) -> dict[str, Any] | None:
             if name in planned["phase_seconds"] and not record.get("resumed_at")
         },
     }
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    """A run's or pipeline's resolved recipe; empty where it was not written."""
+    file = folder / RECIPE_FILE
+    return recipe.read_yaml(file) if file.is_file() else {}
 
 
 def versions() -> dict[str, str]:

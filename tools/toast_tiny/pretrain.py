@@ -107,7 +107,7 @@ def run(settings: Pretrain, out: Path, report: Reporter, *, resume: bool = False
     finished = trainer.state.global_step >= settings.max_steps
     if finished:
         model.to(torch.bfloat16).save_pretrained(weights)
-        plots.loss(record.metrics(), weights / "loss.png")
+        plots.of_run(record.metrics(), weights)
     monitor.close("done" if finished else "interrupted", None)
     return record
 

@@ -12,7 +12,7 @@ from toasterft.errors import UserError
 from toasterft.evaluation import compare
 from toasterft.evaluation.compare import Answers
 from toasterft.jobs import pipeline
-from toasterft.publish.run_view import recipe_of, total
+from toasterft.publish.run_view import total
 from toasterft.publish.scores import evaluations
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
@@ -121,7 +121,7 @@ def subjects(names: Sequence[str], runs_dir: Path) -> list[Subject]:
     shown = {each.folder for subject in found for each in subject.answered if each.folder != subject.folder}
     found = [subject for subject in found if subject.folder not in shown]
     for place, subject in enumerate(found if len(found) > 1 else []):
-        subject.label = chr(ord("A") + place) if len(found) <= 26 else str(place + 1)
+        subject.label = compare.label(place, len(found))
     return found
 
 
@@ -139,9 +139,9 @@ def _subject(name: str, runs_dir: Path) -> Subject:
                     next_step=f"toasterft train --resume {name}",
                 )
             begun.sort(key=lambda run: int(run.id.partition("-")[0]))
-            return Subject(path.name, path, begun, recipe_of(path))
+            return Subject(path.name, path, begun, run_folder.recipe_of(path))
     run = run_folder.open_run(name, runs_dir)
-    return Subject(run.id, run.path, [run], recipe_of(run.path))
+    return Subject(run.id, run.path, [run], run.recipe)
 
 
 def _require_something(subject: Subject) -> None:
@@ -198,12 +198,7 @@ def _is_plain(run: Run, base: str | None) -> bool:
 
 
 def _scored(runs: Iterable[Run]) -> list[Answers]:
-    found = []
-    for run in runs:
-        rows = [row for row in run.samples() if isinstance(row.get("correct"), dict)]
-        if rows:
-            found.append(Answers(run.id, run.path, run.record, recipe_of(run.path), rows))
-    return found
+    return [found for run in runs if (found := Answers.of(run))]
 
 
 def condition(settings: dict[str, Any]) -> tuple[Any, ...]:
@@ -211,18 +206,13 @@ def condition(settings: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(settings.get(name) or None for name in CONDITION)
 
 
-def _shared(several: Sequence[Answers]) -> int:
-    by_content = all("item" in row for each in several for row in each.rows)
-    return len(set.intersection(*(set(each.by_item(by_content=by_content)) for each in several)))
-
-
 def _gain(own: Answers, bases: Sequence[Answers]) -> Gain | None:
     alike = [base for base in bases if condition(base.recipe) == condition(own.recipe)]
     if not alike:
         return None
-    base = max(reversed(alike), key=lambda base: _shared([base, own]))  # the newest of the best
+    base = max(reversed(alike), key=lambda base: len(compare.shared([base, own])))  # the newest of the best
     try:
-        paired = compare.compare([str(base.folder), str(own.folder)], own.folder.parent, differ=0)
+        paired = compare.paired([base, own])
     except UserError:
         return None  # no question in common, or other scorers: there is nothing to hold it against
     # A pipeline's first stage has cost less than its last.
@@ -239,10 +229,10 @@ def choose(several: Sequence[Subject]) -> list[Answers] | None:
     for anchor in several[0].answered:
 
         def fit(other: Answers, anchor: Answers = anchor) -> tuple[bool, int]:
-            return condition(other.recipe) == condition(anchor.recipe), _shared([anchor, other])
+            return condition(other.recipe) == condition(anchor.recipe), len(compare.shared([anchor, other]))
 
         chosen = [anchor, *(max(each.answered, key=fit) for each in several[1:] if each.answered)]
-        if len(chosen) == len(several) and (count := _shared(chosen)) > best[0]:
+        if len(chosen) == len(several) and (count := len(compare.shared(chosen))) > best[0]:
             best = count, chosen
     return best[1] or None
 

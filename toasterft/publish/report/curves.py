@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -12,34 +12,20 @@ from toasterft.runs.plots import Drawing, Point
 from toasterft.units import shorten
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One drawing.
-
-    Attributes:
-        legend: names of its lines or bands, in the order of the page's colours; none for one line.
-        words: what it shows, from its beginning to its end.
-        note: what must be known to read it.
-    """
-
-    title: str
-    unit: str
-    svg: str
-    legend: tuple[str, ...]
-    words: str
-    note: str = ""
-
-
-def figures(rows: Sequence[dict[str, Any]], salt: str) -> list[Figure]:
-    """Every drawing that a training's metrics allow.
+def figures(rows: Sequence[dict[str, Any]], salt: str) -> list[dict[str, Any]]:
+    """Every drawing that a training's metrics allow, for the template.
 
     Args:
         salt: tells this training's drawings from another's on the page.
+
+    Returns:
+        `title`, `unit`, `svg`, `legend` (names in the order of the page's colours; none for one line), `words` (from
+        its beginning to its end) and `note` of each.
     """
     return [_figure(drawing, f"{salt}-{place}") for place, drawing in enumerate(plots.drawings(rows))]
 
 
-def _figure(drawing: Drawing, salt: str) -> Figure:
+def _figure(drawing: Drawing, salt: str) -> dict[str, Any]:
     shown = dict(list(drawing.lines.items())[: len(plots.PAGE_LINES)])
     several = len(shown) > 1
     words = [
@@ -53,14 +39,14 @@ def _figure(drawing: Drawing, salt: str) -> Figure:
         f"Not drawn: {left_out}." if left_out else "",
         f"Each point is the mean of {many} logged steps." if many > 1 else "",
     ]
-    return Figure(
-        drawing.title,
-        drawing.unit,
-        plots.svg(replace(drawing, lines=shown), salt),
-        tuple(shown) if several else (),
-        "" if drawing.note else ", ".join(words),
-        " ".join(filter(None, notes)),
-    )
+    return {
+        "title": drawing.title,
+        "unit": drawing.unit,
+        "svg": plots.svg(replace(drawing, lines=shown), salt),
+        "legend": tuple(shown) if several else (),
+        "words": "" if drawing.note else ", ".join(words),
+        "note": " ".join(filter(None, notes)),
+    }
 
 
 def _ends(points: Sequence[Point], *, share: bool) -> str:

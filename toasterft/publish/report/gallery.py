@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.errors import DataError, ToasterError
+from toasterft.evaluation import compare
 from toasterft.evaluation.arena import contenders
 from toasterft.evaluation.compare import Answers
 from toasterft.publish.scores import evaluated_rows
@@ -100,7 +101,8 @@ def gallery(
         voices: answers by what the page calls them.
         changed: of two voices, what it is called when only the second is right, and when only the first is.
     """
-    items = _together(list(voices.values()), list(voices))
+    together = [dict(zip(voices, rows)) for rows in compare.shared(list(voices.values()))]
+    items = [rows for rows in together if all(SCORER in row["correct"] for row in rows.values())]
     outcomes = _outcomes(items, list(voices), changed)
     lot = random.Random(seed)
     for rows in outcomes.values():
@@ -113,14 +115,6 @@ def gallery(
         if shares[title]
     )
     return Gallery(groups, len(items), pictures.note if groups else "")
-
-
-def _together(several: Sequence[Answers], names: Sequence[str]) -> list[Rows]:
-    by_content = all("item" in row for each in several for row in each.rows)
-    found = [each.by_item(by_content=by_content) for each in several]
-    shared: list[Hashable] = [key for key in found[0] if all(key in items for items in found)]
-    together = [{name: items[key] for name, items in zip(names, found)} for key in shared]
-    return [rows for rows in together if all(SCORER in row["correct"] for row in rows.values())]
 
 
 def _outcomes(

@@ -49,19 +49,10 @@ class Tile:
     beside: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Written:
-    """The page's file, and what is in it."""
-
-    path: Path
-    size_bytes: int
-    runs: list[str]
-    shown: int
-    """Questions in the gallery."""
-
-
-def write(names: Sequence[str], runs_dir: Path, out: Path, *, limit: int, force: bool = False) -> Written:
-    """Write the page about these runs.
+def write(
+    names: Sequence[str], runs_dir: Path, out: Path, *, limit: int, force: bool = False
+) -> dict[str, Any]:
+    """Write the page about these runs, and return where it is and what is in it.
 
     Args:
         limit: questions in the gallery at most.
@@ -72,11 +63,16 @@ def write(names: Sequence[str], runs_dir: Path, out: Path, *, limit: int, force:
     """
     _require_place(out, force=force)
     found = subjects(names, runs_dir)
-    context = _context(found, runs_dir, limit)
+    context = _context(found, limit)
     text = render(context)
     paths.write_atomic(out, text)
     shown = sum(len(group.cards) for group in context["gallery"].groups) if context["gallery"] else 0
-    return Written(out, len(text.encode()), [subject.name for subject in found], shown)
+    return {
+        "page": str(out),
+        "size_bytes": len(text.encode()),
+        "runs": [subject.name for subject in found],
+        "questions": shown,
+    }
 
 
 def _require_place(out: Path, *, force: bool) -> None:
@@ -121,9 +117,9 @@ def _bar(one: Quantity) -> tuple[float, float, float, float] | None:
 # --- what goes in ----------------------------------------------------------------------------
 
 
-def _context(found: Sequence[Subject], runs_dir: Path, limit: int) -> dict[str, Any]:
+def _context(found: Sequence[Subject], limit: int) -> dict[str, Any]:
     chapters = [_chapter(subject) for subject in found]
-    versus, no_comparison, chosen = _comparison(found, runs_dir)
+    versus, no_comparison, chosen = _comparison(found)
     return {
         "title": chapters[0]["name"] if len(chapters) == 1 else f"{len(chapters)} runs compared",
         "made": f"{datetime.datetime.now().astimezone():%d %B %Y, %H:%M}",
@@ -227,7 +223,7 @@ def _warnings(subject: Subject) -> list[str]:
 
 
 def _comparison(
-    found: Sequence[Subject], runs_dir: Path
+    found: Sequence[Subject],
 ) -> tuple[dict[str, Any] | None, str, list[Answers] | None]:
     """Paired tests of all runs on the questions that all of them answered, or why there are none."""
     if len(found) < 2:
@@ -238,7 +234,7 @@ def _comparison(
         why = f"{silent} answered no questions" if silent else "they have no question in common"
         return None, f"These runs cannot be compared: {why}. Evaluate them on the same data and split.", None
     try:
-        return compare.compare([str(each.folder) for each in chosen], runs_dir, differ=0), "", chosen
+        return compare.paired(chosen), "", chosen
     except UserError as problem:
         return None, f"These runs cannot be compared: {problem.what}.", None
 
