@@ -137,17 +137,17 @@ def test_a_training_with_its_evaluation_and_its_base(home: Home) -> None:
 
 def test_its_figures_are_those_of_the_metrics(tmp_path: Path) -> None:
     drawn = figures([*SAMPLED, {"step": 9, "loss": float("nan"), "reward": None}], "a")
-    assert [each.title for each in drawn] == ["Loss", "Reward", "Switch", "Length", "Samples"]
-    by_title = {each.title: each for each in drawn}
-    assert by_title["Reward"].legend == ("total", "accuracy", "format")
-    assert by_title["Reward"].words.startswith("total 0.1 → 0.8")
-    assert by_title["Switch"].words == "memorised 90 % → 20 %, explored 10 % → 80 %, solved 0 % → 0 %"
-    assert by_title["Length"].words == "21 → 28"
+    assert [each["title"] for each in drawn] == ["Loss", "Reward", "Switch", "Length", "Samples"]
+    by_title = {each["title"]: each for each in drawn}
+    assert by_title["Reward"]["legend"] == ("total", "accuracy", "format")
+    assert by_title["Reward"]["words"].startswith("total 0.1 → 0.8")
+    assert by_title["Switch"]["words"] == "memorised 90 % → 20 %, explored 10 % → 80 %, solved 0 % → 0 %"
+    assert by_title["Length"]["words"] == "21 → 28"
     assert figures([], "a") == []
     pairs = [
         {"step": 1, "loss": 0.7, "rewards/chosen": 0.1, "rewards/rejected": -0.1, "rewards/accuracies": 0.9}
     ]
-    assert [each.title for each in figures(pairs, "a")] == ["Loss", "Preference", "Pairs ranked right"]
+    assert [each["title"] for each in figures(pairs, "a")] == ["Loss", "Preference", "Pairs ranked right"]
 
 
 def test_drawings_scale_and_share_no_id() -> None:

@@ -28,22 +28,14 @@ app.add_typer(cot_app, name="cot")
 RULES_TRACE_TOKENS = 768
 
 Source = Annotated[str, Option("--from", help="Folder, .jsonl/.json, catalog name, or hub id.")]
-Budget = Annotated[
-    float | None,
-    Option(parser=opt.amount, metavar="FLOAT", help="Dollars: refused if more is likely, never passed."),
-]
+Budget = Annotated[float | None, opt.amount("Dollars: refused if more is likely, never passed.")]
 Concurrency = Annotated[int, Option(min=1, help="Requests at once.")]
 Tries = Annotated[int, Option(min=1, help="Requests per row until one will do.")]
 MaxTokens = Annotated[int, Option(min=16, help="Longest answer in tokens, thinking included.")]
 BaseUrl = Annotated[str | None, Option(help="OpenAI-compatible address.")]
 ModelId = Annotated[str | None, Option(help="The model's name at that address.")]
-PriceIn = Annotated[
-    float | None, Option(parser=opt.free_or_amount, metavar="FLOAT", help="Dollars per million tokens read.")
-]
-PriceOut = Annotated[
-    float | None,
-    Option(parser=opt.free_or_amount, metavar="FLOAT", help="Dollars per million tokens written."),
-]
+PriceIn = Annotated[float | None, opt.amount("Dollars per million tokens read.", free=True)]
+PriceOut = Annotated[float | None, opt.amount("Dollars per million tokens written.", free=True)]
 ApiKeyEnv = Annotated[str | None, Option(help="Environment variable that holds the key.")]
 EstimateOnly = Annotated[bool, Option("--dry-run", help="Show the estimate and stop.")]
 
@@ -172,10 +164,7 @@ def pairs(
     temperature: Annotated[float | None, Option(min=0.01, help="Of sampling; 1.0 by default.")] = None,
     split: opt.Split = None,
     price: opt.Price = None,
-    budget: Annotated[
-        float | None,
-        Option(parser=opt.amount, metavar="FLOAT", help="Dollars of this machine: never passed."),
-    ] = None,
+    budget: Annotated[float | None, opt.amount("Dollars of this machine: never passed.")] = None,
     max_hours: opt.MaxHours = None,
     seed: opt.Seed = None,
     out: opt.NewFolder = None,

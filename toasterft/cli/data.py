@@ -29,6 +29,7 @@ from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
 from toasterft.recipe import Prompt, Sft
 from toasterft.terminal import data as printing
+from toasterft.units import size
 
 app = Typer()
 data_app = Typer(help=about("data"), no_args_is_help=True)
@@ -146,7 +147,7 @@ def check(
     if json:
         terminal.as_json(report.as_json() | ({"cleaned": {"folder": str(fix), **card}} if card else {}))
     else:
-        terminal.print_data_check(report, most or None)
+        printing.print_data_check(report, most or None)
         printing.print_verdict(report, name, fix, card)
     if report.count("error") and card is None:
         raise Exit(DataError.exit_code)
@@ -184,11 +185,11 @@ def preview(
             list(zip(seen, found)), title=data.name, about=formatter.provenance, max_length=limits.max_length
         )
         paths.write_atomic(html, text)
-        terminal.line(f"wrote {html}: {len(seen):,} rows, {terminal.size(len(text.encode()))}", "bold green")
+        terminal.line(f"wrote {html}: {len(seen):,} rows, {size(len(text.encode()))}", "bold green")
         return
     terminal.line(formatter.provenance, "dim")
     for row, findings in zip(seen, found):
-        terminal.print_preview(row, findings, limits.max_length)
+        printing.print_preview(row, findings, limits.max_length)
 
 
 @data_app.command("split", epilog=opt.example("data split charts charts-split --test 0.2"))

@@ -13,6 +13,8 @@ from toasterft.cli.commands import about
 from toasterft.data import charts
 from toasterft.jobs import demo as demo_job
 from toasterft.terminal import data as printing
+from toasterft.terminal.estimates import print_plan
+from toasterft.terminal.evaluations import print_demo
 
 app = Typer()
 charts_app = Typer(help=about("charts"), no_args_is_help=True)
@@ -61,7 +63,7 @@ def demo(
         opt.require_known("training method", method, list(recipe.TRAININGS))
     folder = out or demo_job.fresh_folder()
     size = demo_job.QUICK if quick else demo_job.FULL
-    plan = (lambda _: None) if json or quiet else (lambda prepared: terminal.print_plan(prepared, []))
+    plan = (lambda _: None) if json or quiet else (lambda prepared: print_plan(prepared, []))
     found = demo_job.play(folder, wanted, size, terminal.reporter(quiet=quiet), plan, seed=seed or 0)
     result = demo_job.as_json(found)
-    opt.show(json, result, lambda: terminal.print_demo(result, demo_job.sample(found)))
+    opt.show(json, result, lambda: print_demo(result, demo_job.sample(found)))

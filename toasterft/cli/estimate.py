@@ -19,6 +19,15 @@ from toasterft.estimation import teachers as teacher_costs
 from toasterft.jobs import calibrate, prepare
 from toasterft.models import lookup
 from toasterft.recipe import Eval, Trained
+from toasterft.terminal.estimates import (
+    print_calibration,
+    print_caveat,
+    print_estimate,
+    print_gpu_table,
+    print_teacher_costs,
+    print_workload,
+)
+from toasterft.terminal.plans import print_budget, print_changes, print_other_sizes, print_simulation
 
 app = Typer()
 estimate_app = Typer(help=about("estimate"), no_args_is_help=True)
@@ -28,15 +37,7 @@ AnyGpu = Annotated[
     str | None,
     Option("--gpu", help="GPU to plan for, `cpu` for this processor, or `all` to compare them."),
 ]
-Budget = Annotated[
-    float | None,
-    Option(
-        "--budget",
-        parser=opt.amount,
-        metavar="FLOAT",
-        help="Dollars: suggest changes where the run costs more.",
-    ),
-]
+Budget = Annotated[float | None, opt.amount("Dollars: suggest changes where the run costs more.", "--budget")]
 
 
 def command(method: str, purpose: str) -> None:
@@ -105,7 +106,7 @@ class _Ranking:
         return self.chosen.usd.likely > usd
 
     def print(self) -> None:
-        terminal.print_gpu_table(self.rows, self.gpus, self.cheapest, plan.cheapest(self.rows, rented=True))
+        print_gpu_table(self.rows, self.gpus, self.cheapest, plan.cheapest(self.rows, rented=True))
 
     @property
     def cheapest_name(self) -> str | None:
@@ -161,13 +162,13 @@ def train(
     terminal.line(f"estimate train  {about}", "bold")
     if everywhere:
         ranking.print()
-    terminal.print_estimate(chosen, ranking.gpus[chosen.gpu].vram_gb)
+    print_estimate(chosen, ranking.gpus[chosen.gpu].vram_gb)
     if over is not None:
         verdict = "more than" if over else "within"
         terminal.line(
             f"likely {verdict} the budget of ${usd:g}; each stage may spend its `budget_share` of it"
         )
-    terminal.print_caveat(first.plan.stats.provenance if first.plan else "")
+    print_caveat(first.plan.stats.provenance if first.plan else "")
 
 
 @estimate_app.command(epilog=opt.example("estimate cot --data chartqa --rows 7000 --budget 25"))
@@ -195,7 +196,7 @@ def cot(
             "teachers": [row.as_json() for row in costs],
         })  # fmt: skip
     else:
-        terminal.print_teacher_costs(Path(data).stem, costs, sizes.provenance, usd)
+        print_teacher_costs(Path(data).stem, costs, sizes.provenance, usd)
 
 
 def _replay(prepared: prepare.Job) -> dict[str, Any]:
@@ -236,7 +237,7 @@ def _estimate(
     if measure:
         found = calibrate.measure(prepared)
         if not json:
-            terminal.print_calibration(found)
+            print_calibration(found)
         prepared = prepare_run(wanted, runs_dir)
     planned, today = prepared.plan, datetime.date.today()
     assert planned is not None
@@ -272,15 +273,15 @@ def _estimate(
             "recipe": planned.recipe.model_dump(mode="json"),
         })  # fmt: skip
         return
-    terminal.print_workload(prepared, "all GPUs" if everywhere else f"{gpu.name}, {prepared.target.reason}")
+    print_workload(prepared, "all GPUs" if everywhere else f"{gpu.name}, {prepared.target.reason}")
     if everywhere:
         ranking.print()
     else:
-        terminal.print_estimate(ranking.chosen, gpu.vram_gb)
-        terminal.print_other_sizes(edges)
+        print_estimate(ranking.chosen, gpu.vram_gb)
+        print_other_sizes(edges)
     if simulated is not None:
-        terminal.print_simulation(simulated)
-    terminal.print_changes(changes, gpu.name)
+        print_simulation(simulated)
+    print_changes(changes, gpu.name)
     if over is not None and usd is not None:
-        terminal.print_budget(usd, ranking.chosen, offers)
-    terminal.print_caveat(planned.stats.provenance)
+        print_budget(usd, ranking.chosen, offers)
+    print_caveat(planned.stats.provenance)

@@ -16,6 +16,9 @@ from toasterft.errors import RunFailed, UserError
 from toasterft.evaluation import matrix as evaluation_matrix
 from toasterft.jobs import execute, prepare
 from toasterft.runs import run_folder
+from toasterft.terminal.comparisons import print_comparison
+from toasterft.terminal.evaluations import print_reasoner, print_scores
+from toasterft.terminal.matrices import print_matrix
 
 app = Typer()
 
@@ -77,9 +80,9 @@ def evaluate(
         reasoning = {} if handed is None else {"reasoner": handed}
         terminal.as_json({**record.record["eval"], **reasoning, "run": str(record.path)})
     else:
-        terminal.print_scores(record.record["eval"])
+        print_scores(record.record["eval"])
         if handed is not None:
-            terminal.print_reasoner(handed, record.record["eval"]["n"])
+            print_reasoner(handed, record.record["eval"]["n"])
         terminal.line(f"answers in {record.path / run_folder.SAMPLES_FILE}", "dim")
 
 
@@ -107,12 +110,12 @@ def _matrix(
         ):
             page = io.StringIO()
             with redirect_stdout(page):
-                terminal.print_matrix(found, markdown=True)
+                print_matrix(found, markdown=True)
             paths.write_atomic(folder / evaluation_matrix.MARKDOWN_FILE, page.getvalue())
     finally:
         if found is not None:
             plots.accuracies(found, folder / evaluation_matrix.CHART_FILE)
-            opt.show(json, found, functools.partial(terminal.print_matrix, found))
+            opt.show(json, found, functools.partial(print_matrix, found))
     states = {cell["status"] for cell in found["cells"]} if found else set()
     if states - {"done"}:
         raise Exit(RunFailed.exit_code if "failed" in states else UserError.exit_code)
@@ -157,4 +160,4 @@ def compare(
     from toasterft.evaluation.compare import compare as compare_runs
 
     found = compare_runs(runs, paths.runs_dir(runs_dir), scorer=scorer, seed=seed, differ=differ)
-    opt.show(json, found, lambda: terminal.print_comparison(found, markdown=markdown))
+    opt.show(json, found, lambda: print_comparison(found, markdown=markdown))

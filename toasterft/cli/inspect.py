@@ -15,6 +15,7 @@ from toasterft.errors import UserError
 from toasterft.models.architectures import shape_from_config
 from toasterft.runs import run_folder
 from toasterft.terminal import listings as printing
+from toasterft.terminal.runs import print_accuracy, print_run, print_runs
 
 app = Typer()
 recipes_app = Typer(help=about("recipes"), no_args_is_help=True)
@@ -32,9 +33,9 @@ def runs(
     if accuracy:
         held = [(run, row) for run in found if (row := run_folder.predicted_and_measured(run.record))]
         result = {"runs": [row for _, row in held]}
-        opt.show(json, result, lambda: terminal.print_accuracy(run for run, _ in held))
+        opt.show(json, result, lambda: print_accuracy(run for run, _ in held))
     else:
-        opt.show(json, {"runs": [run.record for run in found]}, lambda: terminal.print_runs(found))
+        opt.show(json, {"runs": [run.record for run in found]}, lambda: print_runs(found))
 
 
 @app.command("show", epilog=opt.example("show runs/RUN"))
@@ -45,7 +46,7 @@ def show_run(
 ) -> None:
     """One run: its settings, what it took, what came out."""
     found = run_folder.open_run(name, paths.runs_dir(runs_dir))
-    opt.show(json, found.record, lambda: terminal.print_run(found))
+    opt.show(json, found.record, lambda: print_run(found))
 
 
 @app.command(epilog=opt.example("models"))

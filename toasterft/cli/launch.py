@@ -35,7 +35,9 @@ from toasterft.jobs.skypilot import Order
 from toasterft.recipe import Train, Trained
 from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
+from toasterft.terminal.estimates import print_plan
 from toasterft.terminal.launches import print_order
+from toasterft.terminal.runs import print_run
 
 app = Typer()
 
@@ -102,7 +104,7 @@ def launch(
     }
     if not json:
         for plan in plans:
-            terminal.print_plan(plan, [])
+            print_plan(plan, [])
         print_order(order)
     if dry_run:
         opt.show(json, result, lambda: print(order.yaml()))
@@ -114,9 +116,7 @@ def launch(
     opt.show(
         json,
         {**result, "record": run.record},
-        lambda: (
-            terminal.print_run(run) if run.path == folder else terminal.line(f"every stage is in {folder}")
-        ),
+        lambda: print_run(run) if run.path == folder else terminal.line(f"every stage is in {folder}"),
     )
 
 

@@ -12,20 +12,20 @@ from toasterft import units
 from toasterft.errors import UserError, did_you_mean
 
 
-def amount(text: str) -> float:
-    """What an option of dollars or hours is read with."""
-    try:
-        return units.amount(text)
-    except ValueError as problem:
-        raise BadParameter(str(problem)) from None
+def amount(help: str, *flags: str, free: bool = False) -> Any:
+    """An option of dollars or hours.
 
+    Args:
+        free: 0 will do: a server of one's own costs nothing.
+    """
 
-def free_or_amount(text: str) -> float:
-    """What a token price is read with: a server of one's own costs nothing."""
-    try:
-        return units.amount(text, free=True)
-    except ValueError as problem:
-        raise BadParameter(str(problem)) from None
+    def read(text: str) -> float:
+        try:
+            return units.amount(text, free=free)
+        except ValueError as problem:
+            raise BadParameter(str(problem)) from None
+
+    return Option(*flags, parser=read, metavar="FLOAT", help=help)
 
 
 Words = Annotated[
@@ -46,23 +46,14 @@ Images = Annotated[
 ]
 Split = Annotated[str | None, Option(help="Rows to use; train by default.")]
 GpuName = Annotated[str | None, Option("--gpu", help="GPU to plan for.")]
-Price = Annotated[
-    float | None, Option(parser=amount, metavar="FLOAT", help="Dollars per hour, instead of the catalog's.")
-]
+Price = Annotated[float | None, amount("Dollars per hour, instead of the catalog's.")]
 Limit = Annotated[int | None, Option(help="Use only the first N examples.")]
 Seed = Annotated[int | None, Option()]
 Out = Annotated[Path | None, Option(help="Run folder to use; must be new or empty.")]
 RunsDir = Annotated[Path | None, Option(help="Where runs are kept (TOASTERFT_RUNS).")]
 DryRun = Annotated[bool, Option("--dry-run", help="Show the plan and stop; needs no torch, data or weights.")]
-Budget = Annotated[
-    float | None,
-    Option(
-        parser=amount,
-        metavar="FLOAT",
-        help="Dollars: refused if more is likely, stopped before more is spent.",
-    ),
-]
-MaxHours = Annotated[float | None, Option(parser=amount, metavar="FLOAT", help="Hours: as --budget.")]
+Budget = Annotated[float | None, amount("Dollars: refused if more is likely, stopped before more is spent.")]
+MaxHours = Annotated[float | None, amount("Hours: as --budget.")]
 Yes = Annotated[bool, Option("--yes", help="Start although the estimate exceeds the cap; the cap holds.")]
 Resume = Annotated[str | None, Option(help="A run to go on with, from its last checkpoint.")]
 Fit = Annotated[

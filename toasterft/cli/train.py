@@ -18,6 +18,8 @@ from toasterft.jobs import execute, guards, prepare
 from toasterft.jobs import pipeline as pipeline_job
 from toasterft.recipe import Trained
 from toasterft.runs import distributed, run_folder
+from toasterft.terminal.estimates import print_plan
+from toasterft.terminal.runs import print_run, print_stages
 
 app = Typer()
 
@@ -134,7 +136,7 @@ def pipeline(
             terminal.as_json({"stages": [plan_json(plan, []) for plan in plans]})
         else:
             for plan in plans:
-                terminal.print_plan(plan, [])
+                print_plan(plan, [])
         return
     if resume is None:
         folder = pipeline_job.begin(wanted, paths.runs_dir(runs_dir), out)
@@ -145,7 +147,7 @@ def pipeline(
             subprocess.run(after, shell=True, check=False)
     runs = [run_folder.Run(folder / record["id"], record) for record in records]
     result = {"folder": str(folder), "stages": records}
-    opt.show(json, result, lambda: terminal.print_stages(runs, str(folder)))
+    opt.show(json, result, lambda: print_stages(runs, str(folder)))
 
 
 def _try_again_smaller(method: str, problem: OutOfMemory, flags: dict[str, Any]) -> None:
@@ -219,7 +221,7 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
     """What every training command does: show the plan, and unless it is a dry run, launch."""
     edges = prepare.edges(prepared) if dry_run else []
     if not json and not quiet:
-        terminal.print_plan(prepared, edges)
+        print_plan(prepared, edges)
     if dry_run:
         if json:
             terminal.as_json(plan_json(prepared, edges))
@@ -230,7 +232,7 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
     if json:
         terminal.as_json(record.record)
     elif not quiet:
-        terminal.print_run(record)
+        print_run(record)
 
 
 def plan_json(prepared: prepare.Job, edges: list[dict[str, Any]]) -> dict[str, Any]:
