@@ -18,7 +18,7 @@ from toasterft.data import sources, token_stats
 from toasterft.errors import FitError, UserError
 from toasterft.estimation import Plan, Range, fit, memory, passes, plan, prices, seconds, suggest, teachers
 from toasterft.estimation.passes import Pass, Sampling
-from toasterft.estimation.seconds import LIKELY, SLOW, Machine
+from toasterft.estimation.seconds import LIKELY, SLOW, Speed
 from toasterft.jobs import guards, prepare
 from toasterft.models.architectures import shape_from_config
 from toasterft.recipe import Prompt, Sft
@@ -175,22 +175,21 @@ def test_flops_of_the_tower_by_hand():
 
 
 def test_encoding_is_as_slow_as_the_slower_of_cpu_and_gpu():
-    machine = Machine(ROUND, LIKELY, float32=False)
-    each = seconds.encode_image(shape(), planned().stats, machine)
+    each = Speed(shape(), planned().recipe, ROUND, LIKELY).image(planned().stats)
     # 13 tiles of 512² are 3.41 Mpx at 0.08 s; 13 x 0.2157 TFLOP at 35 TFLOP/s.
     assert each.cpu == pytest.approx(13 * 512**2 / 1e6 * 0.08)
     assert each.gpu == pytest.approx(13 * 0.2157 / 35, rel=1e-3)
-    assert each.ahead(machine) == each.cpu / 2
+    assert each.ahead == each.cpu / 2
     fast_cpu = replace(each, cpu=0.01)
-    assert fast_cpu.ahead(machine) == each.gpu
+    assert fast_cpu.ahead == each.gpu
 
 
 def test_a_training_pass_is_work_or_launches(monkeypatch):
     asked = planned().recipe
-    machine = Machine(ROUND, LIKELY, float32=False)
+    speed = Speed(shape(), asked, ROUND, LIKELY)
     one = Pass(1, 1, 888, 61)
     # 30 layers three times (forward, again, backward) at 1.2 ms: the GPU waits for Python.
-    assert seconds.training_pass(shape(), asked, machine, one) == pytest.approx(90 * 1.2e-3)
+    assert speed.training_pass(asked, one) == pytest.approx(90 * 1.2e-3)
     monkeypatch.setattr(seconds, "LAYER_SECONDS", (0, 0, 0))
     linears, adapter, head = 106_168_320, memory.trainable_params(shape(), Sft()), 49280 * 576
     attention = 4 * 30 * 9 * 64 * 949**2 / 2
@@ -198,14 +197,13 @@ def test_a_training_pass_is_work_or_launches(monkeypatch):
     # Each of the three unpacks NF4: 0.516 bytes in, 2 out, 2 in again.
     unpacked = 3 * linears * (seconds.NF4_BYTES + 4)
     by_hand = flops / (100e12 * 0.25) + unpacked / (1000e9 * 0.7)
-    assert seconds.training_pass(shape(), asked, machine, one) == pytest.approx(by_hand)
+    assert speed.training_pass(asked, one) == pytest.approx(by_hand)
 
 
 def test_decoding_reads_weights_and_cache_for_every_token(monkeypatch):
     monkeypatch.setattr(seconds, "LAYER_SECONDS", (0, 0, 0))
-    machine = Machine(ROUND, LIKELY, float32=False)
     asked = planned("load_in_4bit=false", "max_completion_length=100").recipe
-    taken = seconds.sampling(shape(), asked, machine, Sampling(8, 8), 888, 61)
+    taken = Speed(shape(), asked, ROUND, LIKELY).sampling(Sampling(8, 8), 888, 61)
     # Likely, the batch goes on until twice the mean, here cut at the limit of 100.
     cache = 8 * (888 + 50) * (2 * 30 * 3 * 64 * 2)
     weights = 2 * 106_168_320 + 2 * 49280 * 576
@@ -216,9 +214,9 @@ def test_decoding_reads_weights_and_cache_for_every_token(monkeypatch):
     prefill += 2 * 106_168_320 / (1000e9 * 0.7)
     assert taken == pytest.approx(prefill + 100 * step)
     # One row alone reads packed weights; more rows unpack them first.
-    packed = planned().recipe
-    assert seconds.weight_bytes(shape(), packed, one_row=True) == pytest.approx(106_168_320 * 0.516, rel=1e-3)
-    assert seconds.weight_bytes(shape(), packed) == pytest.approx(106_168_320 * 4.516, rel=1e-3)
+    packed = Speed(shape(), planned().recipe, ROUND, LIKELY)
+    assert packed.weight_bytes(one_row=True) == pytest.approx(106_168_320 * 0.516, rel=1e-3)
+    assert packed.weight_bytes() == pytest.approx(106_168_320 * 4.516, rel=1e-3)
 
 
 def test_what_sets_the_pace_is_named():

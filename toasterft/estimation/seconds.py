@@ -16,7 +16,7 @@ from toasterft.data.token_stats import TokenStats
 from toasterft.estimation import memory, passes
 from toasterft.estimation.passes import Pass, Sampling
 from toasterft.models.architectures import ModelShape
-from toasterft.recipe import Eval, Recipe, Trained
+from toasterft.recipe import Eval, Trained
 from toasterft.units import Range
 
 # Share of the dense half-precision rate. Training: assumed; matrices of a 256M model are small (950 x 576),
@@ -53,25 +53,6 @@ UNPACKED_BYTES = NF4_BYTES + 2 + 2
 SLOW, LIKELY, FAST = range(3)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """One GPU under one set of assumptions."""
-
-    gpu: Gpu
-    place: int
-    float32: bool
-
-    def computing(self, flops: float, efficiency: tuple[float, float, float]) -> float:
-        share = FLOAT32_SHARE[self.place] if self.float32 and not self.gpu.is_cpu else 1.0
-        return flops / (self.gpu.half_tflops * 1e12 * share * efficiency[self.place])
-
-    def reading(self, count_bytes: float) -> float:
-        return count_bytes / (self.gpu.bandwidth_gb_s * 1e9 * BANDWIDTH_EFFICIENCY[self.place])
-
-    def launching(self, layers: float) -> float:
-        return layers * LAYER_SECONDS[self.place]
-
-
 def of_run(
     shape: ModelShape,
     stats: TokenStats,
@@ -85,105 +66,28 @@ def of_run(
     Args:
         held_out: rows that are answered after a training; None where there are none.
     """
-    answered = stats if isinstance(recipe, Eval) else held_out
-    cached = passes.caches(shape, recipe)
-    images = stats.images + (held_out.images if held_out else 0)
-
-    def phases(machine: Machine) -> dict[str, float]:
-        image = encode_image(shape, stats, machine)
-        found = {"start": (CPU_START_SECONDS if gpu.is_cpu else START_SECONDS)[machine.place]}
-        if cached:
-            found["encode"] = images * image.ahead(machine)
-        if isinstance(recipe, Trained):
-            found |= _training(shape, stats, recipe, machine, image)
-        if answered is not None:
-            # Images that are prepared on the way into a pass keep the GPU waiting.
-            inline = 0.0 if cached else answered.rows * answered.images_per_row * (image.gpu + image.cpu)
-            found["evaluate"] = inline + answering(shape, recipe, machine, answered)
-            if isinstance(recipe, Trained):
-                found["evaluate"] += _validation_losses(shape, stats, answered, recipe, machine)
-        return found
-
-    float32 = recipe.dtype == "float32"
-    slow, likely, fast = (phases(Machine(gpu, place, float32)) for place in (SLOW, LIKELY, FAST))
-    return {name: Range(fast[name], likely[name], slow[name]) for name in likely}
-
-
-def _training(
-    shape: ModelShape, stats: TokenStats, recipe: Trained, machine: Machine, image: ImageSeconds
-) -> dict[str, float]:
-    """`rollout` where completions are sampled, and `train`."""
-    work, found = passes.of(shape, stats, recipe), {}
-    encoded_again = 1 - passes.cached_share(shape, recipe, feature_bytes(shape, stats))
-    tower_passes = 3 if recipe.train_vision else 1
-    inline = encoded_again * stats.images_per_row * (image.gpu * tower_passes + image.cpu)
-    if work.rollouts is not None:
-        prompts = work.rollouts.completions / work.rollouts.group
-        found["rollout"] = prompts * inline + sampling(
-            shape, recipe, machine, work.rollouts, stats.prompt_tokens, work.mean.completion_tokens
-        )
-    prompts = work.mean.prompts * (work.passes + work.scoring)
-    found["train"] = (
-        prompts * inline
-        + work.passes * training_pass(shape, recipe, machine, work.mean)
-        + work.scoring * forward_pass(shape, recipe, machine, work.mean)
+    slow, likely, fast = (
+        Speed(shape, recipe, gpu, place).phases(stats, held_out) for place in (SLOW, LIKELY, FAST)
     )
-    return found
-
-
-def _validation_losses(
-    shape: ModelShape, stats: TokenStats, held_out: TokenStats, recipe: Trained, machine: Machine
-) -> float:
-    """Forward passes over the held-out rows every `eval_steps`; policy methods have no such loss."""
-    work, size = passes.of(shape, stats, recipe), recipe.per_device_eval_batch_size
-    if not recipe.eval_steps or work.rollouts is not None:
-        return 0.0
-    rows = Pass(size, work.mean.branches, held_out.prompt_tokens, held_out.completion_tokens)
-    times = work.optimizer_steps // recipe.eval_steps * held_out.rows / size
-    return times * forward_pass(shape, recipe, machine, rows)
+    return {name: Range(fast[name], likely[name], slow[name]) for name in likely}
 
 
 def pace(shape: ModelShape, stats: TokenStats, recipe: Trained | Eval, gpu: Gpu) -> dict[str, str]:
     """The bottleneck of a phase in the likely case: `gpu`, `cpu` (preparing images), or `launches`."""
-    machine = Machine(gpu, LIKELY, recipe.dtype == "float32")
-    found = {}
+    speed, found = Speed(shape, recipe, gpu, LIKELY), {}
     if passes.caches(shape, recipe):
-        each = encode_image(shape, stats, machine)
-        found["encode"] = "gpu" if each.ahead(machine) == each.gpu else "cpu"
+        each = speed.image(stats)
+        found["encode"] = "gpu" if each.ahead == each.gpu else "cpu"
     if isinstance(recipe, Trained):
-        one = passes.of(shape, stats, recipe).mean
-        waiting = machine.launching(_times_through_layers(recipe) * shape.text.layers)
-        found["train"] = "launches" if training_pass(shape, recipe, machine, one) == waiting else "gpu"
+        taken = speed.training_pass(recipe, passes.of(shape, stats, recipe).mean)
+        waiting = speed.launching(_times_through_layers(recipe) * shape.text.layers)
+        found["train"] = "launches" if taken == waiting else "gpu"
     return found
 
 
 def feature_bytes(shape: ModelShape, stats: TokenStats) -> float:
     """Bytes of the cached features of all images, in 16 bit."""
     return stats.images * stats.feature_tokens * shape.text.hidden * 2
-
-
-# --- parts -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ImageSeconds:
-    """One image: on the CPU before the tower, and in the tower and connector."""
-
-    cpu: float
-    gpu: float
-
-    def ahead(self, machine: Machine) -> float:
-        """Prepared in threads while the tower works: the slower of the two sets the pace."""
-        return max(self.gpu, self.cpu / PREPARE_THREADS[machine.place])
-
-
-def encode_image(shape: ModelShape, stats: TokenStats, machine: Machine) -> ImageSeconds:
-    pixels = stats.tower_patches * shape.vision.patch_px**2
-    flops = encode_flops(shape, stats.tower_patches, stats.tiles)
-    return ImageSeconds(
-        cpu=pixels / 1e6 * PREPARE_SECONDS_PER_MPX[machine.place],
-        gpu=machine.computing(flops, FORWARD_EFFICIENCY),
-    )
 
 
 def encode_flops(shape: ModelShape, patches: float, tiles: float) -> float:
@@ -193,108 +97,160 @@ def encode_flops(shape: ModelShape, patches: float, tiles: float) -> float:
     return 2 * patches * shape.vision_params + attention + 2 * tiles * shape.connector_params
 
 
-def layer_flops(shape: ModelShape, recipe: Recipe, tokens: float, pairs: float) -> float:
-    """Forward pass through all decoder layers, adapters included."""
-    text = shape.text
-    attention = 4 * text.layers * text.queries * pairs
-    return 2 * (shape.text.linear_params + _adapter(shape, recipe)) * tokens + attention
-
-
-def head_flops(shape: ModelShape, tokens: float) -> float:
-    return 2 * shape.embedding_params * tokens
-
-
-def training_pass(shape: ModelShape, recipe: Trained, machine: Machine, one: Pass) -> float:
-    """Forward, recomputation, and backward, which is as long again, or twice where the weights learn."""
-    layers = layer_flops(shape, recipe, one.tokens, one.pairs)
-    times = _times_through_layers(recipe)
-    # Backward of the head: its input's gradient, and its weight's where it learns. The chunked loss
-    # computes its logits twice.
-    flops = layers * times + head_flops(shape, one.head_tokens) * (3 + (recipe.lora is None))
-    # Both factors of an adapter learn.
-    flops += 2 * _adapter(shape, recipe) * one.tokens
-    return _bound(shape, recipe, machine, flops, TRAIN_EFFICIENCY, times)
-
-
-def forward_pass(shape: ModelShape, recipe: Recipe, machine: Machine, one: Pass) -> float:
-    flops = layer_flops(shape, recipe, one.tokens, one.pairs) + head_flops(shape, one.head_tokens)
-    return _bound(shape, recipe, machine, flops, FORWARD_EFFICIENCY, 1)
-
-
-def answering(shape: ModelShape, recipe: Trained | Eval, machine: Machine, stats: TokenStats) -> float:
-    """Greedy answers to every row."""
-    rows = passes.answering(stats, recipe)
-    return sampling(shape, recipe, machine, rows, stats.prompt_tokens, stats.completion_tokens)
-
-
-def sampling(
-    shape: ModelShape,
-    recipe: Trained | Eval,
-    machine: Machine,
-    work: Sampling,
-    prompt_tokens: float,
-    completion_tokens: float,
-) -> float:
-    """Prompts read, and completions decoded a batch at a time.
-
-    Each step of a batch reads all weights and the batch's keys and values, and is never shorter than its
-    launches. Completions are assumed as long as the data's; in the slow case all run to the limit.
-    """
-    limit = recipe.max_completion_length
-    mean = min(completion_tokens, limit)
-    steps = (limit, min(limit, LONGEST_OVER_MEAN * mean), mean)[machine.place]
-    batches = work.completions / work.at_once
-    prompts = work.at_once / work.group
-    reading = Pass(1, 1, prompt_tokens, 0)
-    flops = prompts * layer_flops(shape, recipe, reading.tokens, reading.pairs)
-    prefill = _bound(shape, recipe, machine, flops, FORWARD_EFFICIENCY, 1)
-    # Half of a completion is there on the average.
-    cache = work.at_once * (prompt_tokens + steps / 2) * cache_bytes(shape)
-    bytes_read = cache + weight_bytes(shape, recipe, one_row=work.at_once == 1) + 2 * shape.embedding_params
-    flops = work.at_once * (layer_flops(shape, recipe, 1, prompt_tokens) + head_flops(shape, 1))
-    step = max(
-        machine.reading(bytes_read) + machine.computing(flops, FORWARD_EFFICIENCY),
-        machine.launching(shape.text.layers),
-    )
-    return batches * (prefill + steps * step)
-
-
-def cache_bytes(shape: ModelShape) -> int:
-    """Keys and values of one token, in 16 bit."""
-    return 2 * shape.text.layers * shape.text.keys * 2
-
-
-def weight_bytes(shape: ModelShape, recipe: Recipe, *, one_row: bool = False) -> float:
-    """Bytes that move when the decoder layers' weights are used once."""
-    if getattr(recipe, "load_in_4bit", False):
-        return shape.text.linear_params * (NF4_BYTES if one_row else UNPACKED_BYTES)
-    wide = recipe.dtype == "float32" or (isinstance(recipe, Trained) and recipe.lora is None)
-    return shape.text.linear_params * (4 if wide else 2)
-
-
-# --- inside ----------------------------------------------------------------------------------
-
-
 def _times_through_layers(recipe: Trained) -> int:
     """Times through the layers: forward, recomputation, input gradients, and weight gradients."""
     return 2 + recipe.gradient_checkpointing + (recipe.lora is None)
 
 
-def _adapter(shape: ModelShape, recipe: Recipe) -> int:
-    """Parameters that run beside the layers' own weights."""
-    if not isinstance(recipe, Trained) or recipe.lora is None:
-        return 0
-    return memory.trainable_params(shape, recipe)
+@dataclass(frozen=True)
+class ImageSeconds:
+    """One image: on the CPU before the tower, and in the tower and connector; so many are prepared side by side."""
+
+    cpu: float
+    gpu: float
+    threads: float
+
+    @property
+    def ahead(self) -> float:
+        """Prepared in threads while the tower works: the slower of the two sets the pace."""
+        return max(self.gpu, self.cpu / self.threads)
 
 
-def _bound(
-    shape: ModelShape,
-    recipe: Recipe,
-    machine: Machine,
-    flops: float,
-    efficiency: tuple[float, float, float],
-    times: int,
-) -> float:
-    """Seconds of going through all layers so often: the GPU's work, or launching it, whichever is longer."""
-    busy = machine.computing(flops, efficiency) + machine.reading(times * weight_bytes(shape, recipe))
-    return max(busy, machine.launching(times * shape.text.layers))
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a recipe's passes through a model on one GPU, under one set of assumptions (`place`)."""
+
+    shape: ModelShape
+    recipe: Trained | Eval
+    gpu: Gpu
+    place: int
+
+    def computing(self, flops: float, efficiency: tuple[float, float, float]) -> float:
+        slower = self.recipe.dtype == "float32" and not self.gpu.is_cpu
+        share = FLOAT32_SHARE[self.place] if slower else 1.0
+        return flops / (self.gpu.half_tflops * 1e12 * share * efficiency[self.place])
+
+    def reading(self, count_bytes: float) -> float:
+        return count_bytes / (self.gpu.bandwidth_gb_s * 1e9 * BANDWIDTH_EFFICIENCY[self.place])
+
+    def launching(self, layers: float) -> float:
+        return layers * LAYER_SECONDS[self.place]
+
+    def phases(self, stats: TokenStats, held_out: TokenStats | None) -> dict[str, float]:
+        recipe, image = self.recipe, self.image(stats)
+        answered = stats if isinstance(recipe, Eval) else held_out
+        cached = passes.caches(self.shape, recipe)
+        found = {"start": (CPU_START_SECONDS if self.gpu.is_cpu else START_SECONDS)[self.place]}
+        if cached:
+            found["encode"] = (stats.images + (held_out.images if held_out else 0)) * image.ahead
+        if isinstance(recipe, Trained):
+            found |= self._training(recipe, stats, image)
+        if answered is not None:
+            # Images that are prepared on the way into a pass keep the GPU waiting.
+            inline = 0.0 if cached else answered.rows * answered.images_per_row * (image.gpu + image.cpu)
+            rows = passes.answering(answered, recipe)
+            found["evaluate"] = inline + self.sampling(
+                rows, answered.prompt_tokens, answered.completion_tokens
+            )
+            if isinstance(recipe, Trained):
+                found["evaluate"] += self._validation_losses(recipe, stats, answered)
+        return found
+
+    def _training(self, recipe: Trained, stats: TokenStats, image: ImageSeconds) -> dict[str, float]:
+        """`rollout` where completions are sampled, and `train`."""
+        work, found = passes.of(self.shape, stats, recipe), {}
+        encoded_again = 1 - passes.cached_share(self.shape, recipe, feature_bytes(self.shape, stats))
+        tower_passes = 3 if recipe.train_vision else 1
+        inline = encoded_again * stats.images_per_row * (image.gpu * tower_passes + image.cpu)
+        if work.rollouts is not None:
+            prompts = work.rollouts.completions / work.rollouts.group
+            found["rollout"] = prompts * inline + self.sampling(
+                work.rollouts, stats.prompt_tokens, work.mean.completion_tokens
+            )
+        prompts = work.mean.prompts * (work.passes + work.scoring)
+        found["train"] = (
+            prompts * inline
+            + work.passes * self.training_pass(recipe, work.mean)
+            + work.scoring * self.forward_pass(work.mean)
+        )
+        return found
+
+    def _validation_losses(self, recipe: Trained, stats: TokenStats, held_out: TokenStats) -> float:
+        """Forward passes over the held-out rows every `eval_steps`; policy methods have no such loss."""
+        work, size = passes.of(self.shape, stats, recipe), recipe.per_device_eval_batch_size
+        if not recipe.eval_steps or work.rollouts is not None:
+            return 0.0
+        rows = Pass(size, work.mean.branches, held_out.prompt_tokens, held_out.completion_tokens)
+        return work.optimizer_steps // recipe.eval_steps * held_out.rows / size * self.forward_pass(rows)
+
+    def image(self, stats: TokenStats) -> ImageSeconds:
+        pixels = stats.tower_patches * self.shape.vision.patch_px**2
+        flops = encode_flops(self.shape, stats.tower_patches, stats.tiles)
+        return ImageSeconds(
+            cpu=pixels / 1e6 * PREPARE_SECONDS_PER_MPX[self.place],
+            gpu=self.computing(flops, FORWARD_EFFICIENCY),
+            threads=PREPARE_THREADS[self.place],
+        )
+
+    def training_pass(self, recipe: Trained, one: Pass) -> float:
+        """Forward, recomputation, and backward, which is as long again, or twice where the weights learn."""
+        times = _times_through_layers(recipe)
+        # Backward of the head: its input's gradient, and its weight's where it learns. The chunked loss
+        # computes its logits twice.
+        head = self._head_flops(one.head_tokens) * (3 + (recipe.lora is None))
+        # Both factors of an adapter learn.
+        adapter = 2 * self._adapter * one.tokens
+        flops = self._layer_flops(one.tokens, one.pairs) * times + head + adapter
+        return self._bound(flops, TRAIN_EFFICIENCY, times)
+
+    def forward_pass(self, one: Pass) -> float:
+        flops = self._layer_flops(one.tokens, one.pairs) + self._head_flops(one.head_tokens)
+        return self._bound(flops, FORWARD_EFFICIENCY, 1)
+
+    def sampling(self, work: Sampling, prompt_tokens: float, completion_tokens: float) -> float:
+        """Prompts read, and completions decoded a batch at a time.
+
+        Each step of a batch reads all weights and the batch's keys and values, and is never shorter than its
+        launches. Completions are assumed as long as the data's; in the slow case all run to the limit.
+        """
+        text, limit = self.shape.text, self.recipe.max_completion_length
+        mean = min(completion_tokens, limit)
+        steps = (limit, min(limit, LONGEST_OVER_MEAN * mean), mean)[self.place]
+        reading = Pass(1, 1, prompt_tokens, 0)
+        flops = work.at_once / work.group * self._layer_flops(reading.tokens, reading.pairs)
+        prefill = self._bound(flops, FORWARD_EFFICIENCY, 1)
+        # Keys and values in 16 bit; half of a completion is there on the average.
+        cache = work.at_once * (prompt_tokens + steps / 2) * 2 * text.layers * text.keys * 2
+        weights = self.weight_bytes(one_row=work.at_once == 1) + 2 * self.shape.embedding_params
+        flops = work.at_once * (self._layer_flops(1, prompt_tokens) + self._head_flops(1))
+        busy = self.reading(cache + weights) + self.computing(flops, FORWARD_EFFICIENCY)
+        return work.completions / work.at_once * (prefill + steps * max(busy, self.launching(text.layers)))
+
+    def weight_bytes(self, *, one_row: bool = False) -> float:
+        """Bytes that move when the decoder layers' weights are used once."""
+        recipe, linears = self.recipe, self.shape.text.linear_params
+        if recipe.load_in_4bit:
+            return linears * (NF4_BYTES if one_row else UNPACKED_BYTES)
+        wide = recipe.dtype == "float32" or (isinstance(recipe, Trained) and recipe.lora is None)
+        return linears * (4 if wide else 2)
+
+    @property
+    def _adapter(self) -> int:
+        """Parameters that run beside the layers' own weights."""
+        if not isinstance(self.recipe, Trained) or self.recipe.lora is None:
+            return 0
+        return memory.trainable_params(self.shape, self.recipe)
+
+    def _layer_flops(self, tokens: float, pairs: float) -> float:
+        """Forward pass through all decoder layers, adapters included."""
+        text = self.shape.text
+        attention = 4 * text.layers * text.queries * pairs
+        return 2 * (text.linear_params + self._adapter) * tokens + attention
+
+    def _head_flops(self, tokens: float) -> float:
+        return 2 * self.shape.embedding_params * tokens
+
+    def _bound(self, flops: float, efficiency: tuple[float, float, float], times: int) -> float:
+        """Seconds of going through all layers so often: the GPU's work, or launching it, whichever is longer."""
+        busy = self.computing(flops, efficiency) + self.reading(times * self.weight_bytes())
+        return max(busy, self.launching(times * self.shape.text.layers))
