@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example
@@ -33,6 +34,11 @@ class Prompts:
     ids: list[list[int]]
     visual: dict[str, torch.Tensor]
     token_types: list[list[int]] | None = None
+
+
+def padded(rows: Sequence[list[int]], value: int, side: str = "right") -> torch.Tensor:
+    """[B, longest] from rows of any lengths, filled up with `value`."""
+    return pad_sequence([torch.tensor(row) for row in rows], True, value, side)
 
 
 class Batcher:
@@ -59,14 +65,12 @@ class Batcher:
 
     def left_padded(self, prompts: Prompts) -> dict[str, torch.Tensor]:
         """[B, T] inputs for generation, on the model's device."""
-        width = max(map(len, prompts.ids))
-        rows = {
-            "input_ids": [[self.pad_id] * (width - len(ids)) + ids for ids in prompts.ids],
-            "attention_mask": [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts.ids],
+        batch = {
+            "input_ids": padded(prompts.ids, self.pad_id, "left"),
+            "attention_mask": padded([[1] * len(ids) for ids in prompts.ids], 0, "left"),
         }
         if prompts.token_types is not None:
-            rows["mm_token_type_ids"] = [[0] * (width - len(ids)) + ids for ids in prompts.token_types]
-        batch = {name: torch.tensor(value) for name, value in rows.items()}
+            batch["mm_token_type_ids"] = padded(prompts.token_types, 0, "left")
         return {name: value.to(self.loaded.device) for name, value in {**batch, **prompts.visual}.items()}
 
     def training(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -74,18 +78,16 @@ class Batcher:
         prompts = self.prompts(examples)
         completions = [self.chat.ids(self.chat.completion(example)) for example in examples]
         whole = [ids + completion for ids, completion in zip(prompts.ids, completions)]
-        width = max(map(len, whole))
-        rows = {
-            "input_ids": [ids + [self.pad_id] * (width - len(ids)) for ids in whole],
-            "attention_mask": [[1] * len(ids) + [0] * (width - len(ids)) for ids in whole],
-            "labels": [
-                [IGNORE] * len(ids) + completion + [IGNORE] * (width - len(ids) - len(completion))
-                for ids, completion in zip(prompts.ids, completions)
-            ],
+        labels = [[IGNORE] * len(ids) + completion for ids, completion in zip(prompts.ids, completions)]
+        batch = {
+            "input_ids": padded(whole, self.pad_id),
+            "attention_mask": padded([[1] * len(ids) for ids in whole], 0),
+            "labels": padded(labels, IGNORE),
         }
         if prompts.token_types is not None:
-            rows["mm_token_type_ids"] = [types + [0] * (width - len(types)) for types in prompts.token_types]
-        return {**{name: torch.tensor(value) for name, value in rows.items()}, **prompts.visual}
+            types = [each + [0] * len(ids) for each, ids in zip(prompts.token_types, completions)]
+            batch["mm_token_type_ids"] = padded(types, 0)
+        return {**batch, **prompts.visual}
 
     def _from_features(self, examples: Sequence[Example], texts: list[str]) -> Prompts:
         assert self.encoder is not None

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from toasterft.data.example import Example
 from toasterft.engine import packed_attention
+from toasterft.engine.batching import padded
 from toasterft.engine.open_model import ModelSession
 
 # Completion tokens whose logits are held at a time: 256 x 49,280 x 4 bytes are 50 MB.
@@ -80,12 +81,11 @@ class LogProbs:
         """[B·G, L, hidden] from rows of prompt and completion."""
         repeated = [example for example, group in zip(branches.examples, branches.ids) for _ in group]
         completions = [ids for group in branches.ids for ids in group]
-        pad, long = self.session.inputs.pad_id, max(map(len, completions))
         prompts = self.session.inputs.prompts(repeated)
         batch = self.session.inputs.left_padded(prompts)
         device = batch["input_ids"].device
-        tail = torch.tensor([ids + [pad] * (long - len(ids)) for ids in completions], device=device)
-        real = torch.tensor([[1] * len(ids) + [0] * (long - len(ids)) for ids in completions], device=device)
+        tail = padded(completions, self.session.inputs.pad_id).to(device)
+        real = branches.mask.to(device, batch["attention_mask"].dtype)
         batch["input_ids"] = torch.cat([batch["input_ids"], tail], dim=1)
         batch["attention_mask"] = torch.cat([batch["attention_mask"], real], dim=1)
         if "mm_token_type_ids" in batch:
@@ -95,7 +95,7 @@ class LogProbs:
         else:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         states = self.session.loaded.inner.model(**batch, use_cache=False).last_hidden_state
-        return states[:, -long - 1 : -1]
+        return states[:, -tail.shape[1] - 1 : -1]
 
 
 def token_logps(

@@ -61,7 +61,8 @@ def open_model(
             f"{loaded.family.model_type} takes no cached image features: images are encoded anew in every pass"
         )
     elif probe is not None:
-        encoder = ImageEncoder(loaded, _limit_bytes(recipe), recipe.encode_batch_size)
+        limit_bytes = None if recipe.cache_limit_gb is None else int(recipe.cache_limit_gb * 1e9)
+        encoder = ImageEncoder(loaded, limit_bytes, recipe.encode_batch_size)
         loaded.features = _features_agree(loaded, chat, encoder, probe)
         if not loaded.features:
             encoder = None
@@ -95,10 +96,6 @@ def _request(settings: ModelSettings, recipe: Recipe, *, train: bool) -> Request
         gradient_checkpointing=recipe.gradient_checkpointing,
         max_length=recipe.max_length,
     )
-
-
-def _limit_bytes(recipe: Recipe) -> int | None:
-    return None if recipe.cache_limit_gb is None else int(recipe.cache_limit_gb * 1e9)
 
 
 def _features_agree(loaded: LoadedModel, chat: Chat, encoder: ImageEncoder, probe: Example) -> bool:

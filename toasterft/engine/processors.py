@@ -12,6 +12,9 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+import transformers
+from transformers.utils import PushToHubMixin, cached_file, is_torchvision_available
+
 from toasterft import paths
 from toasterft.models.architectures import Architecture
 
@@ -26,7 +29,10 @@ def load(source: str, family: Architecture, image_longest_edge: int | None) -> A
     Raises:
         OSError: files are missing (the engine turns it into a message).
     """
-    processor = _automatic(source) if _has_torchvision() else _by_hand(source, family)
+    if is_torchvision_available():
+        processor: Any = transformers.AutoProcessor.from_pretrained(source)
+    else:
+        processor = _by_hand(source, family)
     if image_longest_edge is not None and resizes_itself(processor):
         processor.image_processor.size = {"longest_edge": image_longest_edge}
     return processor
@@ -53,23 +59,9 @@ def resizes_itself(processor: Any) -> bool:
     return set(size) == {"longest_edge"}
 
 
-def _has_torchvision() -> bool:
-    from transformers.utils import is_torchvision_available
-
-    return bool(is_torchvision_available())
-
-
-def _automatic(source: str) -> Any:
-    from transformers import AutoProcessor
-
-    return AutoProcessor.from_pretrained(source)
-
-
 def _by_hand(source: str, family: Architecture) -> Any:
-    from transformers import AutoTokenizer
-
     image_processor = _class(family.pil_processor).from_pretrained(source)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
     processor_class = _class(family.processor)
     settings = _settings(source, "processor_config.json")
     # Parts that are loaded above, and names that are not settings.
@@ -88,8 +80,6 @@ def _no_video() -> Any:
     Without torchvision `transformers.BaseVideoProcessor` is a placeholder that refuses to be built,
     and the processors accept nothing but an instance of it.
     """
-    import transformers
-    from transformers.utils import PushToHubMixin
 
     # PushToHubMixin is what `save_pretrained` looks for before it calls `to_dict`.
     class NoVideo(transformers.BaseVideoProcessor, PushToHubMixin):
@@ -120,8 +110,6 @@ def _settings(source: str, name: str) -> dict[str, Any]:
 
 
 def _file(source: str, name: str) -> Path | None:
-    from transformers.utils import cached_file
-
     found = cached_file(
         source,
         name,

@@ -114,12 +114,6 @@ class Table:
     cells: tuple[Cell, ...] = ()
     zeros_are_gaps: bool = False
 
-    def of_series(self, series: str) -> list[Cell]:
-        return [cell for cell in self.cells if cell.series == series]
-
-    def of_label(self, label: str) -> list[Cell]:
-        return [cell for cell in self.cells if cell.label == label]
-
     def at(self, label: str, series: str) -> Cell | None:
         """The cell of a label in a series; None where there is a gap."""
         return next((cell for cell in self.cells if (cell.label, cell.series) == (label, series)), None)

@@ -8,6 +8,14 @@ import torch
 
 from toasterft.training.trainer_base import TrainingContext
 
+# Settings that are transformers' own, under its names.
+PASSED_ON = (
+    "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm", "optim",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
+    "gradient_checkpointing", "logging_steps", "eval_steps", "per_device_eval_batch_size", "save_steps",
+    "save_total_limit", "seed",
+)  # fmt: skip
+
 
 def arguments(context: TrainingContext) -> dict[str, Any]:
     """The recipe as keyword arguments of transformers' TrainingArguments, for every method alike."""
@@ -16,32 +24,16 @@ def arguments(context: TrainingContext) -> dict[str, Any]:
     evaluates = bool(context.held_out)
     return {
         "output_dir": str(context.record.checkpoints),
-        "seed": recipe.seed,
+        **{name: getattr(recipe, name) for name in PASSED_ON},
         "data_seed": recipe.seed,
         "bf16": loaded.dtype == torch.bfloat16,
         "fp16": loaded.dtype == torch.float16 and cuda,  # with a gradient scaler
         "use_cpu": not cuda,
-        "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": recipe.lr_scheduler_type,
-        "warmup_steps": recipe.warmup_steps,
-        "weight_decay": recipe.weight_decay,
-        "max_grad_norm": recipe.max_grad_norm,
-        "optim": recipe.optim,
-        "per_device_train_batch_size": recipe.per_device_train_batch_size,
-        "gradient_accumulation_steps": recipe.gradient_accumulation_steps,
-        "num_train_epochs": recipe.num_train_epochs,
-        "max_steps": recipe.max_steps,
-        "gradient_checkpointing": recipe.gradient_checkpointing,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        "logging_steps": recipe.logging_steps,
         "logging_first_step": True,
         "logging_nan_inf_filter": False,
         "eval_strategy": "steps" if recipe.eval_steps and evaluates else "no",
-        "eval_steps": recipe.eval_steps,
-        "per_device_eval_batch_size": recipe.per_device_eval_batch_size,
         "save_strategy": "steps",
-        "save_steps": recipe.save_steps,
-        "save_total_limit": recipe.save_total_limit,
         "load_best_model_at_end": recipe.load_best_model_at_end and evaluates,
         "metric_for_best_model": "eval_loss",
         "greater_is_better": False,

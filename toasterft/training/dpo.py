@@ -102,7 +102,8 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
         rows = inputs["rows"].tolist()
         policy, entropy = self._log_probs(rows)
-        pairs = Pairs(policy, self.reference[rows].to(policy.device), self._lengths(rows).to(policy.device))
+        lengths = torch.tensor([[len(ids) for ids in self.ids[row]] for row in rows], device=policy.device)
+        pairs = Pairs(policy, self.reference[rows].to(policy.device), lengths)
         kinds = self.recipe.loss_type
         total = torch.zeros((), device=policy.device)
         for kind, weight in zip(kinds, self.recipe.loss_weights or (1.0,) * len(kinds)):
@@ -124,9 +125,6 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         values, entropy = self.log_probs(branches)
         each = [part.sum() for part in values.split(branches.lengths)]
         return torch.stack(each).view(len(rows), 2), entropy
-
-    def _lengths(self, rows: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([[len(ids) for ids in self.ids[row]] for row in rows])
 
     # --- the policy this run found
 

@@ -78,8 +78,6 @@ class GuardedTrainer:
 
     def gather_rows(self, values: torch.Tensor) -> torch.Tensor:
         """Rows of all processes in their order, [processes · rows, …]; every process has as many."""
-        if self.accelerator.num_processes == 1:
-            return values
         found: torch.Tensor = self.accelerator.gather(values.to(self.accelerator.device))
         return found.to(values.device)
 

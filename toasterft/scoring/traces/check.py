@@ -186,7 +186,7 @@ _SO = re.compile(
     r"we conclude|that makes|this gives)\b[,:]?\s*(?:that\s+)?(?!that\b|far\b|the question\b)(?=\S)",
     re.IGNORECASE,
 )
-# "is about", `=`
+# "is about", `=`: "the value for red is 7" says 7
 _COPULA = re.compile(rf"\s*(?:=|≈|:)\s*|\s+(?:is|are|was|were|equals)\s+(?:{HEDGE}\s+)?", re.IGNORECASE)
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
 # `red = 7`
@@ -272,7 +272,7 @@ def _agrees(clause: str, gold: str, table: Table, given: set[str], outright: boo
     clause = clause.strip(" .")
     if not outright and sum(bool(ASSIGNED.fullmatch(part.strip())) for part in clause.split(",")) > 1:
         return None
-    if robust(clause, gold) or robust(_after_copula(clause), gold):
+    if robust(clause, gold) or robust(_COPULA.split(clause)[-1], gold):
         return True
     if re.fullmatch(r"(?i)yes|no", gold.strip()):
         verdicts = {word.lower() for word in _YES_NO.findall(clause)}
@@ -312,8 +312,3 @@ def _agrees(clause: str, gold: str, table: Table, given: set[str], outright: boo
 def is_number(gold: str, table: Table) -> bool:
     """Whether the answer is an amount: the label 2015 is none."""
     return bool(re.fullmatch(NUM, cleaned(gold).strip())) and name_key(gold) not in table.by_label
-
-
-def _after_copula(clause: str) -> str:
-    """What follows the last "is" or "=": "the value for red is 7" says 7."""
-    return _COPULA.split(clause)[-1]

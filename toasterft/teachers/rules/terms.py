@@ -75,12 +75,18 @@ def scopes(table: Table, question: Question) -> list[Scope]:
     """Each series, each label of several series, and everything; lines with and without their gaps."""
     several = len(table.series) > 1
     found = [
-        (table.of_series(series), question.mention(series) if several else 0.5, True)
+        (
+            [cell for cell in table.cells if cell.series == series],
+            question.mention(series) if several else 0.5,
+            True,
+        )
         for series in table.series
     ]
     if several:
         # An unnamed bar is more often one of a colour than all of one label.
-        found += [(table.of_label(label), question.mention(label) - 0.1, False) for label in table.labels]
+        for label in table.labels:
+            cells = [cell for cell in table.cells if cell.label == label]
+            found.append((cells, question.mention(label) - 0.1, False))
         found.append((list(table.cells), -0.1, True))
     out = []
     for cells, fit, by_label in [*found, *_parts(found, question)]:

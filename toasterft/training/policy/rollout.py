@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -13,7 +13,7 @@ from toasterft.data.chat import parse
 from toasterft.data.example import Example
 from toasterft.engine.generate import generate, sample_groups
 from toasterft.engine.open_model import ModelSession
-from toasterft.recipe import Policy
+from toasterft.recipe import Pairs, Policy
 from toasterft.scoring.rewards import Completion, Rewards
 
 
@@ -76,23 +76,9 @@ def roll_out(
     return Rollout(groups, time.monotonic() - began, tokens)
 
 
-class Sampler(Protocol):
-    """How to sample: what every recipe that does has."""
-
-    @property
-    def num_generations(self) -> int: ...
-
-    @property
-    def max_completion_length(self) -> int: ...
-
-    @property
-    def temperature(self) -> float: ...
-
-    @property
-    def top_p(self) -> float: ...
-
-
-def sample(session: ModelSession, examples: Sequence[Example], recipe: Sampler) -> list[list[list[int]]]:
+def sample(
+    session: ModelSession, examples: Sequence[Example], recipe: Policy | Pairs
+) -> list[list[list[int]]]:
     """G completions per example; through one prefill per prompt where the model takes cached features."""
     options: dict[str, Any] = {
         "end_ids": session.chat.end_token_ids,
