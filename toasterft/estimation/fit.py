@@ -208,7 +208,10 @@ def _lossy(plan: Plan) -> Iterator[list[Changes]]:
     recipe = plan.recipe
     yield [{"image_longest_edge": edge} for edge in smaller_edges(plan)]
     if isinstance(recipe, Trained):
-        yield list(_shorter(plan, recipe))
+        # The lowest `max_length` that leaves out no more than a run may.
+        length = plan.sizes.length_of_share(plan.geometry, 1 - MAX_DROPPED)
+        if length < min(plan.stats.longest_tokens, recipe.max_length):
+            yield [{"max_length": length}]
     if not recipe.load_in_4bit and (isinstance(recipe, Eval) or recipe.lora is not None):
         yield [{"load_in_4bit": True}]
     yield [{"model": name} for name in smaller_models(plan)]
@@ -241,13 +244,6 @@ def smaller_models(plan: Plan) -> list[str]:
         if params < plan.shape.total_params and not plan.changed({"model": name}).drops_too_many
     ]
     return sorted(fewer, key=lambda name: -sizes[name])
-
-
-def _shorter(plan: Plan, recipe: Trained) -> Iterator[Changes]:
-    """The lowest `max_length` that leaves out no more than a run may."""
-    length = plan.sizes.length_of_share(plan.geometry, 1 - MAX_DROPPED)
-    if length < min(plan.stats.longest_tokens, recipe.max_length):
-        yield {"max_length": length}
 
 
 # --- inside ----------------------------------------------------------------------------------

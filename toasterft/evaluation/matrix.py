@@ -179,12 +179,7 @@ def _row(cell: Cell, price: float | None) -> dict[str, Any]:
         "prompt": cell.prompt,
         "load_in_4bit": cell.load_in_4bit,
         "status": cell.status,
-        "asked": {
-            "model": settings.model,
-            "reasoner": settings.reasoner,
-            "step": settings.step,
-            "suffix": settings.suffix,
-        },
+        "asked": {name: getattr(settings, name) for name in ("model", "reasoner", "step", "suffix")},
     }
     if cell.run is not None:
         record = cell.run.record

@@ -92,9 +92,7 @@ Rows = dict[str, dict[str, Any]]
 """What each voice answered to one question."""
 
 
-def gallery(
-    voices: dict[str, Answers], limit: int, *, changed: tuple[str, str] | None, seed: int = 0
-) -> Gallery:
+def gallery(voices: dict[str, Answers], limit: int, *, changed: tuple[str, str] | None) -> Gallery:
     """Up to `limit` questions that all voices answered, shared out evenly over the outcomes there are.
 
     Args:
@@ -104,7 +102,7 @@ def gallery(
     together = [dict(zip(voices, rows)) for rows in compare.shared(list(voices.values()))]
     items = [rows for rows in together if all(SCORER in row["correct"] for row in rows.values())]
     outcomes = _outcomes(items, list(voices), changed)
-    lot = random.Random(seed)
+    lot = random.Random(0)
     for rows in outcomes.values():
         lot.shuffle(rows)
     shares = _shares({title: len(rows) for title, rows in outcomes.items()}, limit)

@@ -23,7 +23,6 @@ from toasterft.publish.report.curves import figures
 from toasterft.publish.report.gallery import Gallery, gallery
 from toasterft.publish.report.scores import condition_words, conditions, main_gain, point_costs, standing
 from toasterft.publish.run_view import Quantity, RunView, recipe_text, short_path, shortened, total
-from toasterft.runs.run_folder import Run
 from toasterft.units import (
     NOTHING,
     Range,
@@ -155,7 +154,7 @@ def _chapter(subject: Subject) -> dict[str, Any]:
         "gains": subject.gains,
         "no_base": no_base,
         "recipe": recipe_text(subject.recipe),
-        "versions": _versions(subject.runs[0]),
+        "versions": ", ".join(map(" ".join, (subject.runs[0].record.get("versions") or {}).items())),
     }
 
 
@@ -179,10 +178,6 @@ def _part(subject: Subject, place: int, view: RunView) -> dict[str, Any]:
         "figures": figures(view.run.metrics(), f"{subject.label or 'a'}-{place}"),
         "remarks": [*notes, *fitted],
     }
-
-
-def _versions(run: Run) -> str:
-    return ", ".join(f"{name} {version}" for name, version in (run.record.get("versions") or {}).items())
 
 
 def _tiles(subject: Subject) -> list[Tile]:
