@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from layouts import LAYOUTS, png
 from PIL import Image
 from transformers import AutoTokenizer
 
@@ -396,6 +397,36 @@ def test_a_table_given_to_training_names_the_import(tmp_path):
         with pytest.raises(DataError) as caught:
             sources.load(str(where))
         assert "toasterft data import" in str(caught.value.next_step)
+
+
+def told(examples):
+    return [
+        (one.question, one.answer, one.reasoning, [image.bytes() for image in one.images]) for one in examples
+    ]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_one_data_set_in_every_public_layout(tmp_path, name):
+    found = LAYOUTS[name]
+    folder = tmp_path / "set"
+    folder.mkdir()
+    found.write(folder)
+    wanted = [
+        (
+            one.shown,
+            one.answer,
+            one.reasoning if found.reasoning else None,
+            [png(one.picture)] if one.picture else [],
+        )
+        for one in found.rows
+    ]
+    imported = convert.read(str(folder))
+    assert not imported.faults
+    assert told(imported.splits["train"]) == wanted
+    convert.write(imported, tmp_path / "copy", {}, Silent())
+    assert told(sources.load(str(tmp_path / "copy")).examples) == wanted
+    if found.trains:
+        assert told(sources.load(str(folder)).examples) == wanted
 
 
 # Name of a case and of the data set in it, and how many rows and pictures it holds; None where it is refused.

@@ -57,7 +57,7 @@ def texts_of(value: Any) -> list[str]:
 
 def parsed(value: Any) -> Any:
     """A list or object that a cell keeps as text, as JSON, Python or numpy write it; any other cell as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{", "('", '("')):
         return value
     try:
         return json.loads(value)

@@ -7,7 +7,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from toasterft.data.layout.cells import Notes, Row, parsed, text_of, texts_of
+from toasterft.data.layout.cells import Notes, Row, as_list, is_empty, parsed, text_of, texts_of
 from toasterft.data.layout.tags import unwrap
 from toasterft.data.layout.turns import QuestionAnswer, history_of
 from toasterft.errors import DataError
@@ -33,6 +33,10 @@ OPTION_KEYS = ("choices", "options", "candidates", "multiple_choices")
 CONTEXT_KEYS = ("context", "passage", "hint", "lecture")
 _LETTERS = string.ascii_uppercase
 _LETTERED = re.compile(r"^\(?([A-Z])\s*[).:]\s+")  # `A. red`
+# `B`, `(b)`, `Option B.`, `The answer is B.`
+_LETTER = re.compile(
+    r"(?:(?:the\s+)?(?:correct\s+)?(?:answer|option|choice)(?:\s+is)?:?\s+)?\(?([A-Z])\)?[.:]?", re.I
+)
 # `option_a`, `option1`, `choice_B`, `A`; its last letter or digit is its place.
 _OPTION_COLUMN = re.compile(r"(?:option|choice|opt)[ _-]?([a-h]|\d)", re.IGNORECASE)
 
@@ -45,7 +49,8 @@ def flat(row: Row, notes: Notes) -> tuple[QuestionAnswer, tuple[str, ...]]:
     """
     question = _question(row, notes)
     options = _options(row, notes)
-    answers = _answers(row, bool(options), notes)
+    place = _index(row, options, notes) if options else None
+    answers = _answers(row, notes) if place is None else (options[place],)
     if not answers and isinstance(row.get("chosen"), str):
         answers = (str(row["chosen"]),)
     if question is None:
@@ -62,14 +67,46 @@ def flat(row: Row, notes: Notes) -> tuple[QuestionAnswer, tuple[str, ...]]:
     given = _reasoning(row, bool(options), notes)
     if given is not None:
         reasoning = unwrap(given, notes.changes)[0] or given
-    if options and all(option.lower() in question.lower() for option in options):
-        options = ()  # the question names them already, as rows of ours do
-    elif options:
+    if options and not _named(options, question):
         answers = (chosen(answers[0], options),)
         question = with_options(question, options)
+    elif options:  # as rows of ours do; a letter means something only where the question shows it
+        shown = re.search(rf"(?<!\w){re.escape(answers[0])}\s*[).:]", question)
+        answers = answers if shown else (chosen(answers[0], options),)
+        options = ()
     return QuestionAnswer(
         question, tuple(dict.fromkeys(answers)), reasoning, tuple(history_of(row, notes))
     ), options
+
+
+def _named(options: Sequence[str], question: str) -> bool:
+    """Whether the question names all options already."""
+    return all(re.search(rf"(?<!\w){re.escape(option)}(?!\w)", question, re.IGNORECASE) for option in options)
+
+
+def _index(row: Row, options: Sequence[str], notes: Notes) -> int | None:
+    """The place of the right option, from a column of such places, or from a number beside options that are texts."""
+    name = next((key for key in INDEX_KEYS if text_of(row.get(key)) is not None), None)
+    if name is None:
+        name = next((key for key in ANSWER_KEYS if not is_empty(row.get(key))), None)
+        if name is None:
+            return None
+        value = row[name]
+        numbers = any(
+            isinstance(each, int | float) for key in OPTION_KEYS for each in as_list(parsed(row.get(key)))
+        )
+        if isinstance(value, bool) or not isinstance(value, int | float) or numbers:
+            return None
+    text = text_of(row[name]) or ""
+    if not text.isdecimal():
+        return None
+    place = int(text)
+    if place >= len(options):
+        if name in ANSWER_KEYS and text in options:
+            return options.index(text)
+        raise DataError(f"option {place} of {len(options)} is none, counted from 0")
+    notes.used.add(name)
+    return place
 
 
 def _question(row: Row, notes: Notes) -> str | None:
@@ -94,9 +131,9 @@ def _is_science(row: Row) -> bool:
     return any(key in row for key in OPTION_KEYS) and ("lecture" in row or "context" in row)
 
 
-def _answers(row: Row, has_options: bool, notes: Notes) -> tuple[str, ...]:
+def _answers(row: Row, notes: Notes) -> tuple[str, ...]:
     """Every accepted answer, the one that most give first; columns with one before columns with several."""
-    for name in (*ANSWER_KEYS, *(INDEX_KEYS if has_options else ())):
+    for name in ANSWER_KEYS:
         value = parsed(row.get(name))
         if found := texts_of(value):
             notes.used.add(name)
@@ -128,7 +165,11 @@ def _options(row: Row, notes: Notes) -> tuple[str, ...]:
         value = parsed(row.get(name))
         if isinstance(value, Mapping):
             value = value.get("text", list(value.values()))
-        if isinstance(value, list) and value:
+        if isinstance(value, str) and value.strip():  # `A. red; B. blue`
+            value = re.split(r"\s*[\n;|]\s*", value.strip())
+            if len(value) < 2:
+                raise DataError(f"the options cannot be read: {value[0][:60]!r}")
+        if isinstance(value, list | tuple) and len(value):
             notes.used.add(name)
             texts = [text for each in value for text in texts_of(each)]
             return tuple(_LETTERED.sub("", text).strip() for text in texts)
@@ -151,7 +192,7 @@ def chosen(answer: str, options: Sequence[str]) -> str:
     answer = answer.strip()
     if answer in options:
         return answer
-    letter = re.fullmatch(r"(?:option\s+)?\(?([A-Za-z])\)?[.:]?", answer, re.IGNORECASE)
+    letter = _LETTER.fullmatch(answer)
     place = _LETTERS.index(letter[1].upper()) if letter else int(answer) if answer.isdecimal() else None
     if place is None:
         bare = _LETTERED.sub("", answer).strip().rstrip(".")

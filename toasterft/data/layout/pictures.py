@@ -19,6 +19,8 @@ _COLUMN = re.compile(
 _FILE = re.compile(r".+\.(?:png|jpe?g|jfif|gif|bmp|webp|tiff?|ppm|avif|heic)", re.IGNORECASE)
 # `<image>`, `<image_1>`, `<image 2>`, `<|image_1|>`, `<IMAGE>`
 PLACEHOLDER = re.compile(r"<\|?image(?:[ _](\d{1,3}))?\|?>", re.IGNORECASE)
+# Qwen-VL's and ms-swift's: `Picture 1: <img>images/a.png</img>`
+_IN_TEXT = re.compile(r"(?:Picture \d+:\s*)?<img>([^<>]+)</img>\s*")
 # How the encoded files of PNG, JPEG, GIF, BMP, WebP and TIFF begin.
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
 # The same as base64.
@@ -55,6 +57,11 @@ def pictures_of(row: Row, notes: Notes) -> tuple[Any, ...]:
             return tuple(items)
     notes.used.update(numbered)
     return tuple(item for name in numbered for item in as_list(row[name]) if not is_empty(item))
+
+
+def pictures_in_text(text: str) -> tuple[str, list[str]]:
+    """A text without the paths of pictures that it names, and those paths."""
+    return _IN_TEXT.sub("", text).strip(), _IN_TEXT.findall(text)
 
 
 def require_places(places: int, pictures: int) -> None:

@@ -6,12 +6,13 @@ somebody's training format inside the cells. What cannot be turned into question
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from toasterft.data.layout.cells import Notes, Row
 from toasterft.data.layout.flat import ANSWER_KEYS, INDEX_KEYS, QUESTION_KEYS, flat
-from toasterft.data.layout.pictures import PLACEHOLDER, pictures_of, require_places
+from toasterft.data.layout.pictures import PLACEHOLDER, pictures_in_text, pictures_of, require_places
 from toasterft.data.layout.turns import CONVERSATION_KEYS, QuestionAnswer, messages_of, question_answers
 from toasterft.errors import DataError
 
@@ -66,20 +67,26 @@ def read_row(row: Row) -> RowContent:
     options: tuple[str, ...] = ()
     messages = messages_of(row, notes)
     if messages is not None:
-        own = tuple(picture for message in messages for picture in message.own)
-        if own and pictures:
-            raise DataError("pictures stand in the messages and in a column as well")
-        pictures = own or pictures
+        own = [picture for message in messages for picture in message.own]
+        pictures = _either(pictures, own)
         require_places(sum(message.pictures for message in messages), len(pictures))
         items = tuple(question_answers(messages, len(pictures), notes))
     else:
         item, options = flat(row, notes)
+        question, own = pictures_in_text(item.question)
+        pictures = _either(pictures, own)
         before = sum(turn.pictures for turn in item.history)
-        _require_places_of(item.question, len(pictures) - before)
-        items = (_without_places(item, several=len(pictures) > 1),)
+        _require_places_of(question, len(pictures) - before)
+        items = (_without_places(replace(item, question=question), several=len(pictures) > 1),)
         options = tuple(_in_words(option, several=len(pictures) > 1) for option in options)
     used = frozenset(names.get(name, name) for name in notes.used)
     return RowContent(items, pictures, options, frozenset(notes.changes), used)
+
+
+def _either(in_column: tuple[Any, ...], in_text: Sequence[Any]) -> tuple[Any, ...]:
+    if in_column and in_text:
+        raise DataError("pictures stand in the messages and in a column as well")
+    return in_column or tuple(in_text)
 
 
 def _require_places_of(question: str, pictures: int) -> None:

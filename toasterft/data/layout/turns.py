@@ -8,7 +8,7 @@ from typing import Any
 
 from toasterft.data.example import Turn
 from toasterft.data.layout.cells import Notes, Row, parsed, text_of
-from toasterft.data.layout.pictures import PLACEHOLDER
+from toasterft.data.layout.pictures import PLACEHOLDER, pictures_in_text
 from toasterft.data.layout.tags import unwrap
 from toasterft.errors import DataError
 
@@ -148,8 +148,8 @@ def _content(content: Any) -> tuple[str, int, list[Any]]:
     """Text without placeholders, how many pictures stand in it, and those that it carries itself."""
     content = [content] if isinstance(content, Mapping) else content
     if not isinstance(content, list):
-        text = text_of(content) or ""
-        return PLACEHOLDER.sub("", text).strip(), len(PLACEHOLDER.findall(text)), []
+        text, named = pictures_in_text(text_of(content) or "")
+        return PLACEHOLDER.sub("", text).strip(), len(PLACEHOLDER.findall(text)) + len(named), list(named)
     texts, places, own = [], 0, []
     for part in content:
         if isinstance(part, str):
@@ -158,9 +158,10 @@ def _content(content: Any) -> tuple[str, int, list[Any]]:
             raise DataError(f"a part of a message must be an object or text, this is {type(part).__name__}")
         kind = str(part.get("type") or ("text" if part.get("text") is not None else "image"))
         if kind in ("text", "input_text", "output_text"):
-            text, inside, _ = _content(part.get("text", part.get("content")))
+            text, inside, named = _content(part.get("text", part.get("content")))
             texts.append(text)
             places += inside
+            own += named
         elif kind in ("image", "image_url", "input_image"):
             places += 1
             keys = ("image", "image_url", "url", "path", "bytes", "base64", "data")
