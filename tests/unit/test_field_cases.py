@@ -159,6 +159,9 @@ def test_import_reads_what_training_reads(folder, name):
         ({"image": "data:image/png;base64,xx", **BAR}, "holds no image"),
         ({"question": "Which?", "options": ["red", "blue"], "answer": "F"}, "option F of 2"),
         ({"question": "Which?", "options": ["red", "blue"], "answer": "green"}, "none of the 2 options"),
+        ({"question": "Which?", "options": "red", "answer": "red"}, "options cannot be read"),
+        ({"question": "Which?", "options": ["red", "blue"], "answer_index": 2}, "counted from 0"),
+        ({"question": "<img>One.png</img>Which?", "image": "One.png", "answer": "a"}, "in a column as well"),
         ({"question": "Which?", "answer": float("nan")}, "no answer"),
     ],
 )  # fmt: skip
@@ -327,14 +330,38 @@ def test_options_are_shown_and_the_answer_is_one_of_them(tmp_path, row):
     assert not right("A", found)
 
 
-def test_options_that_the_question_names_are_not_shown_again(tmp_path):
-    row = {"question": "Is it red or blue?", "choices": ["red", "blue"], "answer": "B"}
+@pytest.mark.parametrize(
+    ("question", "answer", "taught"),
+    [
+        ("Is it red or blue?", "B", "blue"),  # nobody would know what B is
+        ("Is it red or blue?", "Blue", "Blue"),
+        ("Which? A. red B. blue", "B", "B"),
+        ("Which?\nChoices:\nA: red\nB: blue", "blue", "blue"),
+    ],
+)
+def test_options_that_the_question_names_are_not_shown_again(tmp_path, question, answer, taught):
+    row = {"question": question, "choices": ["red", "blue"], "answer": answer}
     (found,) = parse_row(row, "row", tmp_path)
-    assert (found.question, found.answer, found.extra) == (
-        "Is it red or blue?",
-        "B",
-        {"choices": ["red", "blue"]},
-    )
+    assert (found.question, found.answer, found.extra) == (question, taught, {"choices": ["red", "blue"]})
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"options": ["2", "4", "8"], "answer": 2}, "8"),  # a number beside texts is a place
+        ({"options": ["2", "4", "8"], "answer": "2"}, "2"),
+        ({"options": [2, 4, 8], "answer": 2}, "2"),
+        ({"options": ["2", "4", "8"], "answer": 8}, "8"),
+        ({"options": ["2", "4", "8"], "answer_index": "2", "answer_text": "8"}, "8"),
+        ({"options": "A. 2\nB. 4\nC. 8", "answer": "The answer is C."}, "8"),
+        ({"options": "('2', '4', '8')", "answer": "c"}, "8"),
+        ({"option1": "2", "option2": "4", "option3": "8", "answer": "C"}, "8"),
+    ],
+)
+def test_an_option_is_found_by_its_words_letter_or_place(row, answer):
+    (item,) = read_row({"question": "How many?", **row}).items
+    assert item.answers == (answer,)
+    assert item.question == "How many?\nChoices:\nA: 2\nB: 4\nC: 8"
 
 
 def test_every_accepted_answer_counts_and_the_first_is_taught(tmp_path):
@@ -352,6 +379,9 @@ def test_every_accepted_answer_counts_and_the_first_is_taught(tmp_path):
         ("7 > 3. <answer> red </answer>", "7 > 3.", "red"),
         ("<SUMMARY>s</SUMMARY><REASONING>7 > 3.</REASONING><CONCLUSION>red</CONCLUSION>", "7 > 3.", "red"),
         ("$\\boxed{red}$", None, "red"),
+        ("So the final answer is: $$\\boxed{red}$$.", None, "red"),
+        ("7 > 3, so it is $\\boxed{\\text{red}}$.", "7 > 3, so it is \\text{red}.", "\\text{red}"),
+        ("\\boxed{1} or \\boxed{2}", None, "\\boxed{1} or \\boxed{2}"),
         ("red", None, "red"),
     ],
 )  # fmt: skip

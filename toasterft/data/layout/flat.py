@@ -71,8 +71,9 @@ def flat(row: Row, notes: Notes) -> tuple[QuestionAnswer, tuple[str, ...]]:
         answers = (chosen(answers[0], options),)
         question = with_options(question, options)
     elif options:  # as rows of ours do; a letter means something only where the question shows it
-        shown = re.search(rf"(?<!\w){re.escape(answers[0])}\s*[).:]", question)
-        answers = answers if shown else (chosen(answers[0], options),)
+        letter = _LETTER.fullmatch(answers[0])
+        if letter and not re.search(rf"(?<!\w){letter[1]}\s*[).:]", question, re.IGNORECASE):
+            answers = (chosen(answers[0], options),)
         options = ()
     return QuestionAnswer(
         question, tuple(dict.fromkeys(answers)), reasoning, tuple(history_of(row, notes))
