@@ -72,8 +72,13 @@ def flat(row: Row, notes: Notes) -> tuple[QuestionAnswer, tuple[str, ...]]:
         question = with_options(question, options)
     elif options:  # as rows of ours do; a letter means something only where the question shows it
         letter = _LETTER.fullmatch(answers[0])
-        if letter and not re.search(rf"(?<!\w){letter[1]}\s*[).:]", question, re.IGNORECASE):
-            answers = (chosen(answers[0], options),)
+        place = _LETTERS.index(letter[1].upper()) if letter else len(options)
+        if (
+            letter
+            and place < len(options)
+            and not re.search(rf"(?<!\w){letter[1]}\s*[).:]", question, re.IGNORECASE)
+        ):
+            answers = (options[place],)
         options = ()
     return QuestionAnswer(
         question, tuple(dict.fromkeys(answers)), reasoning, tuple(history_of(row, notes))
