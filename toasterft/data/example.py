@@ -253,7 +253,7 @@ class Example:
     rejected: str | None = None
     history: tuple[Turn, ...] = ()
 
-    @property
+    @cached_property
     def question_in_context(self) -> str:
         """The question behind the turns before it, as plain text; the question alone where there are none."""
         if not self.history:
