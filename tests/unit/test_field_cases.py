@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from toasterft.audit.check import Limits, check
-from toasterft.data import sources, write
+from toasterft.data import hub, sources, write
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example, Turn
 from toasterft.data.importers import convert
@@ -192,6 +192,8 @@ def test_each_turn_sees_the_turns_before_it_and_the_pictures_up_to_it(folder):
     # Written as a row of ours, it is read back equal; so is the history of Alpaca's rows.
     (again,) = parse_row({**write.columns(second), "images": row["images"]}, "row", folder)
     assert (again.history, again.images) == (second.history, second.images)
+    (pushed,) = parse_row({**hub._texts(second), "images": row["images"]}, "row", folder)  # as parquet has it
+    assert (pushed.history, pushed.key) == (second.history, second.key)
     alpaca = {
         "system": "Be brief.",
         "history": [["<image>Which?", "that"]],
