@@ -203,3 +203,10 @@ def test_what_dyme_is_measured_against_sees_the_same_prompts():
 def test_a_switch_that_cannot_act_is_refused(words, said):
     with pytest.raises(RecipeError, match=said):
         recipe.load("dyme", None, words)
+
+
+def test_a_cell_of_a_limited_matrix_has_no_seed_of_its_own():
+    cells = {"models": {"a": {"model": "toast-tiny", "seed": 3}}}
+    assert recipe.validate(recipe.Matrix, {"method": "eval", "matrix": cells}, "").matrix.models
+    with pytest.raises(RecipeError, match="seed is set for all"):
+        recipe.validate(recipe.Matrix, {"method": "eval", "matrix": cells, "limit": 2}, "")

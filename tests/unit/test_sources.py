@@ -222,3 +222,25 @@ def test_an_empty_split_is_no_split(tmp_path):
     (tmp_path / "validation.jsonl").write_text("")
     assert not sources.has_split(str(tmp_path), "evaluate")
     assert len(sources.load(str(tmp_path), purpose="train").examples) == 1
+
+
+BAD_LINES = {
+    "[1]": "a row must be an object, this is list",
+    '{"question": ' + "[" * 3000 + "]" * 3000 + "}": "nested too deeply",
+    '{"question": ' + "9" * 5000 + "}": "4300 digits",
+    '{"question": "\\ud800"}': "lone surrogate",
+    "{broken": "not valid JSON",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json"])
+def test_a_line_that_is_no_row_is_named_and_the_others_are_read(line, name, folder):
+    file = folder / name
+    file.write_text(f"{json.dumps(ROW)}\n{line}\n{json.dumps(ROW)}\n")
+    with pytest.raises(DataError) as refused:
+        sources.load(str(file))
+    assert BAD_LINES[line] in str(refused.value.details)
+    found = sources.load_splits(str(file), keep_faults=True)
+    assert len(found) == 2
+    assert [BAD_LINES[line] in fault.what for fault in found.faults] == [True]

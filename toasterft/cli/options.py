@@ -47,7 +47,9 @@ Images = Annotated[
 Split = Annotated[str | None, Option(help="Rows to use; train by default.")]
 GpuName = Annotated[str | None, Option("--gpu", help="GPU to plan for.")]
 Price = Annotated[float | None, amount("Dollars per hour, instead of the catalog's.")]
-Limit = Annotated[int | None, Option(help="Use only the first N examples.")]
+Limit = Annotated[
+    int | None, Option(help="Use only N examples: eval draws them by its seed, the others take the first.")
+]
 Seed = Annotated[int | None, Option()]
 Out = Annotated[Path | None, Option(help="Run folder to use; must be new or empty.")]
 RunsDir = Annotated[Path | None, Option(help="Where runs are kept (TOASTERFT_RUNS).")]

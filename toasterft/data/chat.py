@@ -83,10 +83,13 @@ def _parted(completion: str, tag: str) -> tuple[str | None, str, bool]:
             if not inside and not thoughts:
                 thoughts, outside = ["".join(outside)], []
             inside = False
-        elif piece == f"<{tag}>":
+        elif piece == f"<{tag}>" and not inside:
             inside = True
+            thoughts.append("")
+        elif inside:
+            thoughts[-1] += piece
         else:
-            (thoughts if inside else outside).append(piece)
+            outside.append(piece)
     # Reasoning that was cut off has not come to its answer, whatever stands before it.
     return thoughts[0] if thoughts else None, "" if inside else "".join(outside), not inside
 

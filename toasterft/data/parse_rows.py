@@ -80,45 +80,63 @@ def rows_of_json(found: Any) -> list[Any] | None:
 def read_rows(path: Path, faults: list[Fault] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file:line, row) of JSON lines, or of one JSON document that holds rows, whatever the file is called."""
     text = read_text(path)
-    whole = path.suffix == ".json" or text.lstrip()[:1] == "["
-    if whole:
+    if path.suffix == ".json" or text.lstrip()[:1] == "[":
         try:
             array = rows_of_json(json.loads(text))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             lines = [line for line in text.split("\n") if line.strip()]
             if len(lines) < 2 or not lines[0].rstrip().endswith("}"):  # else: JSON lines under another name
-                reason = getattr(error, "msg", "nested too deeply")
                 where = f"{path}:{getattr(error, 'lineno', 1)}"
-                raise DataError(f"not valid JSON ({reason})", where=where) from None
+                raise DataError(_why_no_json(error), where=where) from None
         else:
             if array is None:
                 raise DataError("expected a JSON array of rows", where=str(path))
-            for number, row in enumerate(array):
-                yield f"{path.name}[{number}]", _require_object(row, f"{path}[{number}]")
+            numbered = ((f"{path.name}[{number}]", row) for number, row in enumerate(array))
+            yield from _objects(numbered, path, faults)
             return
+    # By "\n" alone: str.splitlines would also cut at U+2028, which JSON allows inside a string.
+    lines = text.split("\n")
+    numbered = ((f"{path.name}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
+    yield from _objects(numbered, path, faults)
+
+
+def _objects(
+    numbered: Iterable[tuple[str, Any]], path: Path, faults: list[Fault] | None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows, or lines of JSON that are one each; what is no object is a fault."""
     rows: list[tuple[str, dict[str, Any]]] = []
     found: list[Fault] = []
-    # By "\n" alone: str.splitlines would also cut at U+2028, which JSON allows inside a string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name}:{number}"
+    for where, row in numbered:
         try:
-            rows.append((where, _require_object(json.loads(line), f"{path}:{number}")))
-        except json.JSONDecodeError as error:
-            found.append(Fault(where, f"not valid JSON ({error.msg} at column {error.colno})"))
+            rows.append((where, _object(row)))
+        except (ValueError, RecursionError) as error:
+            found.append(Fault(where, _why_no_json(error)))
         except DataError as error:
-            if faults is None:
-                raise
             found.append(Fault(where, error.what))
     _settle(found, faults, str(path), "broken line", path.parent)
     yield from rows
 
 
-def _require_object(row: Any, where: str) -> dict[str, Any]:
+def _object(row: Any) -> dict[str, Any]:
+    text = row if isinstance(row, str) else None
+    row = json.loads(text) if text is not None else row
     if not isinstance(row, dict):
-        raise DataError(f"a row must be an object, this is {type(row).__name__}", where=where)
+        raise DataError(f"a row must be an object, this is {type(row).__name__}")
+    if text is None or "\\ud" in text.lower():
+        json.dumps(row, ensure_ascii=False).encode()  # half a character can be read, and never be written
     return row
+
+
+def _why_no_json(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON ({error.msg} at column {error.colno})"
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a character (a lone surrogate) stands in a text"
+    return (
+        "not valid JSON (nested too deeply)"
+        if isinstance(error, RecursionError)
+        else f"not valid JSON ({error})"
+    )
 
 
 def parse_rows(
@@ -140,8 +158,13 @@ def parse_rows(
     for where, row in rows:
         try:
             examples.extend(parse_row(row, where, folder or Path(), find, reading))
-        except DataError as error:
-            found.append(Fault(where, error.what, str(row.get("id") or row.get("question_id") or "")))
+        except Exception as error:  # cells hold whatever somebody's program wrote; a row never ends a command
+            what = (
+                error.what
+                if isinstance(error, DataError)
+                else f"cannot be read ({type(error).__name__}: {error})"
+            )
+            found.append(Fault(where, what, str(row.get("id") or row.get("question_id") or "")))
     _settle(found, reading.faults if reading else None, str(folder or ""), "bad row", Path(), finder.remedy)
     yield from examples
 
@@ -209,6 +232,8 @@ def parse_row(
     for number, item in enumerate(content.items):
         # Half of a pair of tags: `unwrap` took the whole ones off, and training would end the answer at it.
         answers = tuple(untagged(answer, Prompt()).strip() for answer in item.answers)
+        if reading is not None and answers != tuple(map(str.strip, item.answers)):
+            reading.changes["half a pair of tags taken off"] += 1
         if not item.question.strip():
             raise DataError("empty question")
         if not answers[0]:

@@ -51,6 +51,8 @@ class Dataset:
     task: str = "chart"
     reading: Reading = field(default_factory=Reading, repr=False, compare=False)
     images: Images = None
+    available: int = 0
+    """Rows of the split, of which `examples` may be some."""
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -103,6 +105,7 @@ def load(
     examples = [replace(one, extra={"task": task, **one.extra}) for one in splits[chosen]]
     if not examples:
         raise DataError("no rows", where=f"{name} ({chosen})" if chosen else name)
+    available = len(examples)
     if limit is not None:
         examples = sample(examples, limit, seed)
     reading.require_pictures(name)
@@ -115,6 +118,7 @@ def load(
         task=examples[0].extra["task"],
         reading=reading,
         images=images,
+        available=available,
     )
 
 

@@ -49,8 +49,15 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
     assert isinstance(recipe, Eval)
     kept = [] if kept is None else kept
     data = sources.load(
-        recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit, images=recipe.images
+        recipe.data,
+        purpose="evaluate",
+        split=recipe.split,
+        limit=recipe.limit,
+        seed=recipe.seed,
+        images=recipe.images,
     )
+    if len(data) < data.available:
+        report.say(f"{len(data):,} of {data.available:,} rows, drawn by seed {recipe.seed}")
     thought = _reason(job, data, engine, report, kept) if recipe.reasoner is not None else None
     meter = Meter(job.usd_per_hour)
     phases = Phases(meter.session_seconds)

@@ -97,7 +97,12 @@ def run(
         Exception: a bug of ours, once the other cells are through.
     """
     data = sources.load(
-        wanted.data, purpose="evaluate", split=wanted.split, limit=wanted.limit, images=wanted.images
+        wanted.data,
+        purpose="evaluate",
+        split=wanted.split,
+        limit=wanted.limit,
+        seed=wanted.seed,
+        images=wanted.images,
     )
     keys = [example.key for example in data.examples]  # a damaged image stops the matrix, not cell after cell
     _write(path, RECIPE_FILE, recipe.dump(wanted))

@@ -113,7 +113,12 @@ def prepare_evaluation(recipe: Eval, runs_dir: Path) -> Job:
         sizes = token_stats.from_catalog(row, min(rows, recipe.limit or rows))
     else:
         data = sources.load(
-            recipe.data, purpose="evaluate", split=recipe.split, limit=recipe.limit, images=recipe.images
+            recipe.data,
+            purpose="evaluate",
+            split=recipe.split,
+            limit=recipe.limit,
+            seed=recipe.seed,
+            images=recipe.images,
         )
         sizes = token_stats.measure(data.examples, recipe.prompt or Prompt(), counter(settings.model))
     shape = replace(settings.model.shape, geometry=settings.geometry)

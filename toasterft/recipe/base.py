@@ -70,7 +70,7 @@ class Recipe(Section):
     images: str | None = None
     """One more folder where rows' pictures may lie; paths of another machine are found in it by name."""
     limit: int | None = Field(None, ge=1)
-    """Use only the first N examples."""
+    """Use only N examples: `eval` draws them by its seed, the others take the first."""
     gpu: str | None = None
     """GPU to plan for; the one present, else an A40."""
     price: float | None = Field(None, gt=0.0)

@@ -44,8 +44,9 @@ class Matrix(Eval):
         for name, own in self.matrix.models.items():
             if isinstance(own, dict) and not own.get("model"):
                 raise ValueError(f"matrix.models.{name} names no model")
+        shared = {"data", "split", "limit"} | ({"seed"} if self.limit else set())  # the seed draws the rows
         for name, keys in [*self.matrix.models.items(), *self.matrix.prompts.items()]:
-            other = sorted({"data", "split", "limit"} & set(keys)) if isinstance(keys, dict) else []
+            other = sorted(shared & set(keys)) if isinstance(keys, dict) else []
             if other:
                 raise ValueError(f"{name}: every cell answers the same questions; {other[0]} is set for all")
         for model in self.matrix.models:
