@@ -55,7 +55,7 @@ class ImageRef:
             raise DataError(error.what, where=self.name) from None
         except FileNotFoundError:
             raise DataError("the image file does not exist", where=self.name) from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name with a NUL in it is the latter
             raise DataError(f"the image cannot be read ({error})", where=self.name) from None
         if not data:
             raise DataError("the image file is empty (0 bytes)", where=self.name)

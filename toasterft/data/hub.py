@@ -194,6 +194,7 @@ def _write_parquet(
     folder: Path, split: str, examples: list[Example], columns: dict[str, Any], report: Reporter
 ) -> None:
     from datasets import Dataset, Features, disable_progress_bars
+    from datasets.exceptions import DatasetGenerationError
 
     disable_progress_bars()  # ours is there already
     size_bytes = 0
@@ -209,10 +210,13 @@ def _write_parquet(
             report.advance(done, len(examples))
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        # A name of its own, or `datasets` would hash everything the closure holds.
-        table = Dataset.from_generator(
-            rows, features=Features(columns), cache_dir=scratch, fingerprint=f"{split}{len(examples)}"
-        )
+        try:
+            # A name of its own, or `datasets` would hash everything the closure holds.
+            table = Dataset.from_generator(
+                rows, features=Features(columns), cache_dir=scratch, fingerprint=f"{split}{len(examples)}"
+            )
+        except DatasetGenerationError as error:
+            raise error.__cause__ or error from None
         shards = max(1, math.ceil(size_bytes / SHARD_BYTES))
         for place in range(shards):
             part = table.shard(shards, place, contiguous=True)
