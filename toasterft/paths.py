@@ -10,7 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from toasterft.errors import DataError, UserError
+
+# Larger than any settings file we read; a run's record takes some 10 kB, a large tokenizer 20 MB.
+MOST_JSON_BYTES = 64 * 2**20
+
+
+class Typed(BaseModel):
+    """The types that the fields of a JSON object must have; fields that are not listed may be anything."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
 
 
 def user_cache() -> Path:
@@ -92,14 +103,48 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """One JSON document, or None where there is no such file."""
+def read_json(path: Path, types: type[Typed] | None = None) -> Any:
+    """One JSON document, or None where there is no such file.
+
+    Args:
+        types: what its fields must be; None takes any JSON.
+
+    Raises:
+        UserError: it cannot be read, is no JSON, or a field is of another type.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        if (size := path.stat().st_size) > MOST_JSON_BYTES:
+            raise UserError(f"{size / 1e6:,.0f} MB are too much for a JSON file", where=str(path))
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair cannot be printed
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
+    except RecursionError:
+        raise UserError("not usable JSON (nested too deeply)", where=str(path)) from None
+    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
         raise UserError(f"not valid JSON ({error})", where=str(path)) from None
+    return found if types is None else require_types(found, types, str(path))
+
+
+def require_types(value: Any, types: type[Typed], where: str) -> Any:
+    """The value as it is.
+
+    Raises:
+        UserError: it is no object, or some of its fields are of another type; names the first three.
+    """
+    try:
+        types.model_validate(value)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg'].lower()}"
+            for each in error.errors(include_url=False, include_input=False)
+        ]
+        raise UserError("damaged: " + "; ".join(wrong[:3]), where=where) from None
+    return value
 
 
 def free_bytes(path: Path) -> int:

@@ -19,7 +19,7 @@ from gpu_checks.task import GENERATIONS, STEPS, Keep, Task, examples, opened_eng
 from gpu_checks.watching import StepClock, synchronize
 from toasterft.data.chat import Chat, target
 from toasterft.data.example import Example
-from toasterft.engine import processors
+from toasterft.engine import pretrained, processors
 from toasterft.engine.phases import peak_memory_bytes, restart_peak
 from toasterft.models.architectures import architecture
 from toasterft.recipe import Prompt
@@ -106,9 +106,9 @@ def notebook(task: Task, keep: Keep) -> None:
     from unsloth.trainer import UnslothVisionDataCollator
 
     wanted = recipe_of(task, "sft")
-    model, processor = unsloth.FastVisionModel.from_pretrained(
-        str(task.folder), load_in_4bit=True, use_gradient_checkpointing="unsloth", max_seq_length=wanted.max_length,
-        use_exact_model_name=True,
+    model, processor = pretrained.model(
+        unsloth.FastVisionModel, task.folder, load_in_4bit=True, use_gradient_checkpointing="unsloth",
+        max_seq_length=wanted.max_length, use_exact_model_name=True,
     )  # fmt: skip
     model = unsloth.FastVisionModel.get_peft_model(
         model, finetune_vision_layers=False, finetune_language_layers=True, finetune_attention_modules=True,
@@ -145,9 +145,9 @@ def vllm(task: Task, keep: Keep) -> None:
     import unsloth
     from vllm import SamplingParams
 
-    model, _ = unsloth.FastVisionModel.from_pretrained(
-        str(task.folder), load_in_4bit=False, fast_inference=True, gpu_memory_utilization=0.5, max_seq_length=4096,
-        use_exact_model_name=True,
+    model, _ = pretrained.model(
+        unsloth.FastVisionModel, task.folder, load_in_4bit=False, fast_inference=True, gpu_memory_utilization=0.5,
+        max_seq_length=4096, use_exact_model_name=True,
     )  # fmt: skip
     processor = processors.load(str(task.folder), architecture("idefics3"), task.longest_edge)
     row = examples(task)[0]

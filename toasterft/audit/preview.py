@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from toasterft import paths
 from toasterft.data.arrow import find_split
 from toasterft.data.chat import Chat, target
 from toasterft.data.control_tokens import shown
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.sources import DatasetSplits, sample
 from toasterft.data.token_stats import text_tokens
+from toasterft.engine import processors
 from toasterft.errors import DataError, did_you_mean
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
@@ -157,24 +157,19 @@ def _chat(model: ModelRef, prompt: Prompt) -> Chat | None:
     """The model's chat, from its tokenizer and template alone; None where they are not here."""
     if not model.local:
         return None
-    from transformers import AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     folder = Path(model.base)
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer = processors.load_tokenizer(folder)
     image_token_id = lookup.config_of(model).get("image_token_id")
-    template = paths.read_json(folder / "chat_template.json")
-    jinja = folder / "chat_template.jinja"
     return Chat(
         SimpleNamespace(
             tokenizer=tokenizer,
             image_token=tokenizer.convert_ids_to_tokens(image_token_id)
             if image_token_id is not None
             else "<image>",
-            chat_template=jinja.read_text(encoding="utf-8")
-            if jinja.is_file()
-            else (template or {}).get("chat_template") or tokenizer.chat_template,
+            chat_template=processors.chat_template(folder, tokenizer),
         ),
         prompt,
     )

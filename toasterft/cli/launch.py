@@ -261,7 +261,7 @@ def _last_run(folder: Path) -> Run:
     records = sorted(folder.glob(f"**/{run_folder.RUN_FILE}"))
     if not records:
         raise RunFailed("a folder came back without a run in it", where=str(folder))
-    run = Run(records[-1].parent, paths.read_json(records[-1]))
+    run = Run(records[-1].parent, run_folder.read_record(records[-1].parent) or {})
     status, reason = run.record["status"], run.record.get("stop_reason")
     if status == "capped":
         raise CapReached(

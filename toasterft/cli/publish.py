@@ -13,6 +13,7 @@ from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
 from toasterft.errors import UserError
 from toasterft.jobs import execute, prepare
+from toasterft.models import lookup
 from toasterft.progress import Reporter
 from toasterft.publish import gguf, hub, model_card
 from toasterft.runs import run_folder
@@ -116,7 +117,7 @@ def _merged(run: Run, runs: Path, folder: Path, dtype: Dtype | None, report: Rep
 
 def _exported(run: Run, folder: Path, dtype: Dtype | None) -> dict[str, Any] | None:
     """What an earlier export of this run noted in `folder`; None where there is no such thing."""
-    noted = (paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE) or {}).get("export")
+    noted = (lookup.read_notes(folder) or {}).get("export")
     if not noted or noted["run"] != run.id or (dtype is not None and noted["dtype"] != dtype):
         return None
     found: dict[str, Any] = noted
@@ -168,7 +169,7 @@ def _evaluate(
         )
         record = execute.launch(prepare.prepare_use(wanted, runs), report)
         found.append({"load_in_4bit": four_bit, "run": str(record.path), **record.record["eval"]})
-    noted = paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE)["export"]
+    noted = (lookup.read_notes(folder) or {})["export"]
     paths.write_atomic(folder / model_card.FILE, model_card.text(run, runs, noted))
     return found
 

@@ -10,7 +10,7 @@ it, because it cannot be read back from A W without a pseudo-inverse.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ import torch
 from toasterft.engine import Request, processors
 from toasterft.engine.loaded import LoadedModel
 from toasterft.errors import ModelError
+from toasterft.models import adapter_files
+from toasterft.models.adapter_files import FACTOR_FILE, WEIGHTS_FILE
 from toasterft.models.architectures import Architecture
 from toasterft.recipe import Lora
 
 FACTOR = "feature_adapter"
-FACTOR_FILE = "connector_factor.safetensors"
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def prepare(loaded: LoadedModel, request: Request, wrap: Callable[..., Any] = peft.get_peft_model) -> None:
@@ -153,21 +153,40 @@ def load(model: Any, folder: Path, request: Request) -> Any:
     """A PeftModel from an adapter folder, its connector LoRA turned back into the factor.
 
     Raises:
-        ModelError: the adapter was trained on another base.
+        ModelError: the adapter was trained on another base, or is damaged.
     """
-    config = peft.LoraConfig.from_pretrained(folder)
-    if wants_factor(request):
-        linear = re.escape(request.family.connector_linear or "")
-        factor = re.escape(_factor_path(request.family))
-        config.target_modules = str(config.target_modules).replace(linear, factor)
-    config.inference_mode = not request.train
+    saved = adapter_files.read_config(folder)
+    if saved is None:
+        raise ModelError(
+            "this folder is no adapter", where=str(folder), why=f"no {adapter_files.CONFIG} in it"
+        )
+    layers = adapter_files.check(folder)
+    linear, factor = request.family.connector_linear or "", _factor_path(request.family)
+    swapped = wants_factor(request)
+    config = peft.LoraConfig(
+        **{name: saved[name] for name in ("r", "lora_alpha", "lora_dropout", "use_rslora") if name in saved},
+        # Full names of the layers that it holds tensors for.
+        target_modules=[factor if swapped and layer == linear else layer for layer in layers],
+        task_type="CAUSAL_LM",
+        inference_mode=not request.train,
+    )
     try:
-        wrapped = peft.get_peft_model(model, config)
         state = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+        if poisoned := non_finite(state):
+            raise ValueError(
+                f"{len(poisoned)} of its {len(state)} tensors are not finite, {poisoned[0]} first"
+            )
+        wrapped = peft.get_peft_model(model, config)
         result = peft.set_peft_model_state_dict(wrapped, _into_memory(state, folder, request))
     except (RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ModelError("this adapter does not fit its base model", where=str(folder), why=reason) from error
+        raise ModelError(
+            "this adapter cannot be used on its base model", where=str(folder), why=reason
+        ) from error
+    named = saved.get("target_modules")
+    if isinstance(named, str):  # as it was written, for whoever reads the folder we save
+        named = named.replace(re.escape(linear), re.escape(factor)) if swapped else named
+        wrapped.peft_config["default"].target_modules = named
     if result.unexpected_keys or [key for key in result.missing_keys if "lora_" in key]:
         raise ModelError(
             "this adapter was trained on another base model",
@@ -176,6 +195,15 @@ def load(model: Any, folder: Path, request: Request) -> Any:
             next_step="name the model it was trained on",
         )
     return wrapped
+
+
+def non_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity."""
+    return [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
 
 
 def save(loaded: LoadedModel, folder: Path, base: str) -> None:
@@ -197,9 +225,13 @@ def save(loaded: LoadedModel, folder: Path, base: str) -> None:
             **{**config.to_dict(), "inference_mode": True, "base_model_name_or_path": base}
         )
         if factor is not None:
-            linear = re.escape(loaded.family.connector_linear or "")
-            pattern = re.escape(_factor_path(loaded.family))
-            saved.target_modules = str(saved.target_modules).replace(pattern, linear)
+            linear, place = loaded.family.connector_linear or "", _factor_path(loaded.family)
+            named = saved.target_modules or ()
+            saved.target_modules = (
+                named.replace(re.escape(place), re.escape(linear))
+                if isinstance(named, str)
+                else {linear if each == place else each for each in named}
+            )
         safetensors.torch.save_file(
             {key: value.contiguous() for key, value in state.items()},
             folder / WEIGHTS_FILE,

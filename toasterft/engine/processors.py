@@ -8,14 +8,15 @@ Pillow image processor. There the pair is put together by hand from the same fil
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 import transformers
-from transformers.utils import PushToHubMixin, cached_file, is_torchvision_available
+from transformers.utils import PushToHubMixin, is_torchvision_available
 
 from toasterft import paths
+from toasterft.engine import pretrained
+from toasterft.models import model_files
 from toasterft.models.architectures import Architecture
 
 
@@ -23,16 +24,17 @@ def load(source: str, family: Architecture, image_longest_edge: int | None) -> A
     """A transformers processor whose image processor honours `image_longest_edge`.
 
     Args:
-        source: model folder or hub id.
+        source: model folder.
         image_longest_edge: px, or None for the model's own setting.
 
     Raises:
-        OSError: files are missing (the engine turns it into a message).
+        ModelError: files are missing or refused.
     """
+    folder = Path(source)
     if is_torchvision_available():
-        processor: Any = transformers.AutoProcessor.from_pretrained(source)
+        processor = pretrained.part(transformers.AutoProcessor, folder)
     else:
-        processor = _by_hand(source, family)
+        processor = _by_hand(folder, family)
     if image_longest_edge is not None and resizes_itself(processor):
         processor.image_processor.size = {"longest_edge": image_longest_edge}
     return processor
@@ -59,19 +61,20 @@ def resizes_itself(processor: Any) -> bool:
     return set(size) == {"longest_edge"}
 
 
-def _by_hand(source: str, family: Architecture) -> Any:
-    image_processor = _class(family.pil_processor).from_pretrained(source)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+def _by_hand(folder: Path, family: Architecture) -> Any:
+    image_processor = pretrained.part(_class(family.pil_processor), folder)
+    tokenizer = pretrained.tokenizer(folder)
     processor_class = _class(family.processor)
-    settings = _settings(source, "processor_config.json")
+    settings = dict(paths.read_json(folder / model_files.PROCESSOR, model_files.Processor) or {})
     # Parts that are loaded above, and names that are not settings.
     for part in ("image_processor", "video_processor", "tokenizer", "processor_class", "auto_map"):
         settings.pop(part, None)
-    settings.setdefault("chat_template", _chat_template(source, tokenizer))
+    settings.setdefault("chat_template", pretrained.chat_template(folder, tokenizer))
     parts = {"image_processor": image_processor, "tokenizer": tokenizer}
     if "video_processor" in processor_class.get_attributes():
         parts["video_processor"] = _no_video()
-    return processor_class(**parts, **settings)
+    with pretrained.explained(folder):
+        return processor_class(**parts, **settings)
 
 
 def _no_video() -> Any:
@@ -93,30 +96,6 @@ def _no_video() -> Any:
             return {}
 
     return NoVideo()
-
-
-def _chat_template(source: str, tokenizer: Any) -> str | None:
-    jinja = _file(source, "chat_template.jinja")
-    if jinja is not None:
-        return jinja.read_text(encoding="utf-8")
-    template = _settings(source, "chat_template.json").get("chat_template")
-    return template if template is not None else tokenizer.chat_template
-
-
-def _settings(source: str, name: str) -> dict[str, Any]:
-    path = _file(source, name)
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-    return found
-
-
-def _file(source: str, name: str) -> Path | None:
-    found = cached_file(
-        source,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return Path(found) if found else None
 
 
 def _class(reference: str) -> Any:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 import transformers
 
-from toasterft.engine import Request, adapters, processors
+from toasterft.engine import Request, adapters, pretrained, processors
 from toasterft.engine.loaded import LoadedModel
-from toasterft.errors import ModelError
-from toasterft.models.download import unfetchable
+from toasterft.models import model_files
 
 NAME = "plain"
 
@@ -26,18 +22,16 @@ def load(request: Request) -> LoadedModel:
     if torch.cuda.is_available():
         device = torch.device("cuda", torch.cuda.current_device())
     dtype = compute_dtype(request.dtype, device)
-    with explain_missing(request.base):
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            request.base,
-            # Full tuning keeps float32 weights: at these learning rates an update is often smaller
-            # than bfloat16's spacing (2^-8 relative) and would round away.
-            dtype=torch.float32 if request.full else dtype,
-            quantization_config=four_bit(request, dtype) if request.load_in_4bit else None,
-            # Pinned: peers' "auto" picks flash attention where it is installed, and then results differ.
-            attn_implementation="sdpa",
-            device_map={"": device},
-        )
-        loaded = with_processor(model, request, dtype, device, NAME)
+    model = pretrained.model(
+        transformers.AutoModelForImageTextToText,
+        Path(request.base),
+        # Full tuning keeps float32 weights: at these learning rates an update is often smaller
+        # than bfloat16's spacing (2^-8 relative) and would round away.
+        dtype=torch.float32 if request.full else dtype,
+        quantization_config=four_bit(request, dtype) if request.load_in_4bit else None,
+        device_map={"": device},
+    )
+    loaded = with_processor(model, request, dtype, device, NAME)
     if request.load_in_4bit and device.type == "cpu":
         _keep_weights_as_trained(model)
     adapters.prepare(loaded, request)
@@ -50,7 +44,15 @@ def with_processor(
     """A model that is in memory, and its processor."""
     processor = processors.load(request.base, request.family, request.image_longest_edge)
     return LoadedModel(
-        model, processor, request.family, dtype, device, engine, request.base, request.image_longest_edge
+        model,
+        processor,
+        request.family,
+        dtype,
+        device,
+        engine,
+        request.base,
+        request.image_longest_edge,
+        notes=model_files.check_settings(Path(request.base)),
     )
 
 
@@ -86,27 +88,6 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float32
     # Without `including_emulation=False` a T4 claims bfloat16 and then emulates it, slowly.
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-@contextmanager
-def explain_missing(source: str) -> Iterator[None]:
-    """Turn transformers' dozen errors for missing or unreadable weights into one.
-
-    Args:
-        source: folder or hub id.
-
-    Raises:
-        ModelError: in their place.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        if os.path.isdir(source):
-            reason = str(error).strip().split("\n")[0]
-            raise ModelError("the model in this folder cannot be loaded", where=source, why=reason) from error
-        raise unfetchable(source, str(error)) from error
 
 
 def quiet() -> None:

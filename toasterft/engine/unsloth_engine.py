@@ -2,20 +2,15 @@
 
 import unsloth  # noqa: I001  # first: it patches transformers, trl and peft as they are imported
 
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
-from toasterft.engine import Request, adapters
+from toasterft.engine import Request, adapters, pretrained
 from toasterft.engine.loaded import LoadedModel
-from toasterft.engine.transformers_engine import (
-    compute_dtype,
-    explain_missing,
-    four_bit,
-    quiet,
-    with_processor,
-)
+from toasterft.engine.transformers_engine import compute_dtype, four_bit, quiet, with_processor
 
 NAME = "unsloth"
 
@@ -25,24 +20,23 @@ def load(request: Request) -> LoadedModel:
     device = torch.device("cuda", torch.cuda.current_device())
     dtype = compute_dtype(request.dtype, device)
     checkpointing = "unsloth" if request.gradient_checkpointing else False
-    with explain_missing(request.base):
-        model, _ = unsloth.FastVisionModel.from_pretrained(
-            model_name=request.base,
-            max_seq_length=request.max_length,
-            dtype=torch.float32 if request.full else dtype,
-            # An explicit configuration carries the request for 4 bits, so that the tower and the
-            # connector stay in 16 bits as on the plain engine; Unsloth's own would quantise the tower.
-            load_in_4bit=False,
-            quantization_config=four_bit(request, dtype) if request.load_in_4bit else None,
-            full_finetuning=request.full,
-            device_map={"": device},
-            use_gradient_checkpointing=checkpointing,
-            random_state=request.seed,
-            # Never a pre-quantised mirror from the hub in place of the weights that were named.
-            use_exact_model_name=True,
-            attn_implementation="sdpa",
-        )
-        loaded = with_processor(model, request, dtype, device, NAME)
+    model, _ = pretrained.model(
+        unsloth.FastVisionModel,
+        Path(request.base),
+        max_seq_length=request.max_length,
+        dtype=torch.float32 if request.full else dtype,
+        # An explicit configuration carries the request for 4 bits, so that the tower and the
+        # connector stay in 16 bits as on the plain engine; Unsloth's own would quantise the tower.
+        load_in_4bit=False,
+        quantization_config=four_bit(request, dtype) if request.load_in_4bit else None,
+        full_finetuning=request.full,
+        device_map={"": device},
+        use_gradient_checkpointing=checkpointing,
+        random_state=request.seed,
+        # Never a pre-quantised mirror from the hub in place of the weights that were named.
+        use_exact_model_name=True,
+    )
+    loaded = with_processor(model, request, dtype, device, NAME)
     adapters.prepare(loaded, request, wrap=_wrap)
     if request.adapter is not None:
         loaded.model = unsloth.FastVisionModel.post_patch_model(

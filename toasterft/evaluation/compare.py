@@ -33,8 +33,16 @@ class Answers:
     @classmethod
     def of(cls, run: Run) -> Answers | None:
         """The scored answers of a run; None where it has none."""
-        rows = [row for row in run.samples() if isinstance(row.get("correct"), dict)]
+        rows = run.answers()
         return cls(run.id, run.path, run.record, run.recipe, rows) if rows else None
+
+    @property
+    def missing(self) -> str:
+        """How many answers the record counts, where that is not as many as there are; empty where it agrees."""
+        counted, here = (self.record.get("eval") or {}).get("n"), len(self.rows)
+        if counted in (None, here):
+            return ""
+        return f"its record counts {counted:,} answers, {here:,} can be read in {run_folder.SAMPLES_FILE}"
 
     def by_item(self, *, by_content: bool) -> dict[Hashable, dict[str, Any]]:
         """Rows by item; a question that occurs twice in the data gets one key per occurrence."""
@@ -233,6 +241,8 @@ def _notes(labels: Sequence[str], given: Sequence[Answers], n: int) -> list[str]
             notes.append(
                 f"{label}: {count - n:,} of {count:,} answers left out: not every run answered the question"
             )
+        if run.missing:
+            notes.append(f"{label}: {run.missing}")
         if run.record["status"] != "done":
             notes.append(f"{label} did not finish ({run.record['status']}): the answers it got to are used")
     if not _by_content(given):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toasterft import paths, units
+from toasterft import units
 from toasterft.catalog import hardware
 from toasterft.data.selection import catalog_row_elsewhere
 from toasterft.errors import BudgetError, DataError
@@ -66,7 +66,7 @@ def require_within_caps(job: Job, *, over: bool) -> None:
     # The estimate is for a GPU; on a machine without that GPU it says nothing about this run.
     if over or job.estimate is None or not job.target.present:
         return
-    spent = paths.read_json(job.resume.path / meter.SPEND_FILE) or {} if job.resume else {}
+    spent = meter.read_spend(job.resume.path) if job.resume else {}
     hours = job.estimate.seconds.likely / 3600
     if job.budget_usd is not None and job.usd_per_hour is not None:
         asked = job.estimate.teachers_usd

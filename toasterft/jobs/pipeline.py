@@ -35,7 +35,7 @@ class Stage:
 
     @property
     def status(self) -> str | None:
-        record = paths.read_json(self.folder / run_folder.RUN_FILE)
+        record = run_folder.read_record(self.folder)
         return None if record is None else str(record["status"])
 
 
@@ -78,10 +78,10 @@ def run(
         if stage.status != "done":
             _run_stage(recipe, stage, model, allowance, price, quiet=quiet)
         if allowance is not None:
-            spent = paths.read_json(stage.folder / meter.SPEND_FILE) or {}
+            spent = meter.read_spend(stage.folder)
             saved = max(0.0, allowance - float(spent.get("usd") or 0.0))
         model = str(stage.folder)
-    return [paths.read_json(stage.folder / run_folder.RUN_FILE) for stage in stages(recipe, folder)]
+    return [run_folder.read_record(stage.folder) or {} for stage in stages(recipe, folder)]
 
 
 def _run_stage(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from toasterft import paths
 from toasterft.errors import ModelError
+from toasterft.models import weight_files
+from toasterft.paths import Typed
 
 # Weights as safetensors only: a pickle from a stranger runs code when it is loaded.
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -24,7 +26,7 @@ def fetch(hub_id: str) -> Path:
     try:
         try:
             folder = Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, local_files_only=True))
-            if list(folder.glob("*.safetensors")):
+            if any(folder.glob("*.safetensors")):
                 return folder
         except FileNotFoundError:
             pass  # LocalEntryNotFoundError: not cached yet
@@ -34,8 +36,10 @@ def fetch(hub_id: str) -> Path:
         raise
     except Exception as error:  # the client raises a dozen types for "cannot get it"
         raise unfetchable(hub_id, str(error)) from error
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError("this hub repository has no safetensors weights", where=hub_id)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            "this hub repository has no safetensors weights", where=hub_id, why=weight_files.SAFETENSORS_ONLY
+        )
     return folder
 
 
@@ -64,7 +68,7 @@ def json_file(hub_id: str, name: str) -> dict[str, Any] | None:
         raise
     except Exception as error:
         raise unfetchable(hub_id, str(error)) from error
-    found: dict[str, Any] = json.loads(Path(cached).read_text(encoding="utf-8"))
+    found: dict[str, Any] | None = paths.read_json(Path(cached), Typed)
     return found
 
 

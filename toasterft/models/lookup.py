@@ -5,25 +5,36 @@ Resolving reads JSON files only. Weights of a hub model are downloaded at launch
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from toasterft import catalog, paths
 from toasterft.errors import ModelError, did_you_mean
-from toasterft.models import download
+from toasterft.models import adapter_files, download, model_files, weight_files
 from toasterft.models.architectures import Config, ModelShape, shape_from_config
+from toasterft.paths import Typed
+from toasterft.recipe import Prompt
 from toasterft.runs import run_folder
 
 # Models that come with the package; they are small, and load offline by name.
 EMBEDDED = Path(__file__).parent / "weights"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")  # owner/name
+
+
+class Notes(Typed):
+    """What is kept beside an adapter (`ModelSettings.adapter_notes`) or an export."""
+
+    prompt: Prompt | None = None
+    image_longest_edge: Annotated[int, Field(ge=16, le=4096)] | None = None
+    load_in_4bit: bool | None = None
+    base: str | None = None
+    base_fingerprint: str | None = None
+    export: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class ModelRef:
         """Identity of `weights` (their hash, or a hub id) and `adapter` (its hash, or None)."""
         return {
             "weights": fingerprint(Path(self.base)) if self.local else self.base,
-            "adapter": fingerprint(self.adapter) if self.adapter else None,
+            "adapter": weight_files.fingerprint(adapter_files.files(self.adapter)) if self.adapter else None,
         }
 
 
@@ -98,6 +109,8 @@ def resolve(name: str, runs_dir: Path) -> ModelRef:
     shape, notes = _shape(name), None
     with suppress(ModelError):  # only an export of ours has them
         notes = download.json_file(name, run_folder.ADAPTER_NOTES_FILE)
+    if notes is not None:
+        paths.require_types(notes, Notes, f"{name}: {run_folder.ADAPTER_NOTES_FILE}")
     return ModelRef("hub", name.split("/")[-1], name, name, shape, notes=notes)
 
 
@@ -126,7 +139,7 @@ def _config(base: str) -> Config:
     """config.json of a folder, a catalog row, or a hub repository."""
     row = _catalog_row(base)
     if Path(base).is_dir():
-        found = paths.read_json(Path(base) / "config.json") or {}
+        found = paths.read_json(Path(base) / model_files.CONFIG, Typed) or {}
     else:
         found = row.config if row is not None else download.json_file(base, "config.json")
     if found is None:
@@ -137,49 +150,51 @@ def _config(base: str) -> Config:
 def _shape(base: str) -> ModelShape:
     config, row = _config(base), _catalog_row(base)
     if Path(base).is_dir():
-        return shape_from_config(config, _preprocessor(Path(base)))
+        return shape_from_config(config, model_files.image_settings(Path(base)))
     name = "preprocessor_config.json"
     return shape_from_config(config, row.preprocessor if row else download.json_file(base, name))
 
 
-def _preprocessor(folder: Path) -> Config | None:
-    """Image-processor settings: a file of their own, or a part of processor_config.json (transformers 5)."""
-    own = paths.read_json(folder / "preprocessor_config.json")
-    whole = paths.read_json(folder / "processor_config.json") or {}
-    settings = own if own is not None else whole.get("image_processor")
-    return None if settings is None else {**whole, **settings}
+def read_notes(folder: Path) -> dict[str, Any] | None:
+    """Prompt settings, image size and base of an adapter or export; None for a folder that is not ours.
+
+    Raises:
+        UserError: they are damaged.
+    """
+    notes: dict[str, Any] | None = paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE, Notes)
+    return notes
 
 
 def _folder(path: Path, kind: Literal["folder", "run", "embedded"]) -> ModelRef:
-    record = paths.read_json(path / run_folder.RUN_FILE)
-    run = record["id"] if isinstance(record, dict) else None
-    notes = paths.read_json(path / run_folder.ADAPTER_NOTES_FILE)
-    adapter_config = paths.read_json(path / "adapter_config.json")
+    record = run_folder.read_record(path)
+    run = None if record is None else record["id"]
+    notes = read_notes(path)
+    adapter_config = adapter_files.read_config(path)
     whole = path.resolve()
     if adapter_config is not None:
+        adapter_files.check(path)
         name = _base_of(path, adapter_config, notes)
         base = str(EMBEDDED / name) if name in embedded() else name
+        if Path(base).is_dir():
+            model_files.check(Path(base))
         return ModelRef(kind, whole.name, base, name, _shape(base), whole, notes, run)
-    if paths.read_json(path / "config.json") is None:
+    if paths.read_json(path / model_files.CONFIG, Typed) is None:
         raise ModelError(
             "this folder is no model" if run is None else "this run has no saved model",
             where=str(path),
             why="it holds neither config.json nor adapter_config.json"
             if run is None
-            else f"its status is {record.get('status')!r}",
+            else f"its status is {(record or {})['status']!r}",
             next_step="GGUF files are llama.cpp's: llama-mtmd-cli" if list(path.glob("*.gguf")) else None,
         )
-    if not list(path.glob("*.safetensors")):
-        raise ModelError(
-            "this folder has a configuration but no weights", where=str(path), why="no *.safetensors in it"
-        )
+    model_files.check(path)
     name = path.name if kind == "embedded" else str(whole)
     return ModelRef(kind, whole.name, str(whole), name, _shape(str(whole)), None, notes, run)
 
 
 def _base_of(folder: Path, adapter_config: dict[str, Any], notes: dict[str, Any] | None) -> str:
     """The adapter's base, held against the fingerprint taken when it was trained."""
-    base = str(adapter_config.get("base_model_name_or_path") or "")
+    base: str = adapter_config.get("base_model_name_or_path") or ""
     if not base:
         raise ModelError("this adapter's configuration names no base model", where=str(folder))
     expected = (notes or {}).get("base_fingerprint")
@@ -203,18 +218,5 @@ def _base_of(folder: Path, adapter_config: dict[str, Any], notes: dict[str, Any]
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of a folder's weights: every tensor's name and shape, and a sample of the bytes.
-
-    Reading half a gigabyte at every start would be slow; the first and last 64 KiB of each file
-    change with any training.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        with open(file, "rb") as handle:
-            (header_bytes,) = struct.unpack("<Q", handle.read(8))
-            header = handle.read(header_bytes)
-            digest.update(json.dumps(json.loads(header), sort_keys=True).encode())
-            digest.update(handle.read(65536))
-            handle.seek(-min(65536, file.stat().st_size), os.SEEK_END)
-            digest.update(handle.read())
-    return digest.hexdigest()
+    """Identity of a folder's full weights."""
+    return weight_files.fingerprint(weight_files.files(folder))

@@ -6,20 +6,19 @@ and lose most of what was learned. The sum is formed in float32 and rounded once
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 import transformers
 from peft.tuners.lora import LoraLayer
 
-from toasterft.engine import Request, adapters, processors
+from toasterft.engine import Request, adapters, pretrained, processors
 from toasterft.engine.loaded import LoadedModel
-from toasterft.engine.transformers_engine import explain_missing, quiet
+from toasterft.engine.transformers_engine import quiet
+from toasterft.models import weight_files
 from toasterft.models.architectures import Architecture
 
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
@@ -28,11 +27,8 @@ STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 def stored_dtype(folder: Path) -> torch.dtype:
     """What most weights of a model folder are stored in."""
     sizes: Counter[str] = Counter()
-    for file in folder.glob("*.safetensors"):
-        with safetensors.safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 - an open file, not a dict
-                tensor = weights.get_slice(name)
-                sizes[tensor.get_dtype()] += math.prod(tensor.get_shape())
+    for tensor in weight_files.tensors(folder).values():
+        sizes[tensor.dtype] += tensor.numel
     return next((STORED[name] for name, _ in sizes.most_common() if name in STORED), torch.float32)
 
 
@@ -58,11 +54,10 @@ def load(
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
     held = dtype if cuda else torch.float32
-    with explain_missing(str(folder)):
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=held, attn_implementation="sdpa", device_map={"": device}
-        )
-        processor = processors.load(str(folder), family, image_longest_edge)
+    model = pretrained.model(
+        transformers.AutoModelForImageTextToText, folder, dtype=held, device_map={"": device}
+    )
+    processor = processors.load(str(folder), family, image_longest_edge)
     if adapter is not None:
         pixels_only = replace(family, takes_features=False)
         model = adapters.load(model, adapter, Request(base=str(folder), family=pixels_only, adapter=adapter))

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 import toasterft
-from toasterft import catalog, paths, recipe
+from toasterft import catalog, recipe
 from toasterft.models import lookup
 from toasterft.publish.run_view import RunView, recipe_text, weights_text
 from toasterft.publish.scores import added, evaluated_on, evaluations
@@ -129,7 +129,7 @@ def _score_row(evaluation: Run, run: Run) -> tuple[list[str], dict[str, Any], st
     record, settings = evaluation.record, evaluation.recipe
     four_bit = settings.get("load_in_4bit")
     if four_bit is None:  # an evaluation takes an adapter's base as it was trained on, an export in 16 bit
-        notes = paths.read_json(run.path / run_folder.ADAPTER_NOTES_FILE) or {}
+        notes = lookup.read_notes(run.path) or {}
         four_bit = bool(record.get("model_run")) and bool(notes.get("load_in_4bit"))
     data, split = evaluated_on(record, settings)
     kind = "at the end of training" if evaluation is run else "evaluation"

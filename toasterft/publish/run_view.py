@@ -199,7 +199,7 @@ class RunView:
         origin = record.get("model_run") or (
             Path(found).name if (found := record.get("model_adapter")) else None
         )
-        teachers = (paths.read_json(self.run.path / meter.SPEND_FILE) or {}).get("teachers_usd")
+        teachers = meter.read_spend(self.run.path).get("teachers_usd")
         return _known(
             ("model", f"{model}, from {origin}" if origin else model),
             ("trained", self._trained()),
@@ -320,7 +320,7 @@ def _is_path(text: str) -> bool:
 
 def spent(run: Run) -> tuple[float | None, float | None]:
     """Seconds and dollars of a run so far, also of one that was killed; None where they are not known."""
-    bill = run.record.get("measured") or paths.read_json(run.path / meter.SPEND_FILE) or {}
+    bill = run.record.get("measured") or meter.read_spend(run.path)
     return bill.get("seconds"), bill.get("usd")
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toasterft import paths
+from toasterft.errors import UserError
+from toasterft.models import lookup
 from toasterft.publish.run_view import short_path
-from toasterft.runs import run_folder
 from toasterft.runs.run_folder import Run
 from toasterft.units import Rate, percent
 
@@ -95,8 +95,11 @@ def evaluations(run: Run, among: Iterable[Run]) -> Iterator[Run]:
 
 def _exported_from(folder: Path) -> str | None:
     """The run that an export came from; None for any other model."""
-    noted = (paths.read_json(folder / run_folder.ADAPTER_NOTES_FILE) or {}).get("export")
-    return str(noted["run"]) if noted else None
+    try:
+        noted = (lookup.read_notes(folder) or {}).get("export") or {}
+    except UserError:
+        return None  # a damaged base is no export of ours
+    return noted.get("run")
 
 
 def evaluated_rows(record: dict[str, Any], settings: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -17,7 +17,7 @@ records which ones a real run touches.
 
 from toasterft.recipe.base import Lora, Prompt, Recipe, Section
 from toasterft.recipe.inference import Ask, Eval, Pairs
-from toasterft.recipe.loading import PACKAGE, RECIPE_FOLDERS, dump, find, load, read_yaml, shipped
+from toasterft.recipe.loading import PACKAGE, RECIPE_FOLDERS, dump, find, load, of_run, read_yaml, shipped
 from toasterft.recipe.matrix import Axes, Matrix
 from toasterft.recipe.registry import MODULES, RECIPES, TRAININGS, Train
 from toasterft.recipe.reinforcement import LOCAL_REFINERS, UNTIL, Dyme, Grpo, Policy
@@ -27,6 +27,6 @@ from toasterft.recipe.validation import SYNONYMS, fields, validate
 __all__ = [
     "LOCAL_REFINERS", "MODULES", "PACKAGE", "RECIPES", "RECIPE_FOLDERS", "SYNONYMS", "TRAININGS", "UNTIL",
     "Ask", "Axes", "Dpo", "Dyme", "Eval", "Grpo", "Lora", "Matrix", "Pairs", "Policy", "Prompt", "Recipe",
-    "Section", "Sft", "Train", "Trained", "dump", "fields", "find", "load", "read_yaml", "shipped",
+    "Section", "Sft", "Train", "Trained", "dump", "fields", "find", "load", "of_run", "read_yaml", "shipped",
     "validate",
 ]  # fmt: skip

@@ -8,12 +8,15 @@ from typing import Any
 import yaml
 
 from toasterft.errors import RecipeError, did_you_mean
+from toasterft.paths import Typed, require_types
 from toasterft.recipe.base import Section
 from toasterft.recipe.matrix import Matrix
 from toasterft.recipe.registry import RECIPES
 from toasterft.recipe.validation import validate
 
 PACKAGE = Path(__file__).parents[1]
+# Far beyond any recipe: those that come with this package have 40 lines.
+MOST_BYTES, MOST_VALUES = 2**20, 10_000
 # An installed wheel carries the recipes inside the package, a checkout keeps them beside it.
 RECIPE_FOLDERS = (PACKAGE / "recipes", PACKAGE.parent / "recipes")
 
@@ -108,20 +111,68 @@ def find(source: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A recipe file as a plain dict."""
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise RecipeError(f"{size / 1e6:,.1f} MB are too much for a recipe", where=str(path))
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _require_bounded(data, path)
+    except RecursionError:
+        raise RecipeError("nested too deeply", where=str(path)) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise RecipeError(
             f"not valid YAML ({getattr(error, 'problem', error)})", where=f"{path}{line}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, a date that is none, a number of thousands of digits
         raise RecipeError(f"cannot be read ({error})", where=str(path)) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise RecipeError("a recipe is a mapping of keys to values", where=str(path))
     return data
+
+
+def _require_bounded(data: Any, path: Path) -> None:
+    """
+    Raises:
+        RecipeError: its references (`*name`) make it larger than any recipe, or endless.
+    """
+    values, waiting = 0, [data]
+    while waiting:
+        each = waiting.pop()
+        values += 1
+        waiting += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+        if values > MOST_VALUES:
+            raise RecipeError(f"more than {MOST_VALUES:,} values", where=str(path))
+
+
+class Resolved(Typed):
+    """What is read of a run's own recipe by those who only show it."""
+
+    method: str
+    model: str | None = None
+    data: str | None = None
+    eval_data: str | None = None
+    split: str | None = None
+    eval_split: str | None = None
+    limit: int | None = None
+    eval_limit: int | None = None
+    step: bool | None = None
+    suffix: str | None = None
+    reasoner: str | None = None
+    load_in_4bit: bool | None = None
+
+
+def of_run(file: Path) -> dict[str, Any]:
+    """The resolved recipe of a run; empty where it was not written.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not file.is_file():
+        return {}
+    found: dict[str, Any] = require_types(read_yaml(file), Resolved, str(file))
+    return found
 
 
 def dump(recipe: Section) -> str:

@@ -16,15 +16,29 @@ from typing import IO, Any
 
 from toasterft import paths
 from toasterft.errors import UserError
+from toasterft.paths import Typed
 
 
-def read(path: Path) -> Iterator[Any]:
-    """Every line that is whole; a kill or a power cut may have torn one. None of a file that does not exist."""
+def read(path: Path, types: type[Typed] = Typed) -> Iterator[Any]:
+    """Every line that is a whole object; a kill or a power cut may have torn one. None of a file that does not exist.
+
+    Args:
+        types: what its fields must be; a line with others counts as torn.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     if path.exists():
-        for line in path.read_bytes().split(b"\n"):
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from None
+        for line in lines:
             try:
-                yield json.loads(line)
-            except ValueError:
+                row = json.loads(line)
+                types.model_validate(row)
+                yield row
+            except (ValueError, RecursionError):
                 continue
 
 

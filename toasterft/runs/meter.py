@@ -14,11 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from toasterft import paths
+from toasterft.runs import records
 
 SPEND_FILE = "spend.json"
 HEARTBEAT_SECONDS = 5.0
 
 _claimed = False
+
+
+def read_spend(folder: Path) -> dict[str, Any]:
+    """The bill of a run so far; empty where none was written.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return paths.read_json(folder / SPEND_FILE, records.Spend) or {}
 
 
 def process_start() -> float:
@@ -66,7 +76,7 @@ class Meter:
             keep: False only reads; of several processes one keeps the bill.
         """
         self._folder = folder
-        spent = paths.read_json(folder / SPEND_FILE) or {}
+        spent = read_spend(folder)
         self.before_seconds = float(spent.get("seconds", 0.0))
         # The teachers' ledger has the exact bill of earlier processes, which `teachers_usd` gives from then on.
         if spent.get("usd") is not None:

@@ -31,7 +31,7 @@ from typing import IO, Any
 import toasterft
 from toasterft import paths, recipe
 from toasterft.errors import UserError, did_you_mean
-from toasterft.runs import journal
+from toasterft.runs import journal, records
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -74,10 +74,16 @@ class Run:
         journal.append(self.path / SAMPLES_FILE, row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        return list(journal.read(self.path / METRICS_FILE))
+        """Rows of metrics.jsonl that are whole."""
+        return list(journal.read(self.path / METRICS_FILE, records.Metric))
 
     def samples(self) -> list[dict[str, Any]]:
-        return list(journal.read(self.path / SAMPLES_FILE))
+        """Rows of samples.jsonl that are whole."""
+        return list(journal.read(self.path / SAMPLES_FILE, records.Sample))
+
+    def answers(self) -> list[dict[str, Any]]:
+        """Rows of samples.jsonl with a verdict, those that are whole."""
+        return list(journal.read(self.path / SAMPLES_FILE, records.Answer))
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -207,7 +213,7 @@ def open_run(name: str, runs_dir: Path) -> Run:
     """
     for path in (Path(name).expanduser(), runs_dir / name):
         if (path / RUN_FILE).is_file():
-            return Run(path.resolve(), paths.read_json(path / RUN_FILE))
+            return Run(path.resolve(), read_record(path) or {})
     known = [run.id for run in runs(runs_dir)]
     raise UserError(
         f"no such run{did_you_mean(name, known)}",
@@ -217,13 +223,25 @@ def open_run(name: str, runs_dir: Path) -> Run:
 
 
 def runs(runs_dir: Path) -> list[Run]:
-    """Every run, oldest first."""
+    """Every run, oldest first; one whose run.json is damaged has the status `damaged`, and nothing else of it."""
     found = []
     for file in sorted(runs_dir.glob(f"*/{RUN_FILE}")):
         try:
-            found.append(Run(file.parent, paths.read_json(file)))
-        except UserError:
-            continue  # a damaged run.json hides one run, not all of them
+            record = read_record(file.parent)
+        except UserError as error:
+            record = {"id": file.parent.name, "method": "?", "status": "damaged", "stop_reason": error.what}
+        if record is not None:
+            found.append(Run(file.parent, record))
+    return found
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The content of a run.json; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    found: dict[str, Any] | None = paths.read_json(folder / RUN_FILE, records.Record)
     return found
 
 
@@ -260,9 +278,12 @@ def predicted_and_measured(record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def recipe_of(folder: Path) -> dict[str, Any]:
-    """A run's or pipeline's resolved recipe; empty where it was not written."""
-    file = folder / RECIPE_FILE
-    return recipe.read_yaml(file) if file.is_file() else {}
+    """A run's or pipeline's resolved recipe; empty where it was not written.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return recipe.of_run(folder / RECIPE_FILE)
 
 
 def versions() -> dict[str, str]:

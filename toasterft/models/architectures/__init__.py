@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Iterator
 
 from toasterft.errors import ModelError, did_you_mean
 from toasterft.models.architectures.common import Architecture, Config
@@ -26,6 +27,15 @@ __all__ = [
     "shape_from_config",
     "supported",
 ]
+
+# Far above the largest model there is; a machine that is asked for more hangs before it can say so.
+MOST = {
+    "layers": 1_000, "heads": 1_024, "kv_heads": 1_024, "head_dim": 65_536, "hidden": 262_144, "intermediate": 4_194_304,
+    "vocab": 16_777_216, "image_px": 16_384, "tile_px": 16_384, "patch_px": 1_024, "merge": 64, "min_tiles": 1_000,
+    "max_tiles": 1_000, "budget_tiles": 10_000, "longest_edge_px": 65_536, "canvases_px": 16_384,
+}  # fmt: skip
+MOST_OF_ANY = 10**13
+MOST_IMAGE_TOKENS = 65_536
 
 
 @functools.cache
@@ -71,6 +81,43 @@ def shape_from_config(config: Config, preprocessor: Config | None = None) -> Mod
     if preprocessor is not None:
         preprocessor = preprocessor.get("image_processor", preprocessor)
     try:
-        return known.read_shape(config, preprocessor)
-    except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
+        shape = known.read_shape(config, preprocessor)
+        for part in (shape.text, shape.vision, shape.geometry):
+            for name, value in vars(part).items():
+                _require_possible(name, value)
+        if (tokens := shape.geometry.image_tokens(64, 64)) > MOST_IMAGE_TOKENS:
+            raise ValueError(f"a picture of 64 × 64 px would take {tokens:,} tokens")
+        return shape
+    except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError, IndexError) as error:
         raise ModelError(f"not a usable {model_type} configuration ({error})", where="config.json") from error
+
+
+def _require_possible(name: str, value: object) -> None:
+    """
+    Raises:
+        ValueError: a count that is no count, or beyond what any model has; each part is built one by one.
+    """
+    for each in _flat(value):
+        if not isinstance(each, int) or not 0 <= each <= MOST.get(name, MOST_OF_ANY):
+            raise ValueError(f"{name} is {each!r}, not a count up to {MOST.get(name, MOST_OF_ANY):,}")
+        if each == 0 and name in (
+            "hidden",
+            "heads",
+            "kv_heads",
+            "head_dim",
+            "vocab",
+            "patch_px",
+            "tile_px",
+            "merge",
+        ):
+            raise ValueError(f"{name} is 0")
+
+
+def _flat(value: object) -> Iterator[object]:
+    if isinstance(value, tuple):
+        if len(value) > MOST["canvases_px"]:
+            raise ValueError(f"{len(value):,} canvases")
+        for each in value:
+            yield from _flat(each)
+    elif value is not None:
+        yield value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toasterft import paths
 from toasterft.errors import UserError
 from toasterft.evaluation import compare
 from toasterft.evaluation.compare import Answers
@@ -130,7 +130,8 @@ def _subject(name: str, runs_dir: Path) -> Subject:
         if (path / pipeline.PIPELINE_FILE).is_file():
             path = path.resolve()
             begun = [
-                Run(file.parent, paths.read_json(file)) for file in path.glob(f"*/{run_folder.RUN_FILE}")
+                Run(file.parent, run_folder.read_record(file.parent) or {})
+                for file in path.glob(f"*/{run_folder.RUN_FILE}")
             ]
             if not begun:
                 raise UserError(
@@ -198,7 +199,12 @@ def _is_plain(run: Run, base: str | None) -> bool:
 
 
 def _scored(runs: Iterable[Run]) -> list[Answers]:
-    return [found for run in runs if (found := Answers.of(run))]
+    found = []
+    for run in runs:
+        with suppress(UserError):  # a damaged neighbour is not in the page
+            if answers := Answers.of(run):
+                found.append(answers)
+    return found
 
 
 def condition(settings: dict[str, Any]) -> tuple[Any, ...]:
@@ -249,7 +255,7 @@ def _trainings(run: Run) -> tuple[list[Run], bool]:
         # Beside the run too: a runs folder may have been moved since.
         for folder in (Path(origin), run.path.parent / Path(origin).name):
             if (folder / run_folder.RUN_FILE).is_file() and folder.resolve() != run.path.resolve():
-                run = Run(folder, paths.read_json(folder / run_folder.RUN_FILE))
+                run = Run(folder, run_folder.read_record(folder) or {})
                 found.insert(0, run)
                 break
         else:

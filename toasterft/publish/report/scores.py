@@ -117,6 +117,8 @@ def _pace(answers: Answers) -> Iterator[Row]:
 
 
 def _remarks(answers: Answers, n: int, found: list[Row]) -> Iterator[str]:
+    if answers.missing:
+        yield f"Answers are missing: {answers.missing}."
     status = answers.record.get("status")
     if status != "done":
         yield f"This evaluation did not end ({status}): these are the answers it got to."
