@@ -139,11 +139,14 @@ def require_types(value: Any, types: type[Typed], where: str) -> Any:
     try:
         types.model_validate(value)
     except ValidationError as error:
-        wrong = [
+        wrong = {
+            each["loc"][:1]: each for each in reversed(error.errors(include_url=False, include_input=False))
+        }
+        lines = [
             f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg'].lower()}"
-            for each in error.errors(include_url=False, include_input=False)
+            for each in wrong.values()
         ]
-        raise UserError("damaged: " + "; ".join(wrong[:3]), where=where) from None
+        raise UserError("damaged: " + "; ".join(lines[:3]), where=where) from None
     return value
 
 

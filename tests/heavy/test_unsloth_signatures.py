@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from toasterft.engine import pretrained
+
 ENGINE = Path(__file__).parents[2] / "toasterft" / "engine" / "unsloth_engine.py"
 
 
@@ -31,8 +33,12 @@ def calls() -> dict[str, set[str]]:
     """Keyword arguments we pass to each FastVisionModel function."""
     found: dict[str, set[str]] = {}
     for node in ast.walk(ast.parse(ENGINE.read_text())):
-        if isinstance(node, ast.Call) and "FastVisionModel." in ast.unparse(node.func):
+        if not isinstance(node, ast.Call):
+            continue
+        if "FastVisionModel." in ast.unparse(node.func):
             found.setdefault(node.func.attr, set()).update(word.arg for word in node.keywords)
+        elif ast.unparse(node.func) == "pretrained.model":
+            found["from_pretrained"] = {word.arg for word in node.keywords} | set(pretrained.PINNED)
     return found
 
 
@@ -49,7 +55,11 @@ def test_our_keyword_arguments_exist():
     known["get_peft_model"] = functions(source / "vision.py", "FastBaseModel")["get_peft_model"]
     passed = calls()
     assert {"from_pretrained", "get_peft_model", "post_patch_model"} <= passed.keys()
-    through = {"quantization_config", "attn_implementation"}  # taken out of **kwargs by name
+    through = {
+        "quantization_config",
+        "attn_implementation",
+        "use_safetensors",
+    }  # taken out of **kwargs by name
     for name, words in passed.items():
         arguments = known[name].args
         names = {argument.arg for argument in [*arguments.args, *arguments.kwonlyargs]}

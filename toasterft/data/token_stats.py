@@ -15,6 +15,7 @@ from typing import Any
 
 from toasterft import catalog
 from toasterft.data.example import Example
+from toasterft.models import model_files
 from toasterft.models.geometry import Geometry
 from toasterft.recipe import Prompt
 
@@ -235,7 +236,8 @@ def token_counter(folder: Path) -> Callable[[str], int] | None:
         return None
     from tokenizers import Tokenizer
 
-    tokenizer: Any = Tokenizer.from_file(str(file))
+    with model_files.explained(folder):
+        tokenizer: Any = Tokenizer.from_file(str(file))
     known: dict[str, int] = {}
 
     def count(text: str) -> int:

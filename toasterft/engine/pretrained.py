@@ -5,18 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from toasterft.errors import ModelError, ToasterError
-from toasterft import paths
-from toasterft.errors import ModelError
 from toasterft.models import model_files
 
-# Words in which the libraries say that a machine is too small, not that a file is bad.
-MEMORY = ("OutOfMemoryError", "MemoryError", "AcceleratorError")
+# Attention too: peers' "auto" picks flash attention where it is installed, and then results differ.
+PINNED = {"attn_implementation": "sdpa", "use_safetensors": True, "trust_remote_code": False}
 
 
 def model(kind: Any, folder: Path, **settings: Any) -> Any:
@@ -29,10 +24,8 @@ def model(kind: Any, folder: Path, **settings: Any) -> Any:
         ModelError: the folder is refused, or cannot be loaded.
     """
     model_files.check(folder)
-    # Pinned: peers' "auto" picks flash attention where it is installed, and then results differ.
-    pinned = {"attn_implementation": "sdpa", "use_safetensors": True, "trust_remote_code": False}
-    with explained(folder):
-        return kind.from_pretrained(str(folder), **{**pinned, **settings})
+    with model_files.explained(folder):
+        return kind.from_pretrained(str(folder), **{**PINNED, **settings})
 
 
 def part(kind: Any, folder: Path) -> Any:
@@ -42,46 +35,5 @@ def part(kind: Any, folder: Path) -> Any:
         ModelError: the folder is refused, or cannot be loaded.
     """
     model_files.check_settings(folder)
-    with explained(folder):
+    with model_files.explained(folder):
         return kind.from_pretrained(str(folder), trust_remote_code=False)
-
-
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turn whatever the libraries raise on files they cannot use into one error.
-
-    Their own Rust parts panic with a class that is no `Exception`.
-    """
-    try:
-        yield
-    except BaseException as error:
-        name = type(error).__name__
-        if isinstance(error, ToasterError) or name in MEMORY:
-            raise
-        if not isinstance(error, Exception) and name != "PanicException":
-            raise
-        reason = str(error).strip().split("\n")[0][:500]
-        raise ModelError(
-            "the model in this folder cannot be loaded",
-            where=str(folder),
-            why=f"{name}: {reason}" if reason else name,
-        ) from error
-
-
-def tokenizer(folder: Path) -> Any:
-    """A folder's tokenizer alone."""
-    from transformers import AutoTokenizer
-
-    return part(AutoTokenizer, folder)
-
-
-def chat_template(folder: Path, loaded_tokenizer: Any) -> Any:
-    """A folder's chat template: a file of its own, else what the tokenizer's settings hold."""
-    jinja = folder / "chat_template.jinja"
-    try:
-        if jinja.is_file():
-            return jinja.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"the chat template cannot be read ({error})", where=str(jinja)) from None
-    template = (paths.read_json(folder / "chat_template.json", model_files.Tokens) or {}).get("chat_template")
-    return template if template is not None else loaded_tokenizer.chat_template

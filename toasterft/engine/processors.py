@@ -73,7 +73,7 @@ def _by_hand(folder: Path, family: Architecture) -> Any:
     parts = {"image_processor": image_processor, "tokenizer": tokenizer}
     if "video_processor" in processor_class.get_attributes():
         parts["video_processor"] = _no_video()
-    with pretrained.explained(folder):
+    with model_files.explained(folder):
         return processor_class(**parts, **settings)
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from toasterft import paths
-from toasterft.errors import ModelError
+from toasterft.errors import ModelError, ToasterError
 from toasterft.models import weight_files
 from toasterft.models.architectures import shape_from_config
 from toasterft.paths import Typed
@@ -32,6 +35,8 @@ GENERATION_DEFAULTS: dict[str, Any] = {
     "low_memory": None, "output_scores": False, "output_logits": False, "output_attentions": False,
     "output_hidden_states": False, "use_cache": True,
 }  # fmt: skip
+# Words in which the libraries say that a machine is too small, not that a file is bad.
+MEMORY = ("OutOfMemoryError", "AcceleratorError")
 # Weights may lack a little of what we count for a configuration (a buffer, a head that is not saved).
 COUNTED = 1.05
 
@@ -58,7 +63,7 @@ class Processor(Typed):
     """Settings of a processor, those of its image processor among them or beside them."""
 
     image_processor: Image | None = None
-    image_seq_len: int | None = None
+    image_seq_len: Annotated[int, Field(ge=1, le=65_536)] | None = None
     chat_template: str | dict[str, str] | list[dict[str, str]] | None = None
 
 
@@ -189,3 +194,25 @@ def image_settings(folder: Path) -> dict[str, Any] | None:
     whole = paths.read_json(folder / PROCESSOR, Processor) or {}
     settings = own if own is not None else whole.get("image_processor")
     return None if settings is None else {**whole, **settings}
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn whatever the libraries raise on files they cannot use into one error.
+
+    Their own Rust parts panic with a class that is no `Exception`.
+    """
+    try:
+        yield
+    except BaseException as error:
+        name = type(error).__name__
+        if isinstance(error, ToasterError) or name in MEMORY:
+            raise
+        if not isinstance(error, Exception) and name != "PanicException":
+            raise
+        reason = str(error).strip().split("\n")[0][:500]
+        raise ModelError(
+            "the model in this folder cannot be loaded",
+            where=str(folder),
+            why=f"{name}: {reason}" if reason else name,
+        ) from error

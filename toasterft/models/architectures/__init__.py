@@ -8,6 +8,7 @@ meta device, `tests/unit/test_geometry.py` every image size against the real pro
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import pkgutil
@@ -83,8 +84,9 @@ def shape_from_config(config: Config, preprocessor: Config | None = None) -> Mod
     try:
         shape = known.read_shape(config, preprocessor)
         for part in (shape.text, shape.vision, shape.geometry):
-            for name, value in vars(part).items():
-                _require_possible(name, value)
+            for each in dataclasses.fields(part):
+                if each.type != "bool":
+                    _require_possible(each.name, getattr(part, each.name))
         if (tokens := shape.geometry.image_tokens(64, 64)) > MOST_IMAGE_TOKENS:
             raise ValueError(f"a picture of 64 × 64 px would take {tokens:,} tokens")
         return shape
@@ -98,7 +100,7 @@ def _require_possible(name: str, value: object) -> None:
         ValueError: a count that is no count, or beyond what any model has; each part is built one by one.
     """
     for each in _flat(value):
-        if not isinstance(each, int) or not 0 <= each <= MOST.get(name, MOST_OF_ANY):
+        if type(each) is not int or not 0 <= each <= MOST.get(name, MOST_OF_ANY):
             raise ValueError(f"{name} is {each!r}, not a count up to {MOST.get(name, MOST_OF_ANY):,}")
         if each == 0 and name in (
             "hidden",
