@@ -16,7 +16,6 @@ step is removed again.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 import re
@@ -54,6 +53,7 @@ class Run:
 
     path: Path
     record: dict[str, Any] = field(default_factory=dict)
+    start: Path | None = None  # the checkpoint that a resumed training starts from
     _lock: IO[str] | None = None  # a lock lasts as long as its file is open
 
     @property
@@ -114,17 +114,6 @@ class Run:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that was written to its end (its state file is written last)."""
-        found = sorted(self.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        for path in reversed(found):
-            try:
-                if "global_step" in json.loads((path / "trainer_state.json").read_text(encoding="utf-8")):
-                    return path
-            except (OSError, json.JSONDecodeError):
-                continue
-        return None
 
     def forget_after(self, step: int) -> None:
         """Drop metrics of steps that are about to be repeated."""

@@ -18,13 +18,18 @@ from toasterft.evaluation import answer
 from toasterft.jobs.prepare import Job
 from toasterft.progress import Reporter
 from toasterft.recipe import Trained
-from toasterft.runs import distributed, plots, run_folder
+from toasterft.runs import checkpoints, distributed, plots, run_folder
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
 from toasterft.training import setup
 from toasterft.training.endings import ending
 from toasterft.training.monitor import RunMonitor
-from toasterft.training.trainer_base import NoInputGradients, TrainingContext, keep_float32
+from toasterft.training.trainer_base import (
+    NoInputGradients,
+    TrainingContext,
+    keep_float32,
+    non_finite_weights,
+)
 
 MakeTrainer = Callable[[TrainingContext], transformers.Trainer]
 
@@ -49,7 +54,7 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
     for note in rows.notes:
         report.say(note)
-    record = setup.open_run_folder(job, rows.train)
+    record = setup.open_run_folder(job, rows.train, report)
     meter.attach(record.path, keep=distributed.is_main())
     monitor = RunMonitor(record, report, meter)
     if fitted := record.record.get("fitted"):
@@ -73,7 +78,7 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
         train_from(trainer, last_state(record))
         end.steps = (trainer.state.global_step, trainer.state.max_steps)
         with distributed.share_errors():
-            require_finite(monitor)
+            require_finite(monitor, session.loaded.model)
             if distributed.is_main():
                 save(job, context)
         encoder = session.encoder
@@ -88,10 +93,9 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
 
 
 def last_state(record: Run) -> str | None:
-    """The last whole checkpoint, with metrics after it dropped; None starts from the beginning."""
-    found = record.last_checkpoint()
-    record.forget_after(0 if found is None else int(found.name.split("-")[1]))
-    return None if found is None else str(found)
+    """The checkpoint to start from, with metrics after it dropped; None starts from the beginning."""
+    record.forget_after(0 if record.start is None else checkpoints.step_of(record.start))
+    return None if record.start is None else str(record.start)
 
 
 def train_from(trainer: transformers.Trainer, checkpoint: str | None) -> None:
@@ -115,14 +119,16 @@ def train_from(trainer: transformers.Trainer, checkpoint: str | None) -> None:
         ) from None
 
 
-def require_finite(monitor: RunMonitor) -> None:
+def require_finite(monitor: RunMonitor, model: Any) -> None:
     """
     Raises:
-        RunFailed: losses were not finite; names the last good checkpoint.
+        RunFailed: losses or weights are not finite; names the last good checkpoint.
     """
     if monitor.failed is None:
+        monitor.failed = non_finite_weights(model)
+    if monitor.failed is None:
         return
-    saved = monitor.run.last_checkpoint()
+    saved = checkpoints.newest(monitor.run.checkpoints)
     raise RunFailed(
         monitor.failed,
         where=str(monitor.run.path),

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.trainer_utils import rotate_checkpoints
 
 from toasterft.data.example import Example
-from toasterft.engine.adapters import remove_input_gradients
+from toasterft.engine.adapters import non_finite, remove_input_gradients
 from toasterft.engine.open_model import ModelSession
 from toasterft.progress import Reporter
 from toasterft.recipe import Trained
-from toasterft.runs import distributed
+from toasterft.runs import checkpoints, distributed
 from toasterft.runs.run_folder import Run
 from toasterft.training.monitor import MAX_NON_FINITE, RunMonitor
 
@@ -102,11 +103,37 @@ class GuardedTrainer:
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)  # type: ignore[misc]
-        # The state file comes next, and says that the checkpoint is whole.
+        # The manifest lists the files of all processes.
         self.accelerator.wait_for_everyone()
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save finite weights alone, and older checkpoints go once this one has its manifest."""
+        found = non_finite_weights(self.model)
+        if distributed.all_reduce_max([found is not None])[0]:
+            self.monitor.failed = found or "weights are not finite in another process"
+            self.control.should_training_stop = True
+            return
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            checkpoints.seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(self.args.output_dir, limit, best_model_checkpoint=best, use_mtime=True)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """The run's folder says more than TRL's card template."""
+
+
+def non_finite_weights(model: torch.nn.Module) -> str | None:
+    """What is wrong where a trained weight is a NaN or an infinity; None where all are finite."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    found = non_finite(trained)
+    return (
+        f"{len(found)} of {len(trained)} trained tensors are not finite, {found[0]} first" if found else None
+    )
 
 
 class NoInputGradients(transformers.TrainerCallback):

@@ -35,7 +35,7 @@ from toasterft.engine.batching import IGNORE
 from toasterft.errors import RecipeError, ToasterError, UserError
 from toasterft.progress import Reporter
 from toasterft.recipe import Section, dump
-from toasterft.runs import plots, run_folder
+from toasterft.runs import checkpoints, plots, run_folder
 from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
 from toasterft.training import run as route
@@ -102,6 +102,8 @@ def run(settings: Pretrain, out: Path, report: Reporter, *, resume: bool = False
     )
     trainer.monitor = monitor
     trainer.remove_callback(PrinterCallback)
+    if resume:
+        record.start = checkpoints.newest_whole(record.checkpoints, report.say, sealed=False)
     with monitor:
         route.train_from(trainer, route.last_state(record))
     report.done()
