@@ -19,11 +19,11 @@ from toasterft.errors import UserError
 from toasterft.paths import Typed
 
 
-def read(path: Path, types: type[Typed] = Typed) -> Iterator[Any]:
-    """Every line that is a whole object; a kill or a power cut may have torn one. None of a file that does not exist.
+def read(path: Path, types: type[Typed] | None = None) -> Iterator[Any]:
+    """Every line that is whole; a kill or a power cut may have torn one. None of a file that does not exist.
 
     Args:
-        types: what its fields must be; a line with others counts as torn.
+        types: what the fields of its objects must be; a line with others counts as torn.
 
     Raises:
         UserError: the file cannot be read.
@@ -36,10 +36,11 @@ def read(path: Path, types: type[Typed] = Typed) -> Iterator[Any]:
         for line in lines:
             try:
                 row = json.loads(line)
-                types.model_validate(row)
-                yield row
+                if types is not None:
+                    types.model_validate(row)
             except (ValueError, RecursionError):
                 continue
+            yield row
 
 
 def append(path: Path, row: Any) -> None:
