@@ -44,7 +44,9 @@ def main() -> None:
             check=True,
         )
         record = json.loads(done.stdout)
-        rows = [json.loads(line) for line in Path(scratch, "run", "metrics.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line) for line in Path(scratch, "run", "metrics.jsonl").read_text().split("\n") if line
+        ]
     common.write(
         f"full_size_sft-{given.size}-{given.dtype}",
         {

@@ -99,8 +99,8 @@ class Bench:
         """Figures of the cell's last run, each as the means of its first and last tenth of steps."""
         if not cell.stages:
             return {}
-        lines = (self.folder(cell.stages, seed) / "metrics.jsonl").read_text().splitlines()
-        steps = [json.loads(line) for line in lines]
+        lines = (self.folder(cell.stages, seed) / "metrics.jsonl").read_text().split("\n")
+        steps = [json.loads(line) for line in lines if line]
         found = {}
         for name in ("rewards/accuracy/mean", "switch/memorise", "switch/explore", "entropy"):
             values = [step[name] for step in steps if step.get(name) is not None]

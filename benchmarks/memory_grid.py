@@ -84,7 +84,7 @@ def main() -> None:
     began = time.monotonic()
     known: dict[str, Row] = {}
     if given.rows and given.rows.exists():
-        lines = map(json.loads, given.rows.read_text().splitlines())
+        lines = map(json.loads, filter(None, given.rows.read_text().split("\n")))
         known = {line["case"]: line["row"] for line in lines}
     groups: dict[str, list[Row]] = {}
     for group, compare, arguments in cases():

@@ -13,6 +13,7 @@ import pytest
 
 from toasterft.errors import UserError
 from toasterft.models import lookup, model_files, weight_files
+from toasterft.recipe import Prompt
 
 ROOT = Path(__file__).parents[2]
 OURS = [
@@ -41,6 +42,47 @@ def test_there_is_one_door_to_from_pretrained_and_none_to_pickles():
             safe = name == "yaml.load" and "SafeLoader" in file.read_text()
             assert name not in PICKLES or safe, f"{place(file)}:{node.lineno} calls {name}"
         assert "trust_remote_code=True" not in file.read_text().replace(" ", "")
+
+
+# Lines of the system's or of a package's files, not of ours.
+OTHER_LINES = {
+    "toasterft/cli/doctor.py", "toasterft/engine/phases.py", "benchmarks/common.py", "benchmarks/gpu_checks/worker.py",
+}  # fmt: skip
+
+
+def test_our_files_are_read_by_newline_alone():
+    """`str.splitlines` also cuts at U+2028, U+2029 and U+0085, which JSON leaves inside an answer."""
+    for file in OURS:
+        for name, node in calls(file):
+            cut = name.endswith(".splitlines") and "read_text(" in name
+            assert not cut or place(file) in OTHER_LINES, f"{place(file)}:{node.lineno}"
+
+
+BOMBS = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "doubling": "{% set n = namespace(t='xxxxxxxx') %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
+    "power": "{{ 'x' * 10 ** 11 }}",
+    "long": "{{ 'x' * 10 ** 7 }}",
+    "large": "{{ 1 }}" * 10**5,
+    "nested": "{% if 1 %}" * 3000 + "{% endif %}" * 3000,
+    "unknown filter": "{{ messages | nothing }}",
+    "not closed": "{% for m in messages %}",
+    "raises": "{{ raise_exception('no') }}",
+    "division": "{{ 1 / 0 }}",
+}
+
+
+@pytest.mark.parametrize("word", BOMBS)
+def test_a_template_is_bounded(word, monkeypatch):
+    from toasterft.audit import preview
+    from toasterft.data import template
+
+    monkeypatch.setattr(template, "MOST_SECONDS", 0.5)
+    model = lookup.resolve("toast-tiny", Path())
+    with pytest.raises(UserError, match="template") as caught:
+        preview._chat(model, Prompt(chat_template=BOMBS[word]))
+    assert "next" in str(caught.value)
 
 
 @pytest.fixture

@@ -14,10 +14,16 @@ from typing import Any
 
 from toasterft.data import control_tokens
 from toasterft.data.example import Example
+from toasterft.data.template import MOST_CHARACTERS, NEXT_STEP, bounded, require_length
 from toasterft.errors import ModelError, RecipeError
 from toasterft.recipe import Prompt
 
 STEP = "Let's think step by step."
+# A conversation that every template can write.
+PROBE = [
+    {"role": "user", "content": [{"type": "text", "text": "?"}]},
+    {"role": "assistant", "content": [{"type": "text", "text": "!END!"}]},
+]
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,15 @@ class Chat:
         self.prompt = prompt
         self.image_token: str = processor.image_token
         self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(self.image_token)
-        self.template = _template(prompt.chat_template) or processor.chat_template
-        if not self.template:
-            raise ModelError(
-                "this model has no chat template",
-                next_step="give one: prompt.chat_template=path/to/template.jinja",
+        template = _template(prompt.chat_template) or processor.chat_template
+        if isinstance(template, dict):  # several, by name
+            template = template.get("default")
+        if not template:
+            raise ModelError("this model has no chat template", next_step=NEXT_STEP)
+        self.template = require_length(str(template), "the chat template")
+        with bounded():
+            require_length(
+                self._render(PROBE, add_generation_prompt=False), "one question in the chat template"
             )
 
     @cached_property
@@ -150,7 +160,7 @@ class Chat:
             raise ModelError(
                 "the chat template does not continue its own generation prompt",
                 why="the prompt of a finished conversation differs from the prompt that asks for an answer",
-                next_step="give another template: prompt.chat_template=path/to/template.jinja",
+                next_step=NEXT_STEP,
             )
         rest = whole[len(start) :]
         end = rest.rfind(self.end_token)
@@ -162,11 +172,7 @@ class Chat:
     @cached_property
     def end_token(self) -> str:
         """The token that closes the assistant's turn in this template, else the tokenizer's EOS."""
-        probe = [
-            {"role": "user", "content": [{"type": "text", "text": "?"}]},
-            {"role": "assistant", "content": [{"type": "text", "text": "!END!"}]},
-        ]
-        tail = self._render(probe, add_generation_prompt=False).partition("!END!")[2].strip()
+        tail = self._render(PROBE, add_generation_prompt=False).partition("!END!")[2].strip()
         for token in sorted(self.tokenizer.all_special_tokens, key=len, reverse=True):
             if token and tail.startswith(token):
                 return str(token)
@@ -269,6 +275,10 @@ def _template(given: str | None) -> str | None:
     if given is None or "{" in given:
         return given
     try:
+        if Path(given).stat().st_size > 4 * MOST_CHARACTERS or not Path(given).is_file():
+            raise RecipeError("this is no chat template", where=given)
         return Path(given).read_text(encoding="utf-8")
     except OSError as error:
-        raise RecipeError(f"the chat template cannot be read ({error.strerror})", where=given) from None
+        raise RecipeError(f"the chat template cannot be read ({error.strerror})", where=given[:300]) from None
+    except ValueError as error:  # no UTF-8, or a NUL in the name
+        raise RecipeError(f"the chat template cannot be read ({error})", where=repr(given[:300])) from None
