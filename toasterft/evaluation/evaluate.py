@@ -24,6 +24,7 @@ from toasterft.recipe import Eval, Prompt
 from toasterft.runs import run_folder
 from toasterft.runs.journal import Journal
 from toasterft.runs.meter import Meter
+from toasterft.runs.records import Evaluated
 from toasterft.runs.run_folder import Run
 
 # Beside the model's settings, what of a recipe decides how it is opened; evaluations that agree can share one.
@@ -61,7 +62,9 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
     thought = _reason(job, data, engine, report, kept) if recipe.reasoner is not None else None
     meter = Meter(job.usd_per_hour)
     phases = Phases(meter.session_seconds)
-    leads = None if thought is None else {row["item"]: Lead.of_json(row) for row in thought.samples()}
+    leads = (
+        None if thought is None else {row["item"]: Lead.of_json(row) for row in thought.answers(Evaluated)}
+    )
     record = _begin(job, data, thought)
     meter.attach(record.path)
     try:
@@ -152,7 +155,7 @@ def _begin(job: Job, data: Dataset, thought: Run | None) -> Run:
 
 def _reasoner_facts(thought: Run) -> dict[str, Any]:
     """Which run wrote the reasoning, and how many answers it left without any."""
-    leads = [Lead.of_json(row) for row in thought.samples()]
+    leads = [Lead.of_json(row) for row in thought.answers(Evaluated)]
     return {
         "run": str(thought.path),
         "model_base": thought.record["model_base"],
@@ -192,7 +195,9 @@ def _encode(session: ModelSession, data: Dataset, report: Reporter, phases: Phas
 def _answered_before(record: Run, examples: list[Example], batch_size: int, prompt: Prompt) -> list[Answer]:
     """Answers of an interrupted run, cut back to whole batches."""
     with Journal(record.path / run_folder.SAMPLES_FILE) as samples:
-        rows = samples.whole_batches([one.key for one in examples], batch_size, lambda row: row["item"])
+        rows = samples.whole_batches(
+            [one.key for one in examples], batch_size, lambda row: row["item"], Evaluated
+        )
     return [Answer.of_json(row, example, prompt) for row, example in zip(rows, examples)]
 
 

@@ -104,19 +104,24 @@ class Journal:
         if sync:
             os.fsync(self._file.fileno())
 
-    def whole_batches(self, keys: Sequence[Any], size: int, key: Callable[[Any], Any]) -> list[Any]:
+    def whole_batches(
+        self, keys: Sequence[Any], size: int, key: Callable[[Any], Any], types: type[Typed] | None = None
+    ) -> list[Any]:
         """Cut the file back to whole batches and return its rows: what follows then comes out as if undisturbed.
 
         Args:
             keys: of all rows in order; the first row with another key, and what follows it, is dropped.
             size: rows of a batch. The last batch of all may be smaller.
+            types: what the fields of a row must be; one with others counts as torn.
         """
         found: list[Any] = []
         lines = self.path.read_bytes().split(b"\n")
         for line, expected in zip(lines, keys):
             try:
                 row = json.loads(line)
-            except ValueError:
+                if types is not None:
+                    types.model_validate(row)
+            except (ValueError, RecursionError):
                 break
             if key(row) != expected:
                 break

@@ -41,7 +41,7 @@ class Estimated(Interval):
 
 class PhaseTaken(Typed):
     seconds: Amount
-    peak_bytes: Count | None = None
+    peak_bytes: Amount | None = None
 
 
 class Peak(Typed):
@@ -205,11 +205,21 @@ class Sample(Typed):
 
 
 class Answer(Sample):
-    """A row of samples.jsonl with a verdict: what comparisons, reports and the arena read."""
+    """A row of samples.jsonl with a verdict: what comparisons and reports read."""
 
     id: str
     question: str
     gold: str
     answer: str
-    text: str
     correct: dict[str, bool]
+
+
+class Evaluated(Answer):
+    """A row of an evaluation's samples.jsonl: what a resumed one, or one that reads its reasoning, goes on from."""
+
+    item: str
+    text: str
+    finished: bool
+    completion_tokens: Count
+    reasoning_tokens: Count
+    reasoner_tokens: Count = 0

@@ -81,9 +81,9 @@ class Run:
         """Rows of samples.jsonl that are whole."""
         return list(journal.read(self.path / SAMPLES_FILE, records.Sample))
 
-    def answers(self) -> list[dict[str, Any]]:
+    def answers(self, types: type[records.Answer] = records.Answer) -> list[dict[str, Any]]:
         """Rows of samples.jsonl with a verdict, those that are whole."""
-        return list(journal.read(self.path / SAMPLES_FILE, records.Answer))
+        return list(journal.read(self.path / SAMPLES_FILE, types))
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
