@@ -14,7 +14,7 @@ from toasterft.data.control_tokens import shown
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.sources import DatasetSplits, sample
 from toasterft.data.token_stats import text_tokens
-from toasterft.engine import processors
+from toasterft.engine import pretrained
 from toasterft.errors import DataError, did_you_mean
 from toasterft.models import lookup
 from toasterft.models.lookup import ModelRef
@@ -161,7 +161,7 @@ def _chat(model: ModelRef, prompt: Prompt) -> Chat | None:
 
     logging.set_verbosity_error()
     folder = Path(model.base)
-    tokenizer = processors.load_tokenizer(folder)
+    tokenizer = pretrained.tokenizer(folder)
     image_token_id = lookup.config_of(model).get("image_token_id")
     return Chat(
         SimpleNamespace(
@@ -169,7 +169,7 @@ def _chat(model: ModelRef, prompt: Prompt) -> Chat | None:
             image_token=tokenizer.convert_ids_to_tokens(image_token_id)
             if image_token_id is not None
             else "<image>",
-            chat_template=processors.chat_template(folder, tokenizer),
+            chat_template=pretrained.chat_template(folder, tokenizer),
         ),
         prompt,
     )

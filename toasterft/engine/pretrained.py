@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from toasterft import paths
+from toasterft.errors import ModelError
 from toasterft.models import model_files
 
 # Attention too: peers' "auto" picks flash attention where it is installed, and then results differ.
@@ -37,3 +39,22 @@ def part(kind: Any, folder: Path) -> Any:
     model_files.check_settings(folder)
     with model_files.explained(folder):
         return kind.from_pretrained(str(folder), trust_remote_code=False)
+
+
+def tokenizer(folder: Path) -> Any:
+    """A folder's tokenizer alone."""
+    from transformers import AutoTokenizer
+
+    return part(AutoTokenizer, folder)
+
+
+def chat_template(folder: Path, loaded_tokenizer: Any) -> Any:
+    """A folder's chat template: a file of its own, else what the tokenizer's settings hold."""
+    jinja = folder / "chat_template.jinja"
+    try:
+        if jinja.is_file():
+            return jinja.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"the chat template cannot be read ({error})", where=str(jinja)) from None
+    template = (paths.read_json(folder / "chat_template.json", model_files.Tokens) or {}).get("chat_template")
+    return template if template is not None else loaded_tokenizer.chat_template

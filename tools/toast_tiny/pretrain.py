@@ -30,7 +30,7 @@ from toasterft import paths, recipe, terminal
 from toasterft.cli.options import Quiet, Seed, Words, split_words
 from toasterft.data import charts
 from toasterft.data.charts import Chart, ChartItem
-from toasterft.engine import pretrained, processors
+from toasterft.engine import pretrained
 from toasterft.engine.batching import IGNORE
 from toasterft.errors import RecipeError, ToasterError, UserError
 from toasterft.progress import Reporter
@@ -85,7 +85,7 @@ def run(settings: Pretrain, out: Path, report: Reporter, *, resume: bool = False
     weights = record.path
     if not resume:
         build.build(weights, seed=settings.seed)
-    tokenizer = processors.load_tokenizer(weights)
+    tokenizer = pretrained.tokenizer(weights)
     # Eager attention: torch's CPU kernel for SDPA is twice as slow going backward at these sizes.
     model = pretrained.model(
         transformers.AutoModelForImageTextToText, weights, dtype=torch.float32, attn_implementation="eager"
