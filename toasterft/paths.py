@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from toasterft.errors import DataError, UserError
 
+# With less free than this, a write that failed failed for want of space.
+FULL_BYTES = 2**20
 # Larger than any settings file we read; a run's record takes some 10 kB, a large tokenizer 20 MB.
 MOST_JSON_BYTES = 64 * 2**20
 
@@ -157,13 +160,22 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def is_full(error: BaseException, path: Path) -> bool:
+    """Whether an error comes of a full disk; some libraries say no more than that a write failed."""
+    reason: BaseException | None = error
+    while reason is not None:
+        full = isinstance(reason, OSError) and reason.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(reason):
+            return True
+        reason = reason.__cause__ or reason.__context__
+    return isinstance(error, (OSError, RuntimeError)) and free_bytes(path) < FULL_BYTES
+
+
 def disk_error(error: OSError, path: Path) -> Exception:
     """A full or read-only disk as a message; any other OSError as it is."""
-    import errno
-
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
-            "no space left on the disk",
+            f"no space left on the disk ({free_bytes(path) / 1e6:.1f} MB are free)",
             where=str(path),
             next_step="free some space, `toasterft cache clear`, or set --runs-dir / TOASTERFT_CACHE elsewhere",
         )

@@ -241,3 +241,19 @@ def test_settings_without_end_never_start(run_cli):
     assert done.code == 2
     for key in ("learning_rate", "cache_limit_gb", "weight_decay", "seed"):
         assert f"{key}: input should be" in done.err
+
+
+def test_cheap_checks_come_first(refused, tmp_path, monkeypatch):
+    refused("sft", "lora.target_modules=[nope]", says=["no linear layer is named nope", "q_proj"])
+    refused(
+        "sft",
+        "--model",
+        "toast-tiny",
+        "--data",
+        rows(tmp_path),
+        "--out",
+        "/dev/null",
+        says=["this is no folder"],
+    )
+    monkeypatch.setenv("WORLD_SIZE", "abc")
+    refused("sft", "--model", "toast-tiny", "--data", rows(tmp_path), says=["WORLD_SIZE: 'abc' is no number"])

@@ -7,6 +7,7 @@ the commands need.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -91,6 +92,11 @@ def main() -> None:
 
     Of several processes the main one runs it, and the others follow.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # an ASCII-only terminal, or half a character pair in somebody's data
     with distributed.lead_ranks():
         _main()
 

@@ -29,7 +29,7 @@ from toasterft.errors import (
     UserError,
 )
 from toasterft.estimation import fit
-from toasterft.jobs import prepare, skypilot
+from toasterft.jobs import guards, prepare, skypilot
 from toasterft.jobs.prepare import Job
 from toasterft.jobs.skypilot import Order
 from toasterft.recipe import Train, Trained
@@ -169,20 +169,9 @@ def _require_capped(
             f"no price known for {plans[0].target.gpu.name}: nothing to hold a budget against",
             next_step="--price DOLLARS_PER_HOUR",
         )
-    usd = sum(each.usd.likely for each in estimates if each.usd is not None)
-    hours = sum(each.seconds.likely for each in estimates) / 3600
-    if over:
-        return
-    if budget is not None and usd > budget:
-        raise BudgetError(
-            f"likely to cost ${usd:.2f}, more than the budget of ${budget:g}; nothing was rented",
-            next_step="`toasterft estimate … --budget` suggests changes; --yes starts all the same, the cap holds",
-        )
-    if max_hours is not None and hours > max_hours:
-        raise BudgetError(
-            f"likely to take {hours:.1f} h, more than --max-hours {max_hours:g}; nothing was rented",
-            next_step="--yes starts all the same and stops at the cap",
-        )
+    if not over:
+        max_seconds = None if max_hours is None else 3600 * max_hours
+        guards.require_likely_within(plans, budget, max_seconds, spent={}, nothing="nothing was rented")
 
 
 def _run(order: Order, folder: Path, *, yes: bool) -> bool:

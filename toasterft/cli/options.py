@@ -63,7 +63,8 @@ Fit = Annotated[
     Option(help="Change what must be smaller to fit: `exact` keeps the mathematics, `lossy` may not."),
 ]
 After = Annotated[
-    str | None, Option(help="Shell command for the end, however it ends (stop the rented machine).")
+    str | None,
+    Option(help="Shell command for the end of a run that was opened, however it ends (stop the machine)."),
 ]
 Json = Annotated[bool, Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, Option("--quiet", help="No progress.")]

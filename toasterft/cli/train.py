@@ -11,14 +11,15 @@ from typer import Exit, Option, Typer
 
 from toasterft import paths, recipe, terminal
 from toasterft.cli import options as opt
+from toasterft.cli.after import afterwards
 from toasterft.cli.commands import about
 from toasterft.errors import FitError, OutOfMemory, UserError
 from toasterft.estimation.fit import Fit, smaller
 from toasterft.jobs import execute, guards, prepare
 from toasterft.jobs import pipeline as pipeline_job
 from toasterft.recipe import Trained
-from toasterft.runs import distributed, run_folder
-from toasterft.terminal.estimates import print_plan
+from toasterft.runs import distributed, meter, run_folder
+from toasterft.terminal.estimates import print_caps, print_plan
 from toasterft.terminal.runs import print_run, print_stages
 
 app = Typer()
@@ -74,19 +75,18 @@ def command(method: str, *examples: str) -> None:
             "model": model, "data": data, "images": images, "gpu": gpu, "price": price, "limit": limit, "seed": seed,
         }  # fmt: skip
         given = [*preset(method, clip_low=clip_low), *(words or [])]
-        try:
-            prepared = _prepare(method, given, flags, out, paths.runs_dir(runs_dir), resume, fit)
-            capped = guards.with_caps(prepared, budget, max_hours)
-            train(capped, dry_run=dry_run, yes=yes, json=json, quiet=quiet)
-        except OutOfMemory as problem:
-            _try_again_smaller(
-                method,
-                problem,
-                {"--budget": budget, "--max-hours": max_hours, "--price": price, "--images": images},
-            )
-        finally:
-            if after and not dry_run:
-                subprocess.run(after, shell=True, check=False, env=distributed.env_without_ranks())
+        show = {"dry_run": dry_run, "yes": yes, "json": json, "quiet": quiet}
+        runs = paths.runs_dir(runs_dir)
+        with afterwards(None if dry_run else after):
+            try:
+                if resume is None:
+                    prepared = _prepare(method, given, flags, out, runs, fit)
+                    train(guards.with_caps(prepared, budget, max_hours), **show)
+                else:
+                    _go_on(method, given, flags, runs, resume, fit, budget, max_hours, **show)
+            except OutOfMemory as problem:
+                caps = {"--budget": budget, "--max-hours": max_hours, "--price": price, "--images": images}
+                _try_again_smaller(method, problem, caps)
 
 
 command(
@@ -137,14 +137,16 @@ def pipeline(
         else:
             for plan in plans:
                 print_plan(plan, [])
+        try:
+            guards.require_likely_within(plans, budget, None, spent={})
+        except UserError as problem:
+            _refuse(problem)
         return
     if resume is None:
         folder = pipeline_job.begin(wanted, paths.runs_dir(runs_dir), out)
-    try:
+    meter.opened.append(folder)
+    with afterwards(after):
         records = pipeline_job.run(wanted, folder, budget_usd=budget, price=price, quiet=quiet or json)
-    finally:
-        if after:
-            subprocess.run(after, shell=True, check=False)
     runs = [run_folder.Run(folder / record["id"], record) for record in records]
     result = {"folder": str(folder), "stages": records}
     opt.show(json, result, lambda: print_stages(runs, str(folder)))
@@ -170,14 +172,31 @@ def _prepare(
     flags: dict[str, Any],
     out: Path | None,
     runs_dir: Path,
-    resume: str | None,
     fit: Fit,
 ) -> prepare.Job:
     source, settings = opt.split_words(words)
-    if resume is None:
-        wanted = recipe.load(method, source, settings, flags)
-        assert isinstance(wanted, Trained)
-        return prepare.fit_to_gpu(prepare.prepare_training(wanted, runs_dir, out=out), fit)
+    wanted = recipe.load(method, source, settings, flags)
+    assert isinstance(wanted, Trained)
+    return prepare.fit_to_gpu(prepare.prepare_training(wanted, runs_dir, out=out), fit)
+
+
+def _go_on(
+    method: str,
+    words: list[str],
+    flags: dict[str, Any],
+    runs_dir: Path,
+    resume: str,
+    fit: Fit,
+    budget: float | None,
+    max_hours: float | None,
+    **show: bool,
+) -> None:
+    """Resume a run. Its bill goes on before its data is read, and where nothing is left of its cap nothing else happens.
+
+    Raises:
+        CapReached: what is left would not last for a start and a step.
+    """
+    source, settings = opt.split_words(words)
     changed = [*settings, *filter(None, [source]), *(name for name in flags if flags[name] is not None)]
     if set(changed) - set(CHANGEABLE):
         raise UserError(
@@ -196,20 +215,46 @@ def _prepare(
             why="batches, random numbers and unfinished samples belong to as many",
             next_step=f"{distributed.command(began_with)} {method} --resume {resume}",
         )
+    budget = found.record.get("budget_usd") if budget is None else budget
+    max_seconds = found.record.get("max_seconds") if max_hours is None else 3600 * max_hours
+    running = meter.Meter(flags["price"] or found.record.get("usd_per_hour"), budget, max_seconds)
+    guards.require_time_for_a_step(running, found)
+    if show["dry_run"]:
+        train(_resumed(method, flags, runs_dir, fit, found, running), **show)
+        return
+    found.lock()
+    running.attach(found.path)
+    try:
+        train(_resumed(method, flags, runs_dir, fit, found, running), **show)
+    finally:
+        running.close()
+        found.unlock()
+
+
+def _resumed(
+    method: str, flags: dict[str, Any], runs_dir: Path, fit: Fit, found: run_folder.Run, running: meter.Meter
+) -> prepare.Job:
     given = {key: flags[key] for key in CHANGEABLE if flags[key] is not None}
     wanted = recipe.load(method, str(found.path / run_folder.RECIPE_FILE), [], given)
     if fit != "off" and found.record.get("stop_reason") == "out of memory":
         changes = smaller(wanted)
         if not changes:
             raise FitError(
-                "every exact setting is at its smallest", where=resume, next_step="--fit lossy on a new run"
+                "every exact setting is at its smallest",
+                where=str(found.path),
+                next_step="--fit lossy on a new run",
             )
         wanted = wanted.model_copy(update=changes)
         found.update(fitted=changes)
         paths.write_atomic(found.path / run_folder.RECIPE_FILE, recipe.dump(wanted))
     prepared = prepare.prepare_training(wanted, runs_dir)
     return replace(
-        prepared, resume=found, usd_per_hour=prepared.usd_per_hour or found.record.get("usd_per_hour")
+        prepared,
+        resume=found,
+        meter=running,
+        usd_per_hour=prepared.usd_per_hour or found.record.get("usd_per_hour"),
+        budget_usd=running.budget_usd,
+        max_seconds=running.max_seconds,
     )
 
 
@@ -223,8 +268,13 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
     if not json and not quiet:
         print_plan(prepared, edges)
     if dry_run:
+        refusal = guards.verdict(prepared, over=yes)
         if json:
-            terminal.as_json(plan_json(prepared, edges))
+            terminal.as_json({**plan_json(prepared, edges), **_verdict_json(prepared, refusal)})
+        elif refusal is None:
+            print_caps(prepared, guards.spent(prepared))
+        if refusal is not None:
+            _refuse(refusal)
         return
     guards.require_ready(prepared)
     guards.require_within_caps(prepared, over=yes)
@@ -233,6 +283,23 @@ def train(prepared: prepare.Job, *, dry_run: bool, yes: bool, json: bool, quiet:
         terminal.as_json(record.record)
     elif not quiet:
         print_run(record)
+
+
+def _refuse(problem: UserError) -> None:
+    """End as the launch would; stdout holds the plan alone."""
+    terminal.error(problem, json_output=False)
+    raise Exit(problem.exit_code)
+
+
+def _verdict_json(prepared: prepare.Job, refusal: UserError | None) -> dict[str, Any]:
+    """What `--dry-run` adds to a plan: the caps, and whether a launch would start."""
+    spent = guards.spent(prepared)
+    caps = {"budget_usd": prepared.budget_usd, "max_seconds": prepared.max_seconds}
+    why = {} if refusal is None else {"why": refusal.what, "changes": list(refusal.details)}
+    return {
+        "caps": {**caps, "spent_usd": spent.get("usd"), "spent_seconds": spent.get("seconds")},
+        "verdict": {"starts": refusal is None, **why},
+    }
 
 
 def plan_json(prepared: prepare.Job, edges: list[dict[str, Any]]) -> dict[str, Any]:

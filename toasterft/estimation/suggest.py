@@ -12,6 +12,7 @@ from toasterft.catalog import Gpu
 from toasterft.estimation import fit
 from toasterft.estimation.plan import Estimate, Plan
 from toasterft.recipe import Trained
+from toasterft.units import dollars, duration
 
 # Shares of an epoch that are offered; finer ones would promise more than an estimate knows.
 EPOCH_STEP = 0.05
@@ -30,14 +31,29 @@ class Suggestion:
     changes: dict[str, Any]
     estimate: Estimate
 
+    def words(self) -> str:
+        """As it is typed."""
+        return " ".join(f"{key}={value}" for key, value in self.changes.items())
+
+    def cost(self) -> str:
+        """What the run then likely takes."""
+        usd = f"{dollars(self.estimate.usd.likely)}, " if self.estimate.usd else ""
+        return usd + duration(self.estimate.seconds.likely)
+
     def as_json(self) -> dict[str, Any]:
         return {"what": self.what, "changes": self.changes, "estimate": self.estimate.as_json()}
 
 
 def within(
-    plan: Plan, gpu: Gpu, usd: float, *, price: float | None, today: datetime.date
+    plan: Plan,
+    gpu: Gpu,
+    usd: float | None,
+    *,
+    price: float | None,
+    today: datetime.date,
+    seconds: float | None = None,
 ) -> list[Suggestion]:
-    """Changes of one kind each, as small as the money allows; a kind that cannot do it is left out.
+    """Changes of one kind each, as small as money and time allow; a kind that cannot do it is left out.
 
     The likely cost is held against the budget: the range of an estimate is wide, and a run that turns out
     slow can still be stopped.
@@ -50,8 +66,9 @@ def within(
 
     def offer(what: str, key: str, values: Sequence[Any], *, rising: bool) -> None:
         def affordable(value: Any) -> bool:
-            cost = on({key: value}).usd
-            return cost is not None and cost.likely <= usd
+            found = on({key: value})
+            cheap = usd is None or (found.usd is not None and found.usd.likely <= usd)
+            return cheap and (seconds is None or found.seconds.likely <= seconds)
 
         first = _last(values, affordable) if rising else next(filter(affordable, values), None)
         if first is not None:

@@ -17,7 +17,7 @@ from toasterft.engine.phases import Phases
 from toasterft.errors import OutOfMemory, UserError
 from toasterft.evaluation import dedupe
 from toasterft.evaluation.answer import Answer, Lead, answers, question_suffix, summary
-from toasterft.jobs.begin import begin
+from toasterft.jobs.begin import begin, data_facts
 from toasterft.jobs.prepare import Job, prepare_use
 from toasterft.progress import Reporter
 from toasterft.recipe import Eval, Prompt
@@ -150,7 +150,7 @@ def _begin(job: Job, data: Dataset, thought: Run | None) -> Run:
         record.update(status="running", stop_reason=None, process_id=os.getpid())
         return record
     reasoner = {} if thought is None else {"reasoner": _reasoner_facts(thought)}
-    return begin(job, data, identity=dedupe.identity(job, data), **reasoner)
+    return begin(job, **data_facts(data), identity=dedupe.identity(job, data), **reasoner)
 
 
 def _reasoner_facts(thought: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ interrupted resumes like any run.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,8 +79,7 @@ def run(
         if stage.status != "done":
             _run_stage(recipe, stage, model, allowance, price, quiet=quiet)
         if allowance is not None:
-            spent = meter.read_spend(stage.folder)
-            saved = max(0.0, allowance - float(spent.get("usd") or 0.0))
+            saved = max(0.0, allowance - (meter.read_spend(stage.folder).get("usd") or 0.0))
         model = str(stage.folder)
     return [run_folder.read_record(stage.folder) or {} for stage in stages(recipe, folder)]
 
@@ -97,7 +97,10 @@ def _run_stage(
         words += ["--resume", str(stage.folder)]
     words += [] if allowance is None else ["--budget", f"{allowance:.6f}"]
     words += [] if price is None else ["--price", str(price)]
-    code = subprocess.run([*words, *(["--quiet"] if quiet else [])], check=False).returncode
+    words += ["--quiet"] if quiet else []
+    # The first stage's bill begins with this process, the others' where the one before ended.
+    env = {**os.environ, meter.STARTED: str(meter.process_start())}
+    code = subprocess.run(words, check=False, env=env).returncode
     if code == 0:
         return
     where, after = str(stage.folder), f"toasterft train --resume {stage.folder.parent}"

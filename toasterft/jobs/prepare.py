@@ -26,6 +26,7 @@ from toasterft.models.lookup import ModelRef
 from toasterft.models.settings import ModelSettings
 from toasterft.recipe import Dpo, Dyme, Eval, Prompt, Recipe, Trained
 from toasterft.runs import distributed
+from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
 
 # Tokens of a text by the model's own tokenizer; None where that is not here.
@@ -47,6 +48,7 @@ class Job:
         usd_per_hour: what the meter counts with; None where nobody named a price for this machine.
         budget_usd, max_seconds: caps of the run, over all its processes.
         resume: the run to go on with, or None for a new one.
+        meter: its meter where that runs already, from before the plan was made.
         fitted: settings that `--fit` changed.
         rows: rows of a training; None for other commands, and until a process of several has read its own.
     """
@@ -65,6 +67,7 @@ class Job:
     budget_usd: float | None = None
     max_seconds: float | None = None
     resume: Run | None = None
+    meter: Meter | None = field(default=None, repr=False)
     fitted: dict[str, Any] | None = None
     rows: TrainingRows | None = field(default=None, repr=False)
 

@@ -15,7 +15,7 @@ records which ones a real run touches.
     loading         files, words and flags become that dict, and a recipe a file again
 """
 
-from toasterft.recipe.base import Lora, Prompt, Recipe, Section
+from toasterft.recipe.base import LINEARS, Lora, Prompt, Recipe, Section
 from toasterft.recipe.inference import Ask, Eval, Pairs
 from toasterft.recipe.loading import PACKAGE, RECIPE_FOLDERS, dump, find, load, of_run, read_yaml, shipped
 from toasterft.recipe.matrix import Axes, Matrix
@@ -25,7 +25,7 @@ from toasterft.recipe.supervised import Dpo, Sft, Trained
 from toasterft.recipe.validation import SYNONYMS, fields, validate
 
 __all__ = [
-    "LOCAL_REFINERS", "MODULES", "PACKAGE", "RECIPES", "RECIPE_FOLDERS", "SYNONYMS", "TRAININGS", "UNTIL",
+    "LINEARS", "LOCAL_REFINERS", "MODULES", "PACKAGE", "RECIPES", "RECIPE_FOLDERS", "SYNONYMS", "TRAININGS", "UNTIL",
     "Ask", "Axes", "Dpo", "Dyme", "Eval", "Grpo", "Lora", "Matrix", "Pairs", "Policy", "Prompt", "Recipe",
     "Section", "Sft", "Train", "Trained", "dump", "fields", "find", "load", "of_run", "read_yaml", "shipped",
     "validate",

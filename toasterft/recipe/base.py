@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
@@ -35,6 +35,10 @@ class Prompt(Section):
     """Jinja chat template, or the path of a .jinja file; the model's own by default."""
 
 
+# Linear layers of a decoder's layer, in every architecture here; in the order of `TextShape.layer_linears`.
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
 class Lora(Section):
     """Low-rank adapters on the language model's linear layers (PEFT's names)."""
 
@@ -46,6 +50,17 @@ class Lora(Section):
     """Dropout before the first factor."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """`all-linear` (of the language model), or layer names such as [q_proj, v_proj]."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _layers_are_there(cls, value: Any) -> Any:
+        names = value if isinstance(value, tuple) else LINEARS
+        wrong = [name for name in names if name.split(".")[-1] not in LINEARS]
+        if wrong or not names:
+            raise ValueError(
+                f"no linear layer is named {', '.join(wrong) or 'here'}; there are {', '.join(LINEARS)}"
+            )
+        return value
 
 
 class Recipe(Section):

@@ -30,12 +30,12 @@ _shared_error = False
 
 def world_size() -> int:
     """World size: processes on all machines."""
-    return int(os.environ.get(COUNT, "1"))
+    return _variable(COUNT, 1)
 
 
 def rank() -> int:
     """Rank of this process; 0 is the main one."""
-    return int(os.environ.get(INDEX, "0"))
+    return _variable(INDEX, 0)
 
 
 def is_main() -> bool:
@@ -44,7 +44,18 @@ def is_main() -> bool:
 
 def local_rank_and_size() -> tuple[int, int]:
     """Local rank and local world size."""
-    return int(os.environ.get(LOCAL_INDEX, "0")), int(os.environ.get(LOCAL_COUNT, "1"))
+    return _variable(LOCAL_INDEX, 0), _variable(LOCAL_COUNT, 1)
+
+
+def _variable(name: str, default: int) -> int:
+    """A variable of the launcher; what is no number is refused by `require_those_asked_for`."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else default
+
+
+def was_launched() -> bool:
+    """Whether this process's parent is torchrun or `accelerate launch`, at its first attempt."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"
 
 
 def command(processes: int | None = None) -> str:
@@ -67,8 +78,16 @@ def env_without_ranks() -> dict[str, str]:
 def require_those_asked_for() -> None:
     """
     Raises:
-        UserError: several were asked for, and this is the only one.
+        UserError: several were asked for, and this is the only one; or a launcher's variable is no number.
     """
+    for name in (COUNT, INDEX, LOCAL_COUNT, LOCAL_INDEX):
+        if not os.environ.get(name, "0").isdecimal():
+            raise UserError(
+                f"{os.environ[name]!r} is no number; nothing was run",
+                where=name,
+                why="a launcher of several processes sets this variable",
+                next_step=f"unset {name}   for one process",
+            )
     # accelerate 1.15 (simple_launcher): on a CPU, or with one GPU, it sets the address and starts one process.
     if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR", "MASTER_PORT"} <= set(
         os.environ

@@ -22,6 +22,9 @@ class Spend(Typed):
     seconds: Amount = 0.0
     usd: Amount | None = None
     teachers_usd: Amount | None = None
+    start_seconds: Amount | None = None
+    step_seconds: Amount | None = None
+    save_seconds: Amount | None = None
 
 
 class Interval(Typed):
@@ -168,6 +171,8 @@ class Record(Typed):
     engine: str | None = None
     gpu: str | None = None
     usd_per_hour: Amount | None = None
+    budget_usd: Amount | None = None
+    max_seconds: Amount | None = None
     notes: list[str] | None = None
     fitted: dict[str, Any] | None = None
     reasoner: Reasoner | None = None

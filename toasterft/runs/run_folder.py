@@ -154,6 +154,8 @@ def create(
     """
     try:
         if out is not None:
+            if out.exists() and not out.is_dir():
+                raise UserError("this is no folder", where=str(out), next_step="--out elsewhere")
             if out.exists() and any(out.iterdir()):
                 raise UserError(
                     "this folder is not empty; nothing is overwritten",

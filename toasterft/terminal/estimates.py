@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toasterft import catalog
@@ -31,6 +31,20 @@ def print_plan(job: Job, edges: Sequence[dict[str, Any]]) -> None:
     print_estimate(job.estimate, job.target.gpu.vram_gb)
     print_other_sizes(edges)
     print_caveat(job.stats.provenance)
+
+
+def print_caps(job: Job, spent: Mapping[str, float]) -> None:
+    """The caps of a planned run, and that they let it start."""
+    if job.budget_usd is None and job.max_seconds is None:
+        return
+    caps = (
+        []
+        if job.budget_usd is None
+        else [f"{dollars(job.budget_usd)}, {dollars(spent.get('usd', 0.0))} spent"]
+    )
+    if job.max_seconds is not None:
+        caps.append(f"{duration(job.max_seconds)}, {duration(spent.get('seconds', 0.0))} spent")
+    line(f"within the cap of {'; '.join(caps)}: it would start, and be stopped there", "bold green")
 
 
 def print_workload(job: Job, where: str, *, command: str = "") -> None:

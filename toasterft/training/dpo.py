@@ -15,7 +15,6 @@ The model is called directly, not through DDP, so gradients are averaged over pr
 from __future__ import annotations
 
 import random
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +26,9 @@ from torch.nn.functional import logsigmoid
 
 from toasterft.engine import Engine
 from toasterft.engine.logprobs import Branches, open_log_probs
-from toasterft.errors import CapReached, Interrupted
+from toasterft.errors import CapReached
+from toasterft.jobs.endings import Ending
 from toasterft.jobs.prepare import Job
-from toasterft.progress import Reporter
 from toasterft.recipe import Dpo
 from toasterft.runs import distributed
 from toasterft.runs.journal import Journal
@@ -43,9 +42,9 @@ REFERENCE_FILE = "reference.jsonl"
 SHOWN_CHARACTERS = 200
 
 
-def run(job: Job, engine: Engine, report: Reporter) -> Run:
+def run(job: Job, engine: Engine, end: Ending) -> Run:
     """Make the better completion of each pair likelier than the worse one, as far as `beta` lets it."""
-    return route.run(job, engine, report, DpoTrainer)
+    return route.run(job, engine, end, DpoTrainer)
 
 
 class DpoTrainer(GuardedTrainer, transformers.Trainer):
@@ -134,7 +133,7 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         Each batch is on disk before the next, so that a killed run goes on.
 
         Raises:
-            CapReached, Interrupted: between two batches.
+            CapReached: between two batches.
         """
         processes = self.accelerator.num_processes
         mine = range(len(self.examples))[self.accelerator.process_index :: processes]
@@ -162,7 +161,8 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
         with self.session.loaded.evaluating():
             for _ in range(rounds):
                 with distributed.share_errors():
-                    self._raise_if_stopped(f"after {len(values)} of {len(mine)} pairs of the reference")
+                    if monitor.meter.reached():
+                        raise CapReached(f"after {len(values)} of {len(mine)} pairs of the reference")
                     rows = mine[len(values) : len(values) + size]
                     with self.compute_loss_context_manager():
                         found = self._log_probs(rows)[0].tolist() if rows else []
@@ -171,17 +171,6 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
                 report.advance(
                     len(values), len(mine), memory_bytes=monitor.phases.peak_bytes, usd=monitor.meter.usd
                 )
-
-    def _raise_if_stopped(self, where: str) -> None:
-        monitor = self.monitor
-        if monitor.meter.reached():
-            raise CapReached(where)
-        if monitor.signal_number is not None:
-            raise Interrupted(
-                f"stopped by {signal.Signals(monitor.signal_number).name} {where}, before the first step",
-                exit_code=128 + monitor.signal_number,
-                next_step=f"{distributed.command()} dpo --resume {self.context.record.path}",
-            )
 
     # --- what a user sees
 

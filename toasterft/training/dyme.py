@@ -18,8 +18,8 @@ from accelerate.utils import gather_object
 from toasterft import paths
 from toasterft.data.example import Example
 from toasterft.engine import Engine
+from toasterft.jobs.endings import Ending
 from toasterft.jobs.prepare import Job
-from toasterft.progress import Reporter
 from toasterft.recipe import Dyme
 from toasterft.runs import distributed
 from toasterft.runs.run_folder import Run
@@ -40,13 +40,13 @@ GOOD_THINKING = 0.9
 THINKING = (JUDGED, "thinking", "thinking_lemma")
 
 
-def run(job: Job, engine: Engine, report: Reporter) -> Run:
+def run(job: Job, engine: Engine, end: Ending) -> Run:
     """Memorise where every sample is wrong, explore where some are right, leave alone what is solved."""
     assert isinstance(job.recipe, Dyme)
     with distributed.share_errors():
         live_teachers = LiveTeachers(job.recipe, job.budget_usd)
     try:
-        return route.run(job, engine, report, lambda context: DymeTrainer(context, live_teachers))
+        return route.run(job, engine, end, lambda context: DymeTrainer(context, live_teachers))
     finally:
         live_teachers.close()
 

@@ -2,134 +2,149 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import deque
-from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback
 
 from toasterft.engine.phases import Phases
+from toasterft.errors import CapReached
 from toasterft.progress import Reporter
 from toasterft.runs import distributed
-from toasterft.runs.meter import Meter
+from toasterft.runs.meter import Meter, keep_saving
 from toasterft.runs.run_folder import Run
+from toasterft.runs.stop import Stop
 
 # Three in a row are no accident of one batch (issue trail of fp16 runs); one or two are skipped.
 MAX_NON_FINITE = 3
 # A step takes as long as the longest of the last few.
 RECENT_STEPS = 10
-# Kept back for a checkpoint, the adapter and the plots after the last step.
-SAVING_SECONDS = 2.0
+
+
+class EvaluationCutShort(Exception):
+    """The cap came in an evaluation between two steps: what was trained is whole."""
 
 
 class RunMonitor(TrainerCallback):
-    """Writes metrics, feeds the live line, and turns signals into a stop at the end of the step.
+    """Writes metrics, feeds the live line, and ends training after a step where `stop` or the cap says so.
 
     Attributes:
-        signal_number: SIGINT or SIGTERM once received, else None.
-        capped: the next step would pass the budget or the hours.
         failed: why the run must not go on, else None.
     """
 
-    def __init__(self, run: Run, report: Reporter, meter: Meter) -> None:
+    def __init__(self, run: Run, report: Reporter, meter: Meter, stop: Stop | None = None) -> None:
         self.run = run
         self.report = report
         self.meter = meter
+        self.stop = stop or Stop(report)
         self.phases = Phases(meter.session_seconds)
-        self.signal_number: int | None = None
-        self.capped = False
         self.failed: str | None = None
         self.non_finite = 0
         self._began_training: float | None = None
         self._first_step = 0
         self._loss: float | None = None
         self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
-        self._step_began = 0.0
-        self._handlers: dict[int, Any] = {}
-
-    # --- signals
-
-    def __enter__(self) -> RunMonitor:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._handlers[number] = signal.signal(number, self._on_signal)
-            except ValueError:
-                break  # not the main thread: whoever runs us there handles signals
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_number is not None:
-            # A second one: stop at once. Checkpoints are renamed into place, so the last one is whole.
-            os._exit(128 + number)
-        self.signal_number = number
-        self.report.say("stopping after this step; a second signal stops at once")
+        # Since the last step, evaluation or checkpoint ended; the longest of the latter two so far.
+        self._since = 0.0
+        self._evaluation_seconds = self._checkpoint_seconds = 0.0
 
     # --- trainer events
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began_training = time.monotonic()
-        self.phases.turn()
+        starting = self.phases.as_json().get("start", {}).get("seconds", 0.0)
+        self.meter.pace["start_seconds"] = min(starting, self.meter.pace.get("start_seconds", starting))
         self.phases.enter("train")
         self._first_step = state.global_step
         self.report.phase("training", state.max_steps)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._step_began, self._loss = time.monotonic(), None
+        self._loss = None
+        if self.stop.at_once:
+            self._end_start()
+
+    def _end_start(self) -> None:
+        """From the first step on there is something to save; it begins where the money lasts for it, as estimated.
+
+        Raises:
+            CapReached: it does not; in all processes.
+        """
+        self.stop.at_once = False
+        self.stop.disarm()
+        self._since = time.monotonic()
+        self.stopping_for_the_cap()
+        self.agree()
+        if self.stop.capped:
+            raise CapReached("before the first step")
 
     def add_loss(self, part: float) -> None:
         """Add what one backward pass of this process is of the step's loss."""
         self._loss = part + (self._loss or 0.0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._steps.append(time.monotonic() - self._step_began)
+        self._steps.append(self._lap())
+        self.meter.pace["step_seconds"] = max(self._steps)
         self.phases.turn()
         losses = [loss for loss in distributed.all_gather(self._loss) if loss is not None]
         self._loss = sum(losses) / len(losses) if losses else None
         self.report.advance(state.global_step, state.max_steps, **self._facts(state))
-        if state.global_step < state.max_steps:
-            self.stopping_for_the_cap()
-        self.agree()
-        if self.stopped or self.failed is not None:
-            control.should_training_stop = True
+        # What comes before the next step besides: the trainer has said so by now.
+        more = self._evaluation_seconds if control.should_evaluate else 0.0
+        more += self._checkpoint_seconds if control.should_save else 0.0
+        self._end_if_stopped(state, control, more)
+        if self.stop.stopped or self.failed is not None:
+            control.should_evaluate = False
             control.should_save = self.failed is None
 
-    @property
-    def stopped(self) -> bool:
-        """Whether a signal or a cap ends the run."""
-        return self.signal_number is not None or self.capped
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # The first evaluation's length is not known. Several processes end it together, whatever it takes.
+        if distributed.world_size() == 1 and self.meter.reached(self.meter.pace.get("save_seconds", 0.0)):
+            self.stop.capped = True
+            raise EvaluationCutShort
 
-    def close(self, status: str, reason: str | None, **facts: Any) -> None:
-        """Write how the run ended and what it took, beside `facts`, to run.json, and release the run."""
-        self.meter.close()
-        measured = {
-            "seconds": round(self.meter.seconds, 2),
-            "usd": self.meter.usd,
-            "peak_memory_bytes": self.phases.peak_bytes,
-            "phases": self.phases.as_json(),
-        }
-        self.run.update(status=status, stop_reason=reason, measured=measured, **facts)
-        self.run.unlock()
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._evaluation_seconds = max(self._evaluation_seconds, self._lap())
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._checkpoint_seconds = max(self._checkpoint_seconds, self._lap())
+        self._end_if_stopped(state, control, 0.0)
+
+    def _lap(self) -> float:
+        """Seconds since the last call."""
+        before, self._since = self._since, time.monotonic()
+        return self._since - before
+
+    def _end_if_stopped(self, state: Any, control: Any, more_seconds: float) -> None:
+        if state.global_step < state.max_steps:
+            self.stopping_for_the_cap(more_seconds)
+        self.agree()
+        if self.stop.stopped or self.failed is not None:
+            control.should_training_stop = True
+
+    def saved(self, what: str) -> None:
+        """Note what a checkpoint, and the adapter and plot since training ended, took: for caps of this machine's runs."""
+        self.meter.pace["save_seconds"] = self._checkpoint_seconds + self._lap()
+        if distributed.is_main():
+            keep_saving(what, self.meter.pace["save_seconds"])
+
+    def figures(self) -> dict[str, Any]:
+        """Measured memory and phases, for run.json."""
+        return {"peak_memory_bytes": self.phases.peak_bytes, "phases": self.phases.as_json()}
 
     def agree(self) -> None:
         """All-reduce signals and caps over processes: a step needs every one of them."""
-        number, capped = distributed.all_reduce_max([self.signal_number or 0, int(self.capped)])
+        number, capped = distributed.all_reduce_max([self.stop.signal_number or 0, int(self.stop.capped)])
         if number:
-            self.signal_number = number
+            self.stop.signal_number = number
         if capped:
-            self.capped = True
+            self.stop.capped = True
 
-    def stopping_for_the_cap(self) -> bool:
-        """Whether another step like the longest recent one, and saving after it, would pass a cap."""
-        if self.meter.reached(max(self._steps, default=0.0) + SAVING_SECONDS):
-            self.capped = True
-        return self.capped
+    def stopping_for_the_cap(self, more_seconds: float = 0.0) -> None:
+        """Stop where another step like the longest recent one, saving, and `more_seconds` would pass a cap."""
+        pace = self.meter.pace
+        if self.meter.reached(pace.get("step_seconds", 0.0) + pace.get("save_seconds", 0.0) + more_seconds):
+            self.stop.capped = True
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any

@@ -13,17 +13,16 @@ from transformers.trainer_callback import PrinterCallback
 from toasterft import paths
 from toasterft.engine import Engine, adapters
 from toasterft.engine.open_model import open_model
-from toasterft.errors import CapReached, ModelError, RunFailed
+from toasterft.errors import ModelError, RunFailed
 from toasterft.evaluation import answer
+from toasterft.jobs.begin import saved_thing
+from toasterft.jobs.endings import Ending
 from toasterft.jobs.prepare import Job
-from toasterft.progress import Reporter
 from toasterft.recipe import Trained
 from toasterft.runs import checkpoints, distributed, plots, run_folder
-from toasterft.runs.meter import Meter
 from toasterft.runs.run_folder import Run
 from toasterft.training import setup
-from toasterft.training.endings import ending
-from toasterft.training.monitor import RunMonitor
+from toasterft.training.monitor import EvaluationCutShort, RunMonitor
 from toasterft.training.trainer_base import (
     NoInputGradients,
     TrainingContext,
@@ -34,7 +33,7 @@ from toasterft.training.trainer_base import (
 MakeTrainer = Callable[[TrainingContext], transformers.Trainer]
 
 
-def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -> Run:
+def run(job: Job, engine: Engine, end: Ending, make_trainer: MakeTrainer) -> Run:
     """Load, encode, train, save, evaluate; everything lands in the run's folder.
 
     Several processes come here together: images and questions are dealt out among them, one keeps the folder, and
@@ -51,44 +50,43 @@ def run(job: Job, engine: Engine, report: Reporter, make_trainer: MakeTrainer) -
     assert rows is not None
     assert rows.train is not None
     assert rows.held_out is not None
-    meter = Meter(job.usd_per_hour, job.budget_usd, job.max_seconds)
+    report, record = end.report, end.run
     for note in rows.notes:
         report.say(note)
-    record = setup.open_run_folder(job, rows.train, report)
-    meter.attach(record.path, keep=distributed.is_main())
-    monitor = RunMonitor(record, report, meter)
+    setup.settle_data(job, record, rows.train)
+    monitor = RunMonitor(record, report, end.meter, end.stop)
+    end.figures = monitor.figures
     if fitted := record.record.get("fitted"):
         report.say("made to fit: " + " ".join(f"{key}={value}" for key, value in fitted.items()))
-    with ending(job, monitor) as end:
-        with distributed.share_errors():
-            probe = next((example for example in rows.train.examples if example.images), None)
-            session = open_model(job.settings, recipe, engine, report, probe, train=True)
-            train = setup.drop_too_long(rows.train.examples, session, job.settings, recipe, report)
-        end.facts |= {"notes": session.loaded.notes, "train_count": len(train)}
-        setup.encode(session, [*train, *rows.held_out], monitor)
-        context = TrainingContext(recipe, session, record, train, rows.held_out, monitor, report)
-        with distributed.share_errors():
-            report.sample(setup.shown_sample(session, train[0]))
-            trainer = make_trainer(context)
-            trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(NoInputGradients())
-            keep_float32(session.loaded.model)
-            if monitor.stopping_for_the_cap():
-                raise CapReached("before the first step")
+    with distributed.share_errors():
+        probe = next((example for example in rows.train.examples if example.images), None)
+        session = open_model(job.settings, recipe, engine, report, probe, train=True)
+        train = setup.drop_too_long(rows.train.examples, session, job.settings, recipe, report)
+    end.facts |= {"notes": session.loaded.notes, "train_count": len(train)}
+    setup.encode(session, [*train, *rows.held_out], monitor)
+    context = TrainingContext(recipe, session, record, train, rows.held_out, monitor, report)
+    with distributed.share_errors():
+        report.sample(setup.shown_sample(session, train[0]))
+        trainer = make_trainer(context)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(NoInputGradients())
+        keep_float32(session.loaded.model)
+    try:
         train_from(trainer, last_state(record))
-        end.steps = (trainer.state.global_step, trainer.state.max_steps)
-        with distributed.share_errors():
-            require_finite(monitor, session.loaded.model)
-            if distributed.is_main():
-                save(job, context)
-        encoder = session.encoder
-        end.facts["images_encoded"] = (
-            None if encoder is None else sum(distributed.all_gather(encoder.encoded))
-        )
+    except EvaluationCutShort:
+        trainer._save_checkpoint(trainer.model, trial=None)
+    end.steps = (trainer.state.global_step, trainer.state.max_steps)
+    with distributed.share_errors():
+        require_finite(monitor, session.loaded.model)
+        if distributed.is_main():
+            save(job, context)
+    monitor.saved(saved_thing(job))
+    encoder = session.encoder
+    end.facts["images_encoded"] = None if encoder is None else sum(distributed.all_gather(encoder.encoded))
+    monitor.agree()
+    if not monitor.stop.stopped:
+        end.facts["eval"] = evaluate(context)
         monitor.agree()
-        if not monitor.stopped:
-            end.facts["eval"] = evaluate(context)
-            monitor.agree()
     return record
 
 
@@ -99,7 +97,7 @@ def last_state(record: Run) -> str | None:
 
 
 def train_from(trainer: transformers.Trainer, checkpoint: str | None) -> None:
-    """Train to the last step.
+    """Train to the last step, or to the cap.
 
     From a checkpoint of the last step there is nothing left but to load it: transformers would train one step more.
     """
@@ -167,22 +165,33 @@ def evaluate(context: TrainingContext) -> dict[str, Any] | None:
         for first in range(processes)
     ]
     given: list[answer.Answer] = []
-    for one in answer.answers(
-        context.session,
-        shares[distributed.rank()],
-        batch_size=size,
-        max_completion_length=limit,
-        progress=lambda done, _: context.report.advance(min(done * processes, len(rows)), len(rows)),
-    ):
-        context.record.sample(one.as_json())
-        given.append(one)
-        if monitor.meter.reached():
-            monitor.capped = True
-            context.report.say(f"the cap ends the evaluation after {len(given) * processes} answers")
-            break
+    stop = monitor.stop
+    stop.arm(monitor.meter.seconds_left)
+    try:
+        for one in answer.answers(
+            context.session,
+            shares[distributed.rank()],
+            batch_size=size,
+            max_completion_length=limit,
+            progress=lambda done, _: context.report.advance(min(done * processes, len(rows)), len(rows)),
+        ):
+            with stop.held():
+                context.record.sample(one.as_json())
+                given.append(one)
+            if stop.stopped:
+                break
+    except KeyboardInterrupt:
+        if not stop.capped:
+            raise
+    finally:
+        stop.disarm()
+    if stop.stopped:
+        context.report.say(
+            f"the evaluation ends after {len(given)} of {len(shares[distributed.rank()])} answers"
+        )
     answered = distributed.all_gather([one.as_json() for one in given])
     for index in set(range(processes)) - {distributed.rank()}:
         for example, row in zip(shares[index], answered[index]):
             context.record.sample(row)
             given.append(answer.Answer.of_json(row, example, context.session.chat.prompt))
-    return answer.summary(given)
+    return answer.summary(given) if given else None

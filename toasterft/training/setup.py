@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,12 +16,12 @@ from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.engine.batching import IGNORE
 from toasterft.engine.open_model import ModelSession
 from toasterft.errors import CapReached, DataError
-from toasterft.jobs.begin import begin
+from toasterft.jobs.begin import data_facts, require_same_data
 from toasterft.jobs.prepare import Job
 from toasterft.models.settings import ModelSettings
 from toasterft.progress import Reporter
 from toasterft.recipe import Dpo, Trained
-from toasterft.runs import checkpoints, distributed, run_folder
+from toasterft.runs import distributed
 from toasterft.runs.run_folder import Run
 from toasterft.training.monitor import RunMonitor
 
@@ -30,59 +29,21 @@ PICTURES_FILE = "pictures.json"
 Digests = list[tuple[str, str]]
 
 
-def open_run_folder(job: Job, train: Dataset, report: Reporter) -> Run:
-    """Create the run's folder, or go on in that of `job.resume`; locked until the main process ends.
+def settle_data(job: Job, record: Run, train: Dataset) -> None:
+    """Write down what the run learns from, where its folder was made before that was known.
 
     Raises:
         DataError: the data of a resumed run is not what it began with, or not the same in all processes.
-        UserError: another process works on this run, or none of its checkpoints is whole.
     """
     hashes = set(distributed.all_gather(train.sha256))
-    record: Run | None = None
     with distributed.share_errors():
         if len(hashes) > 1:
             raise DataError("the processes of this run read different data", where=job.data_name)
+        require_same_data(job, record, train)
         if distributed.is_main():
-            digests = picture_digests(train.examples)  # a missing picture leaves no folder behind
-            record = (
-                _resumed(job, job.resume, train, digests, report)
-                if job.resume
-                else _created(job, train, digests)
-            )
-    found = distributed.broadcast((record.path, record.record, record.start) if record is not None else None)
-    return record or run_folder.FollowerRun(*found)
-
-
-def _created(job: Job, train: Dataset, digests: Digests) -> Run:
-    estimate = job.estimate.as_json() if job.estimate else None
-    record = begin(
-        job,
-        train,
-        processes=distributed.world_size(),
-        estimate=estimate,
-        fitted=job.fitted,
-        sealed_checkpoints=True,
-    )
-    hold_pictures(record.path, digests)
-    return record
-
-
-def _resumed(job: Job, record: Run, train: Dataset, digests: Digests, report: Reporter) -> Run:
-    record.lock()
-    if record.record.get("data_sha256") != train.sha256:
-        assert isinstance(job.recipe, Trained)
-        raise DataError(
-            "the data changed since this run began",
-            where=job.recipe.data,
-            next_step=f"start anew from its adapter: --model {record.path}",
-        )
-    hold_pictures(record.path, digests)
-    record.start = checkpoints.newest_whole(
-        record.checkpoints, report.say, sealed=record.record.get("sealed_checkpoints") is True
-    )
-    times = [*record.record.get("resumed_at", []), run_folder.now()]
-    record.update(status="running", stop_reason=None, process_id=os.getpid(), resumed_at=times)
-    return record
+            hold_pictures(record.path, picture_digests(train.examples))
+    if "data_sha256" not in record.record:
+        record.update(**data_facts(train))
 
 
 def picture_digests(examples: Iterable[Example]) -> Digests:

@@ -10,17 +10,17 @@ import trl
 
 from toasterft.engine import Engine
 from toasterft.engine.loaded import LoadedModel
+from toasterft.jobs.endings import Ending
 from toasterft.jobs.prepare import Job
-from toasterft.progress import Reporter
 from toasterft.runs.run_folder import Run
 from toasterft.training import run as route
 from toasterft.training.arguments import arguments
 from toasterft.training.trainer_base import GuardedTrainer, TrainingContext
 
 
-def run(job: Job, engine: Engine, report: Reporter) -> Run:
+def run(job: Job, engine: Engine, end: Ending) -> Run:
     """Next-token loss on reasoning and answer, nothing else."""
-    return route.run(job, engine, report, make_trainer)
+    return route.run(job, engine, end, make_trainer)
 
 
 class Trainer(GuardedTrainer, trl.SFTTrainer):

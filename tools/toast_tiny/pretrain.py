@@ -104,14 +104,16 @@ def run(settings: Pretrain, out: Path, report: Reporter, *, resume: bool = False
     trainer.remove_callback(PrinterCallback)
     if resume:
         record.start = checkpoints.newest_whole(record.checkpoints, report.say, sealed=False)
-    with monitor:
+    with monitor.stop:
         route.train_from(trainer, route.last_state(record))
     report.done()
     finished = trainer.state.global_step >= settings.max_steps
     if finished:
         model.to(torch.bfloat16).save_pretrained(weights)
         plots.of_run(record.metrics(), weights)
-    monitor.close("done" if finished else "interrupted", None)
+    meter.close()
+    measured = {"seconds": round(meter.seconds, 2), "usd": meter.usd, **monitor.figures()}
+    record.update(status="done" if finished else "interrupted", stop_reason=None, measured=measured)
     return record
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from toasterft.estimation import passes
 from toasterft.models.architectures import ModelShape, TextShape
-from toasterft.recipe import Trained
+from toasterft.recipe import LINEARS, Trained
 
 # Weights per 8-bit scale, and scales per float32 scale of scales. Derived: bitsandbytes, double quantisation.
 NF4_BLOCK, NF4_SCALE_BLOCK = 64, 256
@@ -22,7 +22,6 @@ MIN_8BIT_ENTRIES = 4096
 MIN_PAGED_ENTRIES = 100_000
 
 # Linears of a decoder layer, in the order of `TextShape.layer_linears`.
-LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # Bytes of a tokenizer's files per entry of its vocabulary. Measured on SmolVLM's (4.8 MB for 49,280), 2026-11-21.
 TOKENIZER_BYTES = 98
 
