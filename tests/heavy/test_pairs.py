@@ -161,6 +161,11 @@ def test_a_cap_stops_between_two_batches(drawn, tmp_path, monkeypatch, capsys):
     assert len(ledger.read_text().splitlines()) == 4
 
 
+def test_a_cap_stops_the_loading_too(drawn, tmp_path, capsys):
+    build(tmp_path / "set", drawn, "--max-hours", "0.0001", code=3)
+    assert "before the first sample" in capsys.readouterr().err
+
+
 def test_another_way_to_build_is_refused(whole, drawn, tmp_path, capsys):
     folder = tmp_path / "again"
     shutil.copytree(whole, folder)

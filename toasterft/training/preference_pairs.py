@@ -33,6 +33,7 @@ from toasterft.recipe import Pairs
 from toasterft.runs import run_folder
 from toasterft.runs.journal import Journal
 from toasterft.runs.meter import Meter
+from toasterft.runs.stop import Stop
 from toasterft.teachers import batch
 from toasterft.teachers.plan import held_out, shuffled
 from toasterft.training.policy import rollout
@@ -124,7 +125,18 @@ def run(job: Job, engine: Engine, report: Reporter, *, name: str) -> dict[str, A
         meter.attach(folder)
         hold_pictures(folder, picture_digests(build.rows))
         try:
-            session = open_model(job.settings, recipe, engine, report, _readable(build.rows), train=False)
+            with Stop(report) as stop:
+                stop.arm(meter.seconds_left)
+                try:
+                    session = open_model(
+                        job.settings, recipe, engine, report, _readable(build.rows), train=False
+                    )
+                except KeyboardInterrupt:
+                    if stop.capped:
+                        raise CapReached(
+                            f"at the cap ({meter.cap}) before the first sample", where=str(folder)
+                        ) from None
+                    raise
             if note := control_tokens.note(build.rows, session.chat.control):
                 report.say(note)
             _resume(build, journal, report)
