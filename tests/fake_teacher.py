@@ -22,13 +22,26 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 INPUT_TOKENS, OUTPUT_TOKENS, THINKING_TOKENS = 1000, 120, 80
 SLOW_SECONDS = 1.0
 
-Behaviour = Callable[[int, dict[str, Any]], str]
+
+@dataclass(frozen=True)
+class Raw:
+    """An HTTP reply, byte by byte; `endless` is sent again and again behind the body until the client hangs up."""
+
+    body: bytes | str
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    endless: bytes = b""
+    pause_seconds: float = 0.0
+
+
+Behaviour = Callable[[int, dict[str, Any]], "str | Raw"]
 
 
 class Teacher:
@@ -42,11 +55,12 @@ class Teacher:
         answers: what judges say, by question; generators find theirs in the prompt.
     """
 
-    def __init__(self, behave: Behaviour | str = "good", *, seconds: float = 0.0) -> None:
-        self.behave: Behaviour = (lambda *_: behave) if isinstance(behave, str) else behave
+    def __init__(self, behave: Behaviour | str | Raw = "good", *, seconds: float = 0.0) -> None:
+        self.behave: Behaviour = (lambda *_: behave) if isinstance(behave, str | Raw) else behave
         self.seconds = seconds
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.billed: Counter[str] = Counter()
         self.billed_tokens = 0
         self.answers: dict[str, str] = {}
@@ -90,6 +104,7 @@ class Teacher:
                     number = len(teacher.asked)
                     teacher.asked.append(body)
                     teacher.keys.append(self.headers.get("Authorization", ""))
+                    teacher.headers.append({name.lower(): value for name, value in self.headers.items()})
                     teacher._now += 1
                     teacher.at_once = max(teacher.at_once, teacher._now)
                 try:
@@ -100,8 +115,10 @@ class Teacher:
                     with teacher._lock:
                         teacher._now -= 1
 
-            def answer(self, how: str, body: dict[str, Any]):
+            def answer(self, how: str | Raw, body: dict[str, Any]):
                 time.sleep(teacher.seconds)
+                if isinstance(how, Raw):
+                    return self.send_raw(how, body)
                 if how == "429":
                     return self.send(429, error("slow down"), {"Retry-After": "0.3"})
                 if how == "429-late":
@@ -111,6 +128,10 @@ class Teacher:
                 if how == "401":
                     key = self.headers.get("Authorization", "")
                     return self.send(401, error(f"Incorrect API key provided: {key}"))
+                if how == "html":
+                    return self.send(200, "<html>busy</html>")
+                if how == "no-choices":
+                    return self.send(200, json.dumps({"choices": []}))
                 if how == "drop":
                     return self.hang_up()
                 if how == "slow":
@@ -123,10 +144,6 @@ class Teacher:
                     teacher.billed_tokens += tokens
                 if how == "malformed":
                     return self.send(200, '{"choices": [{"message": {"content": "<think>')
-                if how == "html":
-                    return self.send(200, "<html>busy</html>")
-                if how == "no-choices":
-                    return self.send(200, json.dumps({"choices": []}))
                 data = json.dumps(completion(teacher.say(how, body), tokens))
                 if how == "half":
                     self.send_response(200)
@@ -137,14 +154,29 @@ class Teacher:
                 self.send(200, data)
                 return None
 
-            def send(self, status: int, text: str, headers: dict[str, str] | None = None):
-                data = text.encode()
+            def send(self, status: int, text: str | bytes, headers: dict[str, str] | None = None):
+                data = text.encode() if isinstance(text, str) else text
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def send_raw(self, raw: Raw, body: dict[str, Any]):
+                with teacher._lock:
+                    teacher.billed[prompt_of(body)] += 1
+                data = raw.body.encode("utf-8", "surrogatepass") if isinstance(raw.body, str) else raw.body
+                if not raw.endless:
+                    return self.send(raw.status, data, raw.headers)
+                self.send_response(raw.status)
+                for name, value in raw.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+                while True:  # until the client hangs up
+                    self.wfile.write(raw.endless)
+                    time.sleep(raw.pause_seconds)
 
             def hang_up(self):
                 self.close_connection = True

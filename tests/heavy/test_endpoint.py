@@ -28,6 +28,7 @@ from toasterft.teachers.api import (
     SpendCapReached,
     SpendLedger,
     background,
+    completion,
 )
 
 pytestmark = pytest.mark.usefixtures("quick_retries")
@@ -76,8 +77,8 @@ def test_answers_bills_and_thinking_tokens():
 def test_thinking_left_out_of_the_completion_tokens_is_billed_all_the_same():
     reply = fake_teacher.completion("x", 20)
     reply["usage"] |= {"completion_tokens": 20, "total_tokens": 1100}
-    with Teacher() as teacher:
-        answer = opened(teacher)._read(json.dumps(reply), Request("x"))
+    fake = api.custom_service("http://127.0.0.1:9/v1", "fake")
+    answer = completion.read(json.dumps(reply), Request("x"), fake, 21)
     assert (answer.output_tokens, answer.thinking_tokens) == (100, 80)
 
 

@@ -211,7 +211,11 @@ def _carry_out(
     if not json:
         printing.print_teacher_plan(plan, expected, datetime.date.today())
     if dry_run:
-        bill = {"requests": expected.requests, "usd": vars(expected.usd) if expected.usd else None}
+        bill = {
+            "requests": expected.requests,
+            "most_requests": expected.most_requests,
+            "usd": vars(expected.usd) if expected.usd else None,
+        }
         if json:
             terminal.as_json({"build": plan.identity, "n": plan.n, "expected": bill})
         return None

@@ -11,6 +11,7 @@ import datetime
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from toasterft.errors import CapReached, DataError, Interrupted, RunFailed, Toas
 from toasterft.progress import Reporter
 from toasterft.teachers.api import Endpoint, EndpointRefused, Service, SpendCapReached, SpendLedger, api_key
 from toasterft.teachers.build import Build, Outcome, model_of
+from toasterft.teachers.plan import Expected
 from toasterft.units import Range
 
 LEDGER = "answers.ledger"
@@ -38,7 +40,7 @@ class Stoppable(Protocol):
 
 
 def run(
-    build: Build, expected_usd: Range | None, held_out: Mapping[str, Dataset], report: Reporter
+    build: Build, expected: Expected, held_out: Mapping[str, Dataset], report: Reporter
 ) -> dict[str, Any]:
     """Build, or resume, and return the card.
 
@@ -65,7 +67,7 @@ def run(
             report.phase(build.phase, plan.n)
             if ledger.replies:
                 report.say(f"going on from {ledger.paid:,} answers, ${ledger.spent_usd:.4f} spent")
-            asyncio.run(_ask_all(build, ledger, report))
+            notes = asyncio.run(_ask_all(build, ledger, expected, report))
             report.done()
             if isinstance(build.ended, EndpointRefused) and not ledger.paid:
                 raise build.ended
@@ -74,9 +76,11 @@ def run(
                 "built_at": now(),
                 "prices": [_price_row(one) for one in {one.name: one for one in plan.services}.values()],
                 **build.summary(),
-                "spent": _bill(ledger, plan.budget_usd, expected_usd),
+                "spent": _bill(ledger, plan.budget_usd, expected.usd),
                 "seconds": round(float(card.get("seconds", 0.0)) + time.time() - started, 2),
             }
+            if notes:
+                card["notes"] = dict(Counter(card.get("notes", {})) + notes)
             write_set(plan.folder, card, build.files(card["task"]), held_out)
         finally:
             report.done()
@@ -96,15 +100,21 @@ def run(
 # --- asking ----------------------------------------------------------------------------------
 
 
-async def _ask_all(build: Build, ledger: SpendLedger, report: Reporter) -> None:
-    """Keep items in flight until there are enough, they end, or something stops it."""
+async def _ask_all(build: Build, ledger: SpendLedger, expected: Expected, report: Reporter) -> Counter[str]:
+    """Keep items in flight until there are enough, they end, or something stops it; the endpoints' notes."""
     plan, items = build.plan, enumerate(build.items())
     endpoints = {
-        model_of(service): Endpoint(service, ledger, concurrency=plan.concurrency)
+        model_of(service): Endpoint(service, ledger, concurrency=plan.concurrency, on_trial=True)
         for service in reversed(plan.services)
     }
     tasks: dict[asyncio.Task[Outcome], tuple[int, Any]] = {}
     started, resumed_usd = time.monotonic(), ledger.paid_usd
+    spoken: set[str] = set()
+
+    def say_once(text: str, about: str) -> None:
+        if about not in spoken:
+            spoken.add(about)
+            report.say(text)
 
     def start() -> None:
         while build.ended is None and len(tasks) < plan.concurrency and build.wants_more(len(tasks)):
@@ -118,6 +128,11 @@ async def _ask_all(build: Build, ledger: SpendLedger, report: Reporter) -> None:
         while tasks:
             for task in (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[0]:
                 _settle(build, *tasks.pop(task), task)
+                for endpoint in endpoints.values():
+                    for note in endpoint.notes:
+                        say_once(f"{endpoint.service.name}: {note}", f"{endpoint.service.name}: {note}")
+                if expected.requests and ledger.paid > expected.high_requests:
+                    say_once(_overrun(build, ledger, expected), "overrun")
                 usd, share = ledger.spent_usd, build.done / plan.n
                 projected = build.done >= 5  # with fewer a projection would only jump about
                 report.advance(
@@ -133,6 +148,19 @@ async def _ask_all(build: Build, ledger: SpendLedger, report: Reporter) -> None:
         for endpoint in endpoints.values():
             await endpoint.settle()
             await endpoint.close()
+    return sum((endpoint.notes for endpoint in endpoints.values()), Counter())
+
+
+def _overrun(build: Build, ledger: SpendLedger, expected: Expected) -> str:
+    """What a job comes to that needs more requests than were forecast, at its rate so far."""
+    come_to = f"it may come to {expected.most_requests:,}"
+    if share := build.good / build.plan.n:
+        requests = min(expected.most_requests, ledger.paid / share)
+        come_to = f"at this rate it comes to {requests:,.0f} and ${ledger.spent_usd / share:.2f}"
+    return (
+        f"{ledger.paid:,} answers for {build.good:,} {build.unit}, more than the {expected.high_requests:,} forecast; "
+        f"{come_to}; Ctrl-C ends with what there is"
+    )
 
 
 def _settle(build: Build, place: int, item: Any, task: asyncio.Task[Outcome]) -> None:
@@ -146,10 +174,10 @@ def _settle(build: Build, place: int, item: Any, task: asyncio.Task[Outcome]) ->
         found = Outcome(item, "picture", detail=problem.what)
     build.outcomes[place] = found
     build.passed += found.reason is None
-    if found.reason == "endpoint" and found.detail == "down":
+    if found.reason == "endpoint" and found.detail.startswith("down: "):
         build.ended = build.ended or RunFailed(
             f"{found.teacher} stopped answering",
-            why="several requests in a row failed after all their tries",
+            why=f"several requests in a row failed after all their tries: {found.detail.removeprefix('down: ')}",
             next_step=RESUME,
         )
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from toasterft.errors import ToasterError
 from toasterft.teachers.api import Endpoint, Reply, Request, Service
 from toasterft.teachers.panel import Candidate
+from toasterft.teachers.replies import formless
 
 Endpoints = Mapping[tuple[str, str], Endpoint]
 """By address and model: one for each model, whether it writes, judges, or both."""
@@ -102,15 +103,20 @@ class Build(ABC):
 
 
 async def ask_until_good(
-    item: Any, endpoint: Endpoint, requests: Iterable[Request], read: Callable[[str], Outcome]
+    item: Any, endpoint: Endpoint, requests: Iterable[Request], read: Callable[[Reply], Outcome]
 ) -> Outcome:
-    """The outcome of the first reply that is good, else of the last one."""
+    """The outcome of the first reply that is good, else of the last one.
+
+    Raises:
+        EndpointRefused: it refuses every request, or none of the first ones brought a reply in the form asked for.
+    """
     name, outcome = endpoint.service.name, Outcome(item)
     for tries, request in enumerate(requests, 1):
         reply = await endpoint.try_to_ask(request)
         if not isinstance(reply, Reply):
             return Outcome(item, "endpoint", name, detail=reply, tries=tries)
-        outcome = replace(read(reply.text), teacher=name, tries=tries)
+        outcome = replace(read(reply), teacher=name, tries=tries)
+        await endpoint.judge(formless(outcome.reason, outcome.detail))
         if outcome.reason is None:
             break
     return outcome

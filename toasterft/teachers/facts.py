@@ -31,10 +31,11 @@ from toasterft.errors import DataError
 from toasterft.progress import Reporter
 from toasterft.scoring.numbers import fraction
 from toasterft.teachers import batch
-from toasterft.teachers.api import Request
+from toasterft.teachers.api import Reply, Request
 from toasterft.teachers.batch import REJECTS, TRAIN
 from toasterft.teachers.build import Build, Endpoints, Outcome, ask_until_good, model_of
 from toasterft.teachers.plan import FACTS_PROMPT, Expected, FactsPlan, Images, held_out, images_key
+from toasterft.teachers.replies import after_thinking
 
 # More is no chart that a small model could reason about, and a sign of a model that repeats itself.
 MOST_FACTS = 200
@@ -53,7 +54,7 @@ def run(plan: FactsPlan, expected: Expected, report: Reporter) -> dict[str, Any]
     if not plan.images:
         raise DataError("every row has facts already, or no picture", where=plan.data_name)
     apart = held_out(plan.data_name, 0, images=plan.data.images, most=None)
-    return batch.run(FactsBuild(plan), expected.usd, apart, report)
+    return batch.run(FactsBuild(plan), expected, apart, report)
 
 
 @dataclass
@@ -94,11 +95,15 @@ class FactsBuild(Build):
             for attempt in range(plan.tries)
         )
 
-        def read(said: str) -> Outcome:
+        def read(reply: Reply) -> Outcome:
             try:
-                return Outcome(images, written=parse(said))
+                return Outcome(images, written=parse(after_thinking(reply.text)))
             except ValueError as problem:
-                return Outcome(images, "no facts", detail=str(problem), said=said)
+                ending, detail = reply.ending
+                reason = "no facts" if ending in ("", "empty") else ending
+                return Outcome(
+                    images, reason, detail=f"{problem}; {detail}" if detail else str(problem), said=reply.text
+                )
 
         return await ask_until_good(images, endpoints[model_of(plan.teacher)], requests, read)
 

@@ -2,7 +2,8 @@
 
 Reasons, in the order in which they are checked:
 
-    tags        no `<think>…</think><answer>…</answer>`, or nothing in one of them
+    tags        no `<think>…</think><answer>…</answer>`, or nothing in one of them; `cut off`, `refused` and `filtered`
+                where that is why, by the endpoint's own `finish_reason`
     headings    a structured trace without its six headings in order
     answer      the answer is not right by its task's scorer, nor what the trace itself calls the answer
     length      longer than the style allows
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from toasterft.data.chat import parse
@@ -24,9 +25,13 @@ from toasterft.data.token_stats import CHARACTERS_PER_TOKEN
 from toasterft.recipe import Prompt
 from toasterft.scoring import right, traces
 from toasterft.scoring.traces.prose import contrary, leaked
+from toasterft.teachers.api import Reply
+from toasterft.teachers.replies import missing_form, wanted_form
 from toasterft.teachers.styles import Style
 
-Reason = Literal["tags", "headings", "answer", "length", "leak", "arithmetic", "language"]
+Reason = Literal[
+    "tags", "cut off", "refused", "filtered", "headings", "answer", "length", "leak", "arithmetic", "language"
+]
 TAGS = Prompt()  # the tags that prompts ask for are the recipe's own defaults
 
 _HEADING_MARKS = re.compile(r"^[\s*#>-]*(?P<name>[A-Z][A-Za-z ]+?)[\s*]*:[\s*]*", re.MULTILINE)
@@ -62,7 +67,7 @@ def trace_tokens(text: str) -> int:
 
 def judge(completion: str, example: Example, style: Style) -> Verdict:
     """Filter a teacher's answer to `example`."""
-    parsed = parse(_unwrapped(completion), TAGS)
+    parsed = parse(wanted_form(completion), TAGS)
     reasoning, answer = (parsed.reasoning or "").strip(), parsed.answer
 
     def no(reason: Reason, detail: str = "") -> Verdict:
@@ -92,6 +97,15 @@ def judge(completion: str, example: Example, style: Style) -> Verdict:
     return Verdict(reasoning, answer, None)
 
 
+def judge_reply(reply: Reply, example: Example, style: Style) -> Verdict:
+    """Filter a reply; where it lacks the form, the endpoint's own words say why."""
+    verdict = judge(reply.text, example, style)
+    if verdict.reason != "tags":
+        return verdict
+    reason, detail = missing_form(reply)
+    return replace(verdict, reason=reason, detail=detail[:200])
+
+
 def english(text: str) -> bool:
     """Latin letters nearly throughout, and in a text of some length the small words of English."""
     letters = [letter for letter in text if letter.isalpha()]
@@ -117,8 +131,3 @@ def tidy_headings(text: str, headings: tuple[str, ...]) -> str:
 def _missing_headings(text: str, headings: tuple[str, ...]) -> str:
     found = re.findall(rf"^({'|'.join(headings)}): *\S", text, re.MULTILINE)
     return "" if found == list(headings) else f"found {', '.join(found) or 'none'}"
-
-
-def _unwrapped(completion: str) -> str:
-    """Without a code fence around it, which some models cannot leave out."""
-    return re.sub(r"^\s*```\w*\s*\n(.*?)\n\s*```\s*$", r"\1", completion, flags=re.DOTALL).strip()

@@ -12,6 +12,7 @@ from toasterft.estimation.teachers import JUDGE_TOKENS
 from toasterft.scoring.rewards import thinking
 from toasterft.scoring.tables import as_text
 from toasterft.teachers.api import BackgroundRequests, Request
+from toasterft.teachers.replies import after_thinking
 from toasterft.teachers.styles import fill
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def request(trace: str, example: Example) -> Request:
 
 def level_of(reply: str) -> float | None:
     """The verdict in a reply; None where there is none, or more than one."""
-    said = set(re.findall(r"\b(low|medium|high)\b", reply.lower()))
+    said = set(re.findall(r"\b(low|medium|high)\b", after_thinking(reply).lower()))
     return LEVELS[said.pop()] if len(said) == 1 else None
 
 

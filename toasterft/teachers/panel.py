@@ -25,6 +25,7 @@ from toasterft.scoring import digits_for_words, robust
 from toasterft.teachers import filters
 from toasterft.teachers.api import Endpoint, Reply, Request
 from toasterft.teachers.filters import TAGS
+from toasterft.teachers.replies import formless, wanted_form
 from toasterft.teachers.styles import Style, fill
 
 # A judge's answer: the tags and a few words. Thinking comes on top, as the caller allows.
@@ -115,7 +116,8 @@ async def _candidate(panel: Panel, generator: Endpoint, example: Example) -> Can
     said = await generator.try_to_ask(request)
     if not isinstance(said, Reply):
         return Candidate(name, "", "", "endpoint", said)
-    verdict = filters.judge(said.text, example, panel.style)
+    verdict = filters.judge_reply(said, example, panel.style)
+    await generator.judge(formless(verdict.reason, verdict.detail))
     written = Candidate(name, verdict.reasoning, verdict.answer, verdict.reason, verdict.detail)
     if written.reason is not None:
         return written
@@ -147,7 +149,8 @@ async def _vote(panel: Panel, judge: Endpoint, example: Example, stripped: str) 
     said = await judge.try_to_ask(request)
     if not isinstance(said, Reply):
         return Vote(judge.service.name, said, None)
-    answer = parse(said.text, TAGS).answer
+    answer = parse(wanted_form(said.text), TAGS).answer
+    await judge.judge(None if answer else ": ".join(said.ending))
     return Vote(judge.service.name, answer[:200], scoring.right(answer, example))
 
 

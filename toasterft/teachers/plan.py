@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,11 +140,21 @@ def images_key(images: Images) -> str:
 
 @dataclass(frozen=True)
 class Expected:
-    """The likely bill; `usd` is None for the rules, which cost nothing."""
+    """The likely bill; `usd` is None for the rules, which cost nothing.
+
+    Attributes:
+        requests: where every row gives a trace at once.
+        most_requests: where none of them ever does.
+    """
 
     requests: int
     usd: Range | None
-    notes: tuple[str, ...] = ()
+    most_requests: int = 0
+
+    @property
+    def high_requests(self) -> int:
+        """What the upper end of `usd` rests on."""
+        return min(self.most_requests, math.ceil(self.requests * prices.REQUESTS_PER_ROW.high))
 
 
 def expect_traces(plan: TracesPlan) -> Expected:
@@ -163,8 +174,7 @@ def expect_traces(plan: TracesPlan) -> Expected:
         parts.append(bill(writer, extra=0, written=trace + prices.of_rows(sizes, writer.price)[2]))
         others = [judge for judge in plan.judges if judge.model_id != writer.model_id]
         parts += [bill(judge, extra=trace, written=VERDICT_TOKENS / 2) for judge in others]
-    requests = plan.n * len(parts)
-    return Expected(requests, Range.sum(parts))
+    return Expected(plan.n * len(parts), Range.sum(parts), len(plan.data) * plan.tries * len(parts))
 
 
 def expect_facts(plan: FactsPlan) -> Expected:
@@ -178,7 +188,7 @@ def expect_facts(plan: FactsPlan) -> Expected:
     price = plan.teacher.price
     tokens = [sum(price.tokens_of_image(*image.size_px) for image in images) for images in plan.images]
     usd = prices.of_api(plan.n, prices.INSTRUCTION_TOKENS, sum(tokens) / len(tokens), FACTS_TOKENS, price)
-    return Expected(plan.n, usd)
+    return Expected(plan.n, usd, plan.n * plan.tries)
 
 
 def require_within_budget(

@@ -22,7 +22,7 @@ from toasterft.progress import Reporter
 from toasterft.scoring import right
 from toasterft.scoring.traces import strict_faults
 from toasterft.teachers import batch, filters, panel
-from toasterft.teachers.api import Endpoint, Request
+from toasterft.teachers.api import Endpoint, Reply, Request
 from toasterft.teachers.batch import REJECTS, TRAIN
 from toasterft.teachers.build import Build, Endpoints, Outcome, ask_until_good, model_of
 from toasterft.teachers.panel import Panel
@@ -34,7 +34,7 @@ from toasterft.teachers.rules.write import write as write_trace
 def run(plan: TracesPlan, expected: Expected, report: Reporter) -> dict[str, Any]:
     """Build, or resume, and return the card; raises as `batch.run`."""
     apart = held_out(plan.data_name, plan.seed, images=plan.data.images)
-    return batch.run(TracesBuild(plan), expected.usd, apart, report)
+    return batch.run(TracesBuild(plan), expected, apart, report)
 
 
 @dataclass
@@ -149,9 +149,9 @@ async def _by_teacher(writer: Endpoint, plan: TracesPlan, example: Example) -> O
         for attempt in range(plan.tries)
     )
 
-    def read(said: str) -> Outcome:
-        verdict = filters.judge(said, example, plan.style)
-        kept = "" if verdict.kept else said
+    def read(reply: Reply) -> Outcome:
+        verdict = filters.judge_reply(reply, example, plan.style)
+        kept = "" if verdict.kept else reply.text
         return Outcome(example, verdict.reason, "", verdict.reasoning, verdict.detail, kept)
 
     return await ask_until_good(example, writer, requests, read)

@@ -91,15 +91,17 @@ class LiveTeachers:
         self._ledger.cap_usd = min(caps)
 
     def report_failures(self, report: Reporter) -> None:
-        """Report each kind of failure once."""
+        """Report each kind of failure once, and what was changed on an endpoint's account."""
         for role, requests in self._requests.items():
+            name = f"{role} {requests.endpoint.service.name}"
+            for note in {*requests.endpoint.notes} - self._reported:
+                self._reported.add(note)
+                report.say(f"{name}: {note}")
             for kind in requests.failures:
                 if f"{role} {kind}" not in self._reported:
                     self._reported.add(f"{role} {kind}")
                     instead = "the local checker" if role == "judge" else "the reference as it is"
-                    report.say(
-                        f"{role} {requests.endpoint.service.name}: {requests.problem}; {instead} takes its place"
-                    )
+                    report.say(f"{name}: {requests.problem}; {instead} takes its place")
 
     def close(self) -> None:
         """Cancel requests in flight, and release the ledger."""

@@ -32,6 +32,7 @@ def print_teacher_plan(plan: TracesPlan | FactsPlan, expected: Expected, today: 
     if expected.usd is not None:
         budget = "" if plan.budget_usd is None else f"; budget {dollars(plan.budget_usd)}"
         facts.append(("dollars", f"{ranged_usd(expected.usd)} for {expected.requests:,} requests{budget}"))
+        facts.append(("at most", f"{expected.most_requests:,} requests, where no answer can be used"))
     pairs(facts)
 
 
@@ -40,7 +41,7 @@ def _priced(service: Service, today: datetime.date) -> str:
     price = service.price
     flag = None if price.status == "given" else price.flag(today)
     return (
-        f"{service.name} at {service.base_url}, ${price.input_usd_per_mtok:g} / "
+        f"{service.name} at {service.shown_url}, ${price.input_usd_per_mtok:g} / "
         f"${price.output_usd_per_mtok:g} per M tokens in / out"
         + (f", {price.as_of}" if price.as_of else "")
         + (f" ({flag})" if flag else "")

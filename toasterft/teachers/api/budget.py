@@ -20,8 +20,9 @@ class SpendLedger:
     where an endpoint bills more than `max_tokens`, or more input than for any request before, and then by no more than
     the requests in flight.
 
-    The file is a journal: `sent` before a request, then `paid` with the reply, or `failed`. A `sent` without an end
-    belongs to a process that was killed: the endpoint may have billed it, so its likely cost counts as spent.
+    The file is a journal: `sent` before a request, then `received` with the body as it came, before anything reads it,
+    and `paid` with the reply, or `failed`. A `sent` without an end belongs to a process that was killed: the endpoint
+    may have billed it, so its likely cost counts as spent.
 
     Args:
         path: the journal; None keeps nothing, for jobs that the cache alone is enough for.
@@ -32,6 +33,7 @@ class SpendLedger:
         uncertain_usd: likely dollars of requests that may have been billed although no reply arrived.
         reserved_usd: set aside for requests in flight.
         replies: what was paid for, by the request's key.
+        unread: bodies that a killed process had received and not yet read, likewise.
 
     Raises:
         UserError: another process works with the same file.
@@ -44,6 +46,7 @@ class SpendLedger:
         self.input_tokens = self.output_tokens = self.thinking_tokens = 0
         self.by_service: dict[str, dict[str, float]] = {}
         self.replies: dict[str, dict[str, Any]] = {}
+        self.unread: dict[str, str] = {}
         self._room = asyncio.Condition()
         self._journal = None if path is None else Journal(path)
         if self._journal is not None:
@@ -82,6 +85,10 @@ class SpendLedger:
         # Survives a killed process without a sync; only a power cut could lose it.
         self._append({"event": "sent", "key": key, "service": service, "usd": usd}, sync=False)
 
+    def receive(self, key: str, body: str) -> None:
+        """Keep a body as it came; nothing can be wrong with it that would lose it."""
+        self._append({"event": "received", "key": key, "body": body}, sync=False)
+
     def pay(self, key: str, service: str, reply: Reply) -> None:
         """Book a reply: on disk before this returns."""
         record = {"event": "paid", "key": key, "service": service, **asdict(reply), "at": round(time.time())}
@@ -112,8 +119,11 @@ class SpendLedger:
                 if record["key"] in open_requests:
                     self._book_lost(open_requests[record["key"]])
                 open_requests[record["key"]] = record
+            elif record["event"] == "received":
+                self.unread[record["key"]] = record["body"]
             else:
                 open_requests.pop(record["key"], None)
+                self.unread.pop(record["key"], None)
                 self._book(record)
         for record in open_requests.values():
             self._book_lost(record)

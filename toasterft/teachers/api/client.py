@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import re
 import time
 from collections import Counter
@@ -12,11 +10,13 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from toasterft import paths
-from toasterft.data.token_stats import CHARACTERS_PER_TOKEN
 from toasterft.errors import UserError
+from toasterft.teachers.api import completion, transport
 from toasterft.teachers.api.budget import SpendLedger
+from toasterft.teachers.api.trial import Trial
 from toasterft.teachers.api.types import (
     EndpointError,
     EndpointRefused,
@@ -32,18 +32,19 @@ from toasterft.teachers.api.types import (
 _KEY = re.compile(r"\b(?:sk-|AIza|key-|hf_)[\w*.-]{4,}|(?<=Bearer )\S+")
 
 # Failures after which the endpoint may charge all the same.
-MAYBE_BILLED = {"timeout", "dropped", "malformed", "cancelled"}
+MAYBE_BILLED = {"timeout", "dropped", "cancelled"}
 
 
 @dataclass
 class _Call:
-    """One request over all its tries, with the reply or the last try's failure."""
+    """One request over all its tries, with the reply or the last try's failure, which may have been billed."""
 
     key: str
     request: Request
     reply: Reply | None = None
     kind: FailureKind = "malformed"
     what: str = ""
+    billed: bool = False
 
 
 # The client retries inside one task and knows nothing of ours: its HTTP client finds here whose try it sends.
@@ -64,6 +65,11 @@ class Endpoint:
         give_up_after: after this many failed requests in a row the endpoint counts as down: for `rest_seconds` every
             further one fails at once, so that a dead judge does not stall a training.
         cache: False asks again for what other jobs have paid for.
+        on_trial: no more than the first five requests leave before `judge` has found a reply of use; where none of
+            them is, every further request is refused.
+
+    Attributes:
+        notes: what was changed or counted otherwise on the endpoint's account, in words, and how often.
 
     Raises:
         EndpointRefused: the environment variable that should hold the key is not set.
@@ -80,6 +86,7 @@ class Endpoint:
         give_up_after: int = 5,
         rest_seconds: float = 60.0,
         cache: bool = True,
+        on_trial: bool = False,
     ) -> None:
         self.service = service
         self.ledger = ledger or SpendLedger()
@@ -87,18 +94,24 @@ class Endpoint:
         self.give_up_after, self.rest_seconds = give_up_after, rest_seconds
         self.failures: Counter[str] = Counter()
         """Requests that failed for good, by kind."""
+        self.notes: Counter[str] = Counter()
+        self._where = f"{service.name} at {service.shown_url}"
         self._key = api_key(service)
+        self._secrets = [secret for secret in (self._key, _password(service.base_url)) if secret]
         self._cache = paths.cache_dir() / "answers" if cache else None
         self._slots = asyncio.Semaphore(concurrency)
         self._in_flight: dict[str, asyncio.Task[Reply]] = {}
         self._client: Any = None
         self._failed_in_a_row = 0
+        self._last_failure = ""
         self._down_until = 0.0
+        self._trial = Trial(self._where, holds=on_trial)
         self._first = asyncio.Lock()
         self._calibrated = self.ledger.cap_usd is None
         self._input_factor = 1.0
         # Newer models of OpenAI refuse `max_tokens`, older servers know nothing else.
         self._limit_name = "max_tokens"
+        self._left_out: frozenset[str] = frozenset()
 
     async def ask(self, request: Request) -> Reply:
         """The reply, from the ledger, the cache, or the endpoint.
@@ -108,6 +121,8 @@ class Endpoint:
             DataError: an image of the request cannot be read.
         """
         key = request.key(self.service)
+        if body := self.ledger.unread.pop(key, None):
+            self._read_late(key, request, body)
         known = self._known(key)
         if known is not None:
             return known
@@ -117,14 +132,22 @@ class Endpoint:
             task.add_done_callback(lambda _: self._in_flight.pop(key, None))
         return await asyncio.shield(self._in_flight[key])
 
-    async def try_to_ask(self, request: Request) -> Reply | FailureKind:
-        """The reply, or the kind of failure; raises as `ask` only what ends every other request too."""
+    async def try_to_ask(self, request: Request) -> Reply | str:
+        """The reply, or the failure in short; raises as `ask` only what ends every other request too."""
         try:
             return await self.ask(request)
         except (EndpointRefused, SpendCapReached):
             raise
         except EndpointError as problem:
-            return problem.kind
+            return problem.in_short
+
+    async def judge(self, problem: str | None) -> None:
+        """Note of a reply whether it could be used, or what is wrong with its very form.
+
+        Raises:
+            EndpointRefused: none of the first replies could be used.
+        """
+        await self._trial.judge(None if problem is None else self._masked(problem))
 
     def max_usd(self, request: Request) -> float:
         """The most a request can cost: every output token it allows, and input as this endpoint counts it."""
@@ -154,16 +177,30 @@ class Endpoint:
                 record = paths.read_json(self._cache / key[:2] / f"{key}.json")
             except UserError:
                 record = None  # damaged: asked again
-        if record is None:
+        if not isinstance(record, dict):
             return None
-        return Reply(**{name: record[name] for name in Reply.__dataclass_fields__} | {"cached": True})
+        try:
+            return Reply(
+                **{name: record[name] for name in Reply.__dataclass_fields__ if name in record}
+                | {"cached": True}
+            )
+        except TypeError:
+            return None  # damaged, likewise
+
+    def _read_late(self, key: str, request: Request, body: str) -> None:
+        """Book a body that a process received and was killed over."""
+        try:
+            reply = completion.read(body, request, self.service, self._input_tokens(request))
+        except completion.NoCompletion:
+            return  # counted as lost already
+        self.ledger.pay(key, self.service.name, reply)
 
     def _remember(self, key: str, reply: Reply) -> None:
         if self._cache is None:
             return
         path = self._cache / key[:2] / f"{key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        paths.write_json(path, {"endpoint": self.service.base_url, **asdict(reply)})
+        paths.write_json(path, {"endpoint": self.service.shown_url, **asdict(reply)})
 
     # --- a request
 
@@ -172,22 +209,30 @@ class Endpoint:
 
         call = _Call(key, request)
         _CALL.set(call)
-        async with self._slots:
+        async with self._slots, self._trial.place(lambda: call.reply is not None or call.kind == "rejected"):
             if time.monotonic() < self._down_until:
-                call.kind, call.what = "down", f"paused after {self.give_up_after} failures in a row"
+                call.kind = "down"
+                call.what = (
+                    f"paused after {self.give_up_after} failures in a row, the last: {self._last_failure}"
+                )
                 raise self._error(call)
             while call.reply is None:
-                limit_name = self._limit_name
-                body = {limit_name: request.max_tokens, **request.settings(self.service)}
+                form = self._limit_name, self._left_out
+                settings = {self._limit_name: request.max_tokens, **request.settings(self.service)}
+                body = {name: value for name, value in settings.items() if name not in self._left_out}
                 completions = self._opened().chat.completions.with_raw_response
                 try:
                     await completions.create(
                         model=self.service.model_id, messages=request.messages(), extra_body=body
                     )
                 except openai.OpenAIError:
-                    if limit_name == self._limit_name:
-                        raise self._error(call) from None
+                    if form == (self._limit_name, self._left_out):
+                        error = self._error(call)
+                        if call.kind == "rejected":
+                            await self._trial.judge(call.what)
+                        raise error from None
         self._failed_in_a_row = 0
+        self._trial.proven |= not self._trial.holds
         self._remember(key, call.reply)
         return call.reply
 
@@ -200,9 +245,12 @@ class Endpoint:
             class BookedClient(openai.DefaultAsyncHttpxClient):
                 """Sends one try, and books it before the openai client sees what came of it."""
 
-                async def send(self, *args: Any, **kwargs: Any) -> Any:
+                async def send(self, request: Any, **kwargs: Any) -> Any:
+                    transport.prepare(request)
+                    # A redirect would carry pictures and key to whom nobody has named.
+                    kwargs |= {"stream": True, "follow_redirects": False}
                     return await endpoint._calibrating(
-                        lambda: super(BookedClient, self).send(*args, **kwargs)
+                        lambda: super(BookedClient, self).send(request, **kwargs)
                     )
 
             self._client = openai.AsyncOpenAI(
@@ -232,16 +280,19 @@ class Endpoint:
         call, name, ledger = _CALL.get(), self.service.name, self.ledger
         max_usd = self.max_usd(call.request)
         await ledger.reserve(max_usd)
-        call.kind = "cancelled"
+        call.kind, call.billed = "cancelled", False
         try:
             ledger.sent(call.key, name, max_usd)
             async with asyncio.timeout(self.timeout_seconds):
-                response = await send()
-            self._classify(call, response)
+                text, response = await transport.take_in(await send())
+            self._classify(call, text, response)
             return response
         except (TimeoutError, httpx2.TimeoutException):
             call.kind, call.what = "timeout", f"no answer within {self.timeout_seconds:g} s"
             raise httpx2.ReadTimeout(call.what) from None
+        except transport.TooLarge as error:
+            call.kind, call.what, call.billed = "malformed", str(error), True
+            raise httpx2.ReadError(str(error)) from None
         except Exception as error:
             # A connection that was never made carried no request; one that broke may have.
             call.kind = "unreachable" if isinstance(error, httpx2.ConnectError) else "dropped"
@@ -249,93 +300,94 @@ class Endpoint:
             raise
         finally:
             if call.reply is None:
-                billed = call.kind in MAYBE_BILLED
+                billed = call.billed or call.kind in MAYBE_BILLED
                 ledger.fail(call.key, name, call.kind, ledger.likely_usd(name, max_usd) if billed else 0.0)
             else:
                 ledger.pay(call.key, name, call.reply)
                 factor = call.reply.input_tokens / self._input_tokens(call.request)
                 self._input_factor, self._calibrated = max(self._input_factor, factor), True
+                if call.reply.own_count:
+                    self.notes["the bill of an answer named no believable tokens; they are counted here"] += 1
             await ledger.release(max_usd)
 
-    def _classify(self, call: _Call, response: Any) -> None:
+    def _classify(self, call: _Call, text: str, response: Any) -> None:
         """Note the reply or the kind of failure; change the response where the client should retry otherwise."""
-        status, message = response.status_code, self._masked(_message(response.text))
-        call.what = f"HTTP {status}: {message}"
+        message = "" if response.is_success else completion.words(text)
         if response.is_success:
+            self.ledger.receive(call.key, text)
             try:
-                call.reply = self._read(response.text, call.request)
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                call.reply = completion.read(
+                    text, call.request, self.service, self._input_tokens(call.request)
+                )
+                return
+            except completion.NoCompletion as problem:
+                # As behind a bad gateway where the body names no other status: tried again.
+                response.status_code, call.billed, message = problem.status, problem.billed, str(problem)
                 call.kind = "malformed"
-                call.what = f"the answer is no chat completion ({type(error).__name__})"
-                response.status_code = 502  # as behind a bad gateway: tried again
-        elif status in (401, 402, 403, 404) or "insufficient_quota" in response.text:
+        status = response.status_code
+        call.what = self._masked(f"HTTP {status}: {message}")
+        if 300 <= status < 400:
+            call.kind = "refused"
+            call.what = f"HTTP {status}: requests are sent on to another address, which is not followed"
+            if there := urlsplit(response.headers.get("location", "")).hostname:
+                call.what += f" ({there})"
+        elif (
+            status in (401, 402, 404)
+            or (status == 403 and not self._trial.proven)
+            or "insufficient_quota" in text
+        ):
             call.kind = "refused"
             response.headers["x-should-retry"] = "false"  # no patience mends a 429 for want of money
         elif status == 429:
             call.kind = "rate"
         elif status in (408, 409) or status >= 500:
-            call.kind = "server"
+            call.kind = "malformed" if call.kind == "malformed" and status == 502 else "server"
         else:
             call.kind = "rejected"
-            if "max_completion_tokens" in message:
-                self._limit_name = "max_completion_tokens"
+            self._adapt(message, text, call.request)
 
-    def _read(self, text: str, request: Request) -> Reply:
-        """A chat completion as a `Reply`."""
-        body = json.loads(text)
-        choice = body["choices"][0]
-        content = choice["message"].get("content") or ""
-        if not isinstance(content, str):
-            content = "".join(part.get("text", "") for part in content)
-        usage: dict[str, Any] = {name: value or 0 for name, value in (body.get("usage") or {}).items()}
-        read, written = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-        thought = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
-        # Gemini's interface leaves thinking tokens out of `completion_tokens` and bills them as output; the
-        # total has them. Some proxies give 0 completion tokens beside the thinking ones.
-        written = max(written, usage.get("total_tokens", 0) - read, thought)
-        if not usage:
-            read, written = self._input_tokens(request), math.ceil(len(content) / CHARACTERS_PER_TOKEN)
-        return Reply(
-            text=content,
-            finish_reason=choice.get("finish_reason"),
-            input_tokens=read,
-            output_tokens=written,
-            thinking_tokens=max(thought, written - usage.get("completion_tokens", written)),
-            usd=self.service.usd(read, written),
-        )
+    def _adapt(self, message: str, body: str, request: Request) -> None:
+        """Leave out the parameter that the endpoint refuses, or call it as it wants it called, from here on."""
+        if "max_completion_tokens" in message and self._limit_name == "max_tokens":
+            self._limit_name = "max_completion_tokens"
+            return
+        # `"param": "temperature"`, as OpenAI has it; others name it in their message alone.
+        named = message + " ".join(re.findall(r'"param": *"([\w.]+)"', body))
+        for name in set(request.settings(self.service)) - self._left_out:
+            if re.search(rf"\b{re.escape(name)}\b", named):
+                self._left_out |= {name}
+                self.notes[self._masked(f"{name} is left out: {message}")] += 1
+                return
 
     def _error(self, call: _Call) -> EndpointError:
         """A request's last failure, counted."""
         self.failures[call.kind] += 1
-        where = f"{self.service.name} at {self.service.base_url}"
         if call.kind == "refused":
             key = self.service.api_key_env
             return EndpointRefused(
                 call.what,
                 kind="refused",
-                where=where,
+                where=self._where,
                 next_step=f"check the key in {key}, the address and the model id"
                 if key
                 else "check the address and the model id, and name the key's variable with --api-key-env",
             )
         if call.kind not in ("rejected", "down"):
+            self._last_failure = call.what
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= self.give_up_after:
                 self._down_until = time.monotonic() + self.rest_seconds
                 self._failed_in_a_row = 0
-        return EndpointError(call.what, kind=call.kind, where=where)
+        return EndpointError(call.what, kind=call.kind, where=self._where)
 
     def _masked(self, text: str) -> str:
-        """Text without any key, not even in part."""
-        return _KEY.sub("***", text.replace(self._key, "***") if self._key else text)[:300]
+        """Text without any key or password, not even in part."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return _KEY.sub("***", text)[:300]
 
 
-def _message(text: str) -> str:
-    """An endpoint's own words in the body of an error, whatever its shape (Google sends a list)."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return " ".join(text.split())
-    body = body[0] if isinstance(body, list) and body else body
-    inner = body.get("error", body) if isinstance(body, dict) else body
-    return " ".join(str(inner.get("message", inner) if isinstance(inner, dict) else inner).split())
+def _password(url: str) -> str | None:
+    """The secret before the `@` of an address; a name alone is one too."""
+    parts = urlsplit(url)
+    return unquote(parts.password or parts.username or "") or None

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -38,6 +39,9 @@ FailureKind = Literal[
 ]
 
 
+Ending = Literal["", "empty", "cut off", "refused", "filtered"]
+
+
 class EndpointError(ToasterError):
     """One request failed; `kind` is the reason, for counting."""
 
@@ -46,6 +50,11 @@ class EndpointError(ToasterError):
     def __init__(self, what: str, *, kind: FailureKind, **facts: Any) -> None:
         super().__init__(what, **facts)
         self.kind: FailureKind = kind
+
+    @property
+    def in_short(self) -> str:
+        """Kind and the endpoint's own words, as a row of rejects holds them."""
+        return f"{self.kind}: {self.what}"
 
 
 class EndpointRefused(EndpointError, UserError):
@@ -82,7 +91,12 @@ class Service:
     @property
     def identity(self) -> dict[str, str]:
         """The service as the identity of a build names it."""
-        return {"name": self.name, "endpoint": self.base_url, "model_id": self.model_id}
+        return {"name": self.name, "endpoint": self.shown_url, "model_id": self.model_id}
+
+    @property
+    def shown_url(self) -> str:
+        """The address as it may be shown and written down: without a name or password in it."""
+        return re.sub(r"(?<=://)[^/?#]*@", "***@", self.base_url)
 
     def usd(self, input_tokens: float, output_tokens: float) -> float:
         return self.price.usd(input_tokens, output_tokens)
@@ -149,6 +163,8 @@ class Reply:
         output_tokens: all that is billed as output; `thinking_tokens` of it were not shown.
         usd: what it cost when it was paid.
         cached: it was paid for earlier, by this job or another one.
+        refusal: the endpoint's words where the model refused.
+        own_count: the bill named no tokens that can be believed, so they are counted here.
     """
 
     text: str
@@ -158,6 +174,22 @@ class Reply:
     thinking_tokens: int
     usd: float
     cached: bool = False
+    refusal: str = ""
+    own_count: bool = False
+
+    @property
+    def ending(self) -> tuple[Ending, str]:
+        """How it ended where it is no whole answer: the kind and the details, both empty where it is one."""
+        finish = (self.finish_reason or "").lower()
+        empty = not self.text.strip()
+        thought = ", only thinking" if empty and self.thinking_tokens else ""
+        if self.refusal or finish == "refusal":
+            return "refused", (self.refusal or self.text)[:200]
+        if finish in ("length", "max_tokens"):
+            return "cut off", f"cut off after {self.output_tokens:,} tokens{thought}"
+        if re.search("filter|safety|prohibited|blocklist|recitation|spii", finish):
+            return "filtered", f"filtered by the endpoint: {finish}"
+        return ("empty", f"empty{thought}, finish_reason {finish or 'none'}") if empty else ("", "")
 
 
 def data_url(image: ImageRef) -> str:

@@ -16,6 +16,7 @@ from toasterft.scoring import traces
 from toasterft.scoring.tables import as_text
 from toasterft.teachers.api import BackgroundRequests, Request
 from toasterft.teachers.refine.template import Template
+from toasterft.teachers.replies import after_thinking
 from toasterft.teachers.styles import fill
 
 # A longer trace is no target for a small model; structured ones of charts take about 180.
@@ -55,7 +56,7 @@ class Writer:
         reply = self.requests.reply(request(example, template))
         if reply is None:
             return "failed", None
-        trace = _TAGS.sub("", reply.text).strip()
+        trace = _TAGS.sub("", after_thinking(reply.text)).strip() or _TAGS.sub("", reply.text).strip()
         if not trace or len(trace) > MOST_TRACE_TOKENS * CHARACTERS_PER_TOKEN:
             return "dropped", None
         found = traces.check(trace, example.facts, example.question_in_context, example.answer)
