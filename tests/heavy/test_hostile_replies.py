@@ -32,9 +32,7 @@ def outcome(endpoint, request):
     async def ask():
         try:
             reply = await endpoint.ask(request)
-            verdict = await filters.filter_reply(
-                endpoint, reply, EXAMPLE, styles.load("simplified", blind=False)
-            )
+            verdict = filters.judge_reply(reply, EXAMPLE, styles.load("simplified", blind=False))
             return verdict.reason or "kept", verdict.detail
         except EndpointError as problem:
             return problem.kind, problem.what
