@@ -236,3 +236,17 @@ def test_a_header_is_believed_only_as_far_as_the_file_goes(folder):
     ):
         file.write_bytes(bad)
         assert "whole safetensors" in refused(folder)
+
+
+def test_weights_that_lack_a_tensor(folder):
+    import safetensors.torch
+    import transformers
+
+    from toasterft.engine import pretrained
+
+    file = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(file)
+    del tensors["model.text_model.norm.weight"]
+    safetensors.torch.save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="lack 1 tensors"):
+        pretrained.model(transformers.AutoModelForImageTextToText, folder)

@@ -27,7 +27,17 @@ def model(kind: Any, folder: Path, **settings: Any) -> Any:
     """
     model_files.check(folder)
     with model_files.explained(folder):
-        return kind.from_pretrained(str(folder), **{**PINNED, **settings})
+        if not kind.__module__.startswith("transformers."):
+            return kind.from_pretrained(str(folder), **{**PINNED, **settings})
+        found, info = kind.from_pretrained(str(folder), **{**PINNED, "output_loading_info": True, **settings})
+    if lacking := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"the weights lack {len(lacking)} tensors of this model, which would be random numbers",
+            where=str(folder),
+            why=f"{lacking[0]} is not among them",
+            next_step="copy the folder anew",
+        )
+    return found
 
 
 def part(kind: Any, folder: Path) -> Any:
