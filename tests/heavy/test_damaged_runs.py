@@ -66,15 +66,37 @@ def test_with_none_whole_the_run_is_left_as_it_was(run, run_cli):
     assert run_cli("sft", "--resume", run).code == 0, "from step 0, as the message says"
 
 
-def test_weights_that_are_not_finite_are_never_done(run_cli, tiny_model, charts_folder, quick, homes):
-    words = [word for word in quick if not word.startswith(("max_steps", "learning_rate"))]
+def test_weights_that_are_not_finite_are_never_done(
+    run_cli, tiny_model, charts_folder, quick, homes, monkeypatch
+):
+    from toasterft.training import sft
+
+    step = sft.Trainer.training_step
+
+    def poisoned(self, *args, **kwargs):
+        loss = step(self, *args, **kwargs)
+        if self.state.global_step == 2:
+            next(iter(self.trainable().values())).data.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(sft.Trainer, "training_step", poisoned)
+    words = [word for word in quick if not word.startswith("max_steps")]
     folder = homes / "runs" / "hot"
     done = run_cli(
-        "sft", "--model", tiny_model(), "--data", charts_folder, "--out", folder, *words,
-        "max_steps=2", "learning_rate=1e38", "max_grad_norm=1e30", "optim=adamw_torch",
-    )  # fmt: skip
+        "sft",
+        "--model",
+        tiny_model(),
+        "--data",
+        charts_folder,
+        "--out",
+        folder,
+        *words,
+        "max_steps=3",
+        "save_steps=2",
+    )
     assert done.code == 4, done.err
-    assert "not finite" in done.err
+    assert "trained tensors are not finite" in done.err
+    assert "checkpoint-2" in done.err
     assert json.loads((folder / "run.json").read_text())["status"] == "failed"
     assert not (folder / "adapter_model.safetensors").exists()
-    assert not list((folder / "checkpoints").glob("*")) or "checkpoint" in done.err
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["checkpoint-2"]

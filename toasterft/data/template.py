@@ -6,8 +6,6 @@ the memory.
 
 from __future__ import annotations
 
-import ctypes
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,12 +67,16 @@ def require_length(text: str, what: str) -> str:
 
 def _interrupt(thread: int) -> None:
     """Raise TimeoutError in another thread, between two of its bytecodes."""
+    import ctypes
+
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TimeoutError))
 
 
 @contextmanager
 def _less_memory() -> Iterator[None]:
     """Let this process map `MOST_BYTES` more than it has, and then as much as before."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(OSError, ValueError):  # no /proc, or a system without this limit
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -116,19 +116,16 @@ def check(folder: Path) -> list[str]:
             where=str(folder),
             why="which of the two is meant is not clear",
         )
-    stored = weight_files.tensors(folder)
-    if not config.get("quantization_config"):  # quantised weights are packed: their count says nothing
-        described, held = (
-            shape_from_config(config, image_settings(folder)).total_params,
-            weight_files.total(stored),
+    described = shape_from_config(config, image_settings(folder)).total_params
+    held = sum(tensor.numel for tensor in weight_files.tensors(folder).values())
+    packed = config.get("quantization_config")  # their count says nothing
+    if described > COUNTED * held and not packed:
+        raise ModelError(
+            f"{CONFIG} describes {described:,} parameters, the weights hold {held:,}",
+            where=str(folder),
+            why="the rest would be random numbers",
+            next_step="put the configuration and the weights of one model together",
         )
-        if described > COUNTED * held:
-            raise ModelError(
-                f"{CONFIG} describes {described:,} parameters, the weights hold {held:,}",
-                where=str(folder),
-                why="the rest would be random numbers",
-                next_step="put the configuration and the weights of one model together",
-            )
     return notes
 
 

@@ -10,8 +10,7 @@ import hashlib
 import json
 import math
 import os
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,8 @@ def header(file: Path) -> dict[str, Tensor]:
     try:
         size = file.stat().st_size
         with open(file, "rb") as handle:
-            (length,) = struct.unpack("<Q", handle.read(8))
+            start = handle.read(8)
+            length = int.from_bytes(start, "little") if len(start) == 8 else MOST_HEADER_BYTES + 1
             if length > min(MOST_HEADER_BYTES, size - 8):
                 raise ValueError(f"its header would take {length:,} bytes of {size:,}")
             rows = json.loads(handle.read(length))
@@ -65,11 +65,11 @@ def header(file: Path) -> dict[str, Tensor]:
         raise ModelError(f"cannot be read ({error.strerror})", where=str(file)) from None
     except RecursionError:
         raise ModelError("not a safetensors file (its header is nested)", where=str(file)) from None
-    except (struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             "not a whole safetensors file",
             where=str(file),
-            why=str(error) or "it is empty",
+            why=str(error),
             next_step="copy it anew",
         ) from None
     return found
@@ -157,11 +157,6 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def total(found: Mapping[str, Tensor]) -> int:
-    """Numbers in all tensors together."""
-    return sum(tensor.numel for tensor in found.values())
-
-
 def fingerprint(weights: Iterable[Path]) -> str:
     """Hash of weights: every tensor's name and shape, and a sample of the bytes.
 
@@ -178,7 +173,7 @@ def fingerprint(weights: Iterable[Path]) -> str:
     for file in weights:
         header(file)
         with open(file, "rb") as handle:
-            (header_bytes,) = struct.unpack("<Q", handle.read(8))
+            header_bytes = int.from_bytes(handle.read(8), "little")
             digest.update(json.dumps(json.loads(handle.read(header_bytes)), sort_keys=True).encode())
             digest.update(handle.read(65536))
             handle.seek(-min(65536, file.stat().st_size), os.SEEK_END)
