@@ -250,3 +250,15 @@ def test_weights_that_lack_a_tensor(folder):
     safetensors.torch.save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(UserError, match="lack 1 tensors"):
         pretrained.model(transformers.AutoModelForImageTextToText, folder)
+
+
+@pytest.mark.parametrize("text", ["7", '{"a": 1}', '[{"machine": 3}]', "[[]]", '["x"]', "{"])
+def test_a_damaged_calibration_is_named(text, homes):
+    from toasterft.estimation import calibration
+
+    calibration.Calibration("cpu", "sft", "m", "2026-01-01", {"train": 1.5}, {"train": 1.0}).save()
+    assert calibration.find("cpu", "sft", "m") is not None
+    file = calibration._path("cpu")
+    file.write_text(text)
+    with pytest.raises(UserError, match=file.name):
+        calibration.find("cpu", "sft", "m")

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from toasterft import paths
+from toasterft.errors import UserError
+from toasterft.paths import Typed
 
 SUFFIX = ".safetensors"
 
@@ -46,7 +48,11 @@ def spaces() -> list[Space]:
     found = []
     for path in sorted(root().glob("*/space.json")):
         sizes = [stat.st_size for _, stat in _entries(path.parent)]
-        found.append(Space(path.parent, paths.read_json(path) or {}, len(sizes), sum(sizes)))
+        try:
+            about = paths.read_json(path, Typed) or {}
+        except UserError:
+            about = {}  # what it was made with is for people; its entries are known by their folder's name
+        found.append(Space(path.parent, about, len(sizes), sum(sizes)))
     return found
 
 

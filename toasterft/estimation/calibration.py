@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from toasterft import paths
+from toasterft.errors import UserError
 
 FOLDER = "calibrations"
 # The likely value of a measured phase may be off by this factor either way. Assumed: another data set of the same
@@ -97,4 +100,12 @@ def _path(machine: str) -> Path:
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     found = paths.read_json(path)
-    return list(found) if found else []
+    try:
+        return [asdict(row) for row in TypeAdapter(list[Calibration]).validate_python(found or [])]
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise UserError(
+            f"this calibration is damaged ({wrong['msg'].lower()})",
+            where=str(path),
+            next_step="remove it, and measure again: toasterft estimate … --measure",
+        ) from None

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import yaml
 
-from toasterft import catalog, paths
+from toasterft import catalog
 from toasterft.data import sources
-from toasterft.data.write import CARD as DATA_CARD
+from toasterft.data.write import read_card
+from toasterft.errors import UserError
 from toasterft.runs import meter, run_folder
 from toasterft.runs.run_folder import Run
 from toasterft.units import NOTHING, Range, dollars, duration, ranged_time, ranged_usd, size, time_like, when
@@ -278,13 +279,16 @@ def _data_card(name: str) -> Iterator[tuple[str, str]]:
     if row is not None and row.licence:
         yield "licence", row.licence
     here = sources.path_here(name)
-    own = paths.read_json(here / DATA_CARD) if here is not None and here.is_dir() else None
-    if not isinstance(own, dict):
+    try:
+        own = read_card(here)
+    except UserError as error:
+        yield "its card", error.what
         return
     made = [f"{key.replace('_', ' ')} {own[key]}" for key in DATA_CARD_KEYS if own.get(key) is not None]
     yield "its card says", ", ".join(made)
     if isinstance(own.get("build"), dict):
-        yield "reasoning by", ", ".join(map(str, own["build"].get("teachers") or []))
+        teachers = own["build"].get("teachers")
+        yield "reasoning by", ", ".join(map(str, teachers)) if isinstance(teachers, list) else ""
 
 
 # --- recipes and paths -----------------------------------------------------------------------
