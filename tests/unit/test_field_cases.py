@@ -371,6 +371,15 @@ def test_every_accepted_answer_counts_and_the_first_is_taught(tmp_path):
     assert found.answer == "ITC"
     assert right("Indian Tobacco", found)
     assert not right("Imperial", found)
+    (found,) = parse_row({"question": "Who?", "answers": "['ITC', 'Indian Tobacco']"}, "row", tmp_path)
+    assert found.answer == "ITC"
+
+
+@pytest.mark.parametrize("answer", ["[13, 44]", '["red", "blue"]', '{"total": "12", "answer": "3"}'])
+def test_a_list_or_object_written_as_one_answer_is_that_answer(tmp_path, answer):
+    (found,) = parse_row({"question": "Which?", "answer": answer}, "row", tmp_path)
+    assert found.answer == answer
+    assert not found.extra.get("answers")
 
 
 @pytest.mark.parametrize(
