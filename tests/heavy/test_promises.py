@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 import torch
 
-from toasterft.runs import run_folder
+from toasterft.runs import checkpoints
 
 STEPS = 6
 EXACT = (
@@ -123,20 +123,21 @@ def test_a_strangers_pickle_is_never_loaded(tiny_model, charts_folder, run_cli, 
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     assert not list(folder.rglob("training_args.bin"))
-    last = run_folder.Run(folder, {}).last_checkpoint()
+    last = checkpoints.newest(folder / "checkpoints")
 
     class Bomb:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "exploded"),))
 
     torch.save(Bomb(), last / "training_args.bin")
+    checkpoints.seal(last)  # as a stranger would
     done = run_cli("sft", "--resume", folder, "--quiet")
     assert done.code == 0, done.err
-    last = run_folder.Run(folder, {}).last_checkpoint()
     shutil.rmtree(last.parent / f"checkpoint-{STEPS}")  # so that there is something left to train
-    last = run_folder.Run(folder, {}).last_checkpoint()
+    last = checkpoints.newest(last.parent)
     torch.save(Bomb(), last / "rng_state.pth")
     torch.save(Bomb(), last / "optimizer.pt")
+    checkpoints.seal(last)
     (folder / "run.json").write_text(
         json.dumps(json.loads((folder / "run.json").read_text()) | {"status": "interrupted"})
     )
