@@ -104,6 +104,18 @@ def test_a_signal_ends_a_start_at_once_and_a_step_later():
     assert stop.stopped
 
 
+def test_a_kill_in_the_first_save_starts_from_step_0(tmp_path):
+    from toasterft.jobs.begin import _checkpoint_to_start_from
+    from toasterft.progress import Silent
+
+    (tmp_path / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    run = Run(tmp_path, {"sealed_checkpoints": True})
+    assert _checkpoint_to_start_from(run, Silent()) is None
+    run.record["checkpointed"] = True  # there was a whole one: what is missing is never passed over
+    with pytest.raises(UserError, match="no checkpoint of this run is whole"):
+        _checkpoint_to_start_from(run, Silent())
+
+
 AFTER = """
 import sys
 from pathlib import Path

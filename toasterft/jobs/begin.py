@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from pathlib import Path
 from typing import Any
 
 from toasterft import paths
@@ -73,8 +74,7 @@ def open_training(job: Job, report: Reporter) -> tuple[Run, Meter]:
             record.lock()
         if train is not None:
             require_same_data(job, record, train)
-        sealed = record.record.get("sealed_checkpoints") is True
-        record.start = checkpoints.newest_whole(record.checkpoints, report.say, sealed=sealed)
+        record.start = _checkpoint_to_start_from(record, report)
         times = [*record.record.get("resumed_at", []), run_folder.now()]
         record.update(
             status="running",
@@ -89,6 +89,20 @@ def open_training(job: Job, report: Reporter) -> tuple[Run, Meter]:
     meter.pace.setdefault("step_seconds", _likely_step_seconds(job))
     meter.pace.setdefault("save_seconds", known_saving(saved_thing(job)))
     return record, meter
+
+
+def _checkpoint_to_start_from(record: Run, report: Reporter) -> Path | None:
+    """The newest whole checkpoint; None also where the very first one was cut short by a kill: nothing else is lost.
+
+    Raises:
+        UserError: there was one, and none is whole.
+    """
+    sealed, home = record.record.get("sealed_checkpoints") is True, record.checkpoints
+    if sealed and not record.record.get("checkpointed") and checkpoints.newest(home) is None:
+        if any(home.glob("checkpoint-*")):
+            report.say("the first checkpoint was cut short: from step 0")
+        return None
+    return checkpoints.newest_whole(home, report.say, sealed=sealed)
 
 
 def require_same_data(job: Job, record: Run, train: Dataset) -> None:

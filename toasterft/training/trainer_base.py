@@ -120,6 +120,8 @@ class GuardedTrainer:
             self.args.save_total_limit = limit
         if self.args.should_save:
             checkpoints.seal(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            if not self.monitor.run.record.get("checkpointed"):
+                self.monitor.run.update(checkpointed=True)
             best = self.state.best_model_checkpoint
             rotate_checkpoints(self.args.output_dir, limit, best_model_checkpoint=best, use_mtime=True)
 
