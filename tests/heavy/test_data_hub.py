@@ -73,9 +73,8 @@ def test_a_second_push_takes_the_place_of_the_first(hub, charts_folder, tmp_path
     repo = server.repos["me/charts"]
     assert not repo.private
     rows = (charts_folder / "train.jsonl").read_text().splitlines()[:2]
-    (tmp_path / "images").symlink_to(charts_folder / "images")
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
-    again = toasterft("push", tmp_path / "train.jsonl", "me/charts")
+    again = toasterft("push", tmp_path / "train.jsonl", "me/charts", "--images", charts_folder)
     assert again.returncode == 0, again.stderr
     tables = [name for name in repo.files if name.endswith(".parquet")]
     assert (tables, repo.commits) == (["data/train-00000-of-00001.parquet"], 2)

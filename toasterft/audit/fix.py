@@ -44,7 +44,9 @@ def write_clean(data: DatasetSplits, report: Report, folder: Path) -> dict[str, 
     for findings in by_row.values():
         # Rows that could not even be read.
         fixes += [_fix(finding, "row") for finding in findings if KINDS[finding.kind].fix == "row"]
-    if emptied := [split or "the rows" for split, rows in splits.items() if data.splits[split] and not rows]:
+    faulty = {fault.split for fault in data.faults}
+    had_rows = [split for split, rows in data.splits.items() if rows or split in faulty]
+    if emptied := [split or "the rows" for split in had_rows if not splits[split]]:
         raise DataError(
             f"nothing would be left of {emptied[0]}; nothing was written",
             where=data.name,

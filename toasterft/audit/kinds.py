@@ -25,7 +25,7 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "unreadable": Kind("error", "the row cannot be read", "row"),
+    "unreadable": Kind("error", "the row cannot be read, and training refuses the data for it", "row"),
     "pictures-unread": Kind("error", "a column that nothing reads looks like pictures, and no row has one"),
     "empty": Kind("error", "question or answer is empty", "row"),
     "image-missing": Kind("error", "the image file does not exist", "row"),

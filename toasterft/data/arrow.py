@@ -44,6 +44,11 @@ def find_split(split: str, available: Iterable[str], where: str | None = None) -
     raise DataError(f"no split {split!r}", where=where, why=f"it has: {have}")
 
 
+# Tables that are columns: a file of rows has another reader.
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
+SUFFIXES = (".parquet", ".arrow", *SPREADSHEETS)
+
+
 def from_hub(hub_id: str, config: str | None = None) -> dict[str, Any]:
     """Tables of a hub data set, by split.
 
@@ -73,26 +78,41 @@ def from_folder(folder: Path) -> dict[str, Any]:
 
     What stands before the first dash of a parquet file's name is its split: `train-00000-of-00003.parquet`.
     """
-    saved = saved_to_disk(folder)
-    files = [] if saved else sorted(folder.rglob("*.parquet"))
-    if not saved and not files:
-        return {}
-    import datasets
+    if saved_to_disk(folder):
+        return _read_tables(lambda datasets: datasets.load_from_disk(str(folder)), folder)
+    files = sorted(file for file in folder.rglob("*.parquet") if file.is_file())
+    return from_files(files, folder) if files else {}
 
-    if saved:
-        return _by_split(datasets.load_from_disk(str(folder)))
+
+def from_files(files: list[Path], folder: Path) -> dict[str, Any]:
+    """Tables of parquet or arrow files, all of one kind, by split.
+
+    Raises:
+        DataError: one cannot be read, or is a spreadsheet.
+    """
+    kind = files[0].suffix.lower().lstrip(".")
+    if f".{kind}" in SPREADSHEETS:
+        raise DataError("spreadsheets are not read", where=str(files[0]), next_step="save it as CSV (UTF-8)")
+    groups: dict[str, list[str]] = {}
     for file in files:
         with file.open("rb") as opened:
             require_content(opened.read(64), file)
-    datasets.disable_progress_bars()  # nothing is fetched
-    groups: dict[str, list[str]] = {}
-    for file in files:
         groups.setdefault(canonical(file.stem.split("-")[0]), []).append(str(file))
+    return _read_tables(lambda datasets: datasets.load_dataset(kind, data_files=groups), folder)
+
+
+def _read_tables(load: Callable[[Any], Any], where: Path) -> dict[str, Any]:
+    import datasets
+
+    datasets.disable_progress_bars()  # nothing is fetched
     try:
-        return _by_split(datasets.load_dataset("parquet", data_files=groups))
+        return _by_split(load(datasets))
     except Exception as error:  # pyarrow's and the library's own, a dozen types
+        cause = error.__cause__ or error  # the library says "an error occurred", pyarrow which
         raise DataError(
-            "these tables cannot be read", where=str(folder), why=str(error).split("\n")[0]
+            "these tables cannot be read",
+            where=str(where),
+            why=f"{type(cause).__name__}: {cause}".split("\n")[0],
         ) from None
 
 
@@ -120,13 +140,22 @@ def arrow_rows(table: Any, split: str, finder: PictureFinder) -> Iterator[tuple[
             undecoded = datasets.Image(decode=False)
             table = table.cast_column(column, undecoded if inner is feature else datasets.List(undecoded))
             pictures.append(column)
-    for number, row in enumerate(table.remove_columns(pictures)):
+    for number, row in enumerate(_whole_rows(table.remove_columns(pictures), split)):
         for column, names in classes.items():
-            row[column] = names[row[column]] if row[column] is not None and row[column] >= 0 else None
+            place = row[column]
+            row[column] = names[place] if place is not None and 0 <= place < len(names) else None
         if len(classes) == 1 and pictures and not has_question(row):
             row |= class_columns(*classes.values())
         images = [one for column in pictures for one in _image_readers(table, column, number, finder)]
         yield f"{split or 'row'}[{number}]", {**row, **({"images": images} if pictures else {})}
+
+
+def _whole_rows(table: Any, split: str) -> Iterator[dict[str, Any]]:
+    try:
+        yield from table
+    except Exception as error:  # a column whose bytes the file lacks raises anything
+        why = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise DataError("this table cannot be read", where=split or None, why=why) from None
 
 
 def _image_readers(table: Any, column: str, number: int, finder: PictureFinder) -> list[Callable[[], bytes]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from toasterft.data.chat import untagged
 from toasterft.data.example import LFS_POINTER, TASKS, Example, ImageRef
+from toasterft.data.layout.cells import is_empty
 from toasterft.data.layout.pictures import MAGIC
 from toasterft.data.layout.row import RowContent, read_row
 from toasterft.data.layout.tags import unwrap
@@ -26,6 +27,7 @@ from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault, Reading
 from toasterft.errors import DataError
 from toasterft.recipe import Prompt
+from toasterft.units import shorten
 
 SHOWN_FAULTS = 5
 
@@ -77,8 +79,15 @@ def rows_of_json(found: Any) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
-def read_rows(path: Path, faults: list[Fault] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file:line, row) of JSON lines, or of one JSON document that holds rows, whatever the file is called."""
+def read_rows(
+    path: Path, faults: list[Fault] | None = None, *, keyed: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file:line, row) of JSON lines, or of one JSON document that holds rows, whatever the file is called.
+
+    Args:
+        faults: where lines that are no rows are collected; all rows are refused for some of them without it.
+        keyed: a list is a row too, keyed by position (EmoSet's annotations).
+    """
     text = read_text(path)
     if path.suffix == ".json" or text.lstrip()[:1] == "[":
         try:
@@ -92,23 +101,23 @@ def read_rows(path: Path, faults: list[Fault] | None = None) -> Iterator[tuple[s
             if array is None:
                 raise DataError("expected a JSON array of rows", where=str(path))
             numbered = ((f"{path.name}[{number}]", row) for number, row in enumerate(array))
-            yield from _objects(numbered, path, faults)
+            yield from _objects(numbered, path, faults, keyed)
             return
     # By "\n" alone: str.splitlines would also cut at U+2028, which JSON allows inside a string.
     lines = text.split("\n")
     numbered = ((f"{path.name}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
-    yield from _objects(numbered, path, faults)
+    yield from _objects(numbered, path, faults, keyed)
 
 
 def _objects(
-    numbered: Iterable[tuple[str, Any]], path: Path, faults: list[Fault] | None
+    numbered: Iterable[tuple[str, Any]], path: Path, faults: list[Fault] | None, keyed: bool
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows, or lines of JSON that are one each; what is no object is a fault."""
     rows: list[tuple[str, dict[str, Any]]] = []
     found: list[Fault] = []
     for where, row in numbered:
         try:
-            rows.append((where, _object(row)))
+            rows.append((where, _object(row, keyed)))
         except (ValueError, RecursionError) as error:
             found.append(Fault(where, _why_no_json(error)))
         except DataError as error:
@@ -117,9 +126,21 @@ def _objects(
     yield from rows
 
 
-def _object(row: Any) -> dict[str, Any]:
+# A word that can be a file's name: `train`, `dev-v1.1`; no path.
+_SPLIT = re.compile(r"\w[\w. -]{0,60}")
+
+
+def named_split(row: dict[str, Any]) -> str:
+    """The split that a row names for itself, '' for none; `parse_row` refuses what is no name."""
+    split = row.get("split")
+    return split.strip() if isinstance(split, str) and _SPLIT.fullmatch(split.strip()) else ""
+
+
+def _object(row: Any, keyed: bool) -> dict[str, Any]:
     text = row if isinstance(row, str) else None
     row = json.loads(text) if text is not None else row
+    if keyed and isinstance(row, list):
+        row = {str(place): value for place, value in enumerate(row)}
     if not isinstance(row, dict):
         raise DataError(f"a row must be an object, this is {type(row).__name__}")
     if text is None or "\\ud" in text.lower():
@@ -218,6 +239,8 @@ def parse_row(
     Raises:
         DataError: no question, no answer, an image that is none, or what else `read_row` refuses.
     """
+    if not named_split(row) and not is_empty(row.get("split")):
+        raise DataError(f"the column `split` names no split: {shorten(repr(row['split']), 60)}")
     content = read_row(row)
     if reading is not None:
         reading.add(row, content)

@@ -18,7 +18,7 @@ from toasterft import catalog, paths
 from toasterft.data import arrow
 from toasterft.data.arrow import SPLITS, canonical
 from toasterft.data.example import TASKS, Example, ImageRef
-from toasterft.data.parse_rows import SHOWN_FAULTS, faults_error, parse_rows, read_rows
+from toasterft.data.parse_rows import SHOWN_FAULTS, faults_error, named_split, parse_rows, read_rows
 from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault, Reading
 from toasterft.data.write import CARD, read_card
@@ -208,16 +208,17 @@ def _open(name: str, reading: Reading, images: Images = None) -> tuple[Path | No
     return None, _tables(arrow.from_hub(hub_id), None, PictureFinder(None, images), reading)
 
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".arrow")
+TABLE_SUFFIXES = (".csv", ".tsv", *arrow.SUFFIXES)
 
 
 def _open_path(path: Path, finder: PictureFinder, reading: Reading) -> Splits:
     if path.is_file():
         if path.suffix.lower() in TABLE_SUFFIXES:
+            first = "save it as CSV, and: " if path.suffix.lower() in arrow.SPREADSHEETS else ""
             raise DataError(
                 f"a {path.suffix} file is imported first",
                 where=str(path),
-                next_step=f"toasterft data import {path} NEW_FOLDER, then --data NEW_FOLDER",
+                next_step=f"{first}toasterft data import {path} NEW_FOLDER, then --data NEW_FOLDER",
             )
         return _by_row_split(path, finder, reading)
     if arrow.saved_to_disk(path):
@@ -225,7 +226,9 @@ def _open_path(path: Path, finder: PictureFinder, reading: Reading) -> Splits:
     files = {
         canonical(file.stem): file for file in sorted(path.iterdir()) if file.suffix in (".jsonl", ".json")
     }
-    named = {split: file for split, file in files.items() if split in SPLITS}
+    own = read_card(path).get("splits")  # a folder of ours may have splits of other names
+    known = {*SPLITS, *(own if isinstance(own, dict) else ())}
+    named = {split: file for split, file in files.items() if split in known}
     if not named and not files:  # Hugging Face's imagefolder: `train/metadata.jsonl` beside its pictures
         tables = [
             file for file in sorted(path.glob("*/metadata.jsonl")) if canonical(file.parent.name) in SPLITS
@@ -316,13 +319,15 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _by_row_split(path: Path, finder: PictureFinder, reading: Reading) -> Splits:
     """One file whose rows may each name their split."""
-    rows = list(read_rows(path, reading.faults))
-    names = dict.fromkeys(str(row["split"]) for _, row in rows if row.get("split"))
-    if not names:
-        return {"": parse_rows(rows, path.parent, finder, reading)}
+    by_split: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for where, row in read_rows(path, reading.faults):
+        by_split.setdefault(canonical(named_split(row)), []).append((where, row))
+    if (
+        len(by_split) > 1 and "" in by_split
+    ):  # others name theirs: what is left is for training, as in `data import`
+        by_split["train"] = [*by_split.get("train", []), *by_split.pop("")]
     return {
-        name: parse_rows([row for row in rows if row[1].get("split") == name], path.parent, finder, reading)
-        for name in names
+        name: parse_rows(rows, path.parent, finder, reading) for name, rows in (by_split or {"": []}).items()
     }
 
 

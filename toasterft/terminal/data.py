@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from toasterft import paths
-from toasterft.audit.kinds import KINDS
+from toasterft.audit.kinds import KINDS, Finding
 from toasterft.audit.preview import FormattedRow, visible
 from toasterft.terminal.evaluations import print_image
 from toasterft.terminal.output import learned_text, line, out, pairs, print_next, table
@@ -37,14 +38,32 @@ def print_data_check(report: Report, most: int | None) -> None:
         mark, style = _MARKS[KINDS[kind].severity]
         line()
         _print((f"{mark} {kind}  ", style), (f"{KINDS[kind].about}: {len(findings):,}", ""))
-        for finding in findings[:most]:
-            place = "  ".join(part for part in (finding.id, finding.split, finding.where) if part)
-            what = shorten(finding.what, _LONGEST).replace("\n", " ")
-            _print(("    ", ""), (place, "bold"), (f"  {what}" if place else what, ""))
-        if most is not None and len(findings) > most:
-            line(f"    … and {len(findings) - most:,} more", "dim")
+        for reason, alike in _by_reason(findings).items() if kind == "unreadable" else [("", findings)]:
+            if reason:
+                _print((f"  {reason}: {len(alike):,}", style))
+            for finding in alike[:most]:
+                place = "  ".join(
+                    part for part in dict.fromkeys((finding.id, finding.split, finding.where)) if part
+                )
+                what = shorten(finding.what, _LONGEST).replace("\n", " ")
+                _print(("    ", ""), (place, "bold"), (f"  {what}" if place else what, ""))
+            if most is not None and len(alike) > most:
+                line(f"    … and {len(alike) - most:,} more", "dim")
     if report.classes:
         _print_classes(report)
+
+
+# What differs from row to row in a reason: 'a text', a path or file, a number.
+_OF_ONE_ROW = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[/.]\S+|\d+")
+
+
+def _by_reason(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Findings whose reason is the same but for what differs from row to row, the most frequent reason first."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        reason = shorten(_OF_ONE_ROW.sub("…", finding.what), _LONGEST).replace("\n", " ")
+        found.setdefault(reason, []).append(finding)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
 def _print(*parts: tuple[str, str]) -> None:

@@ -13,13 +13,14 @@ from toasterft.data import arrow, sources
 from toasterft.data.example import TASKS, Example
 from toasterft.data.importers.datasets import ADAPTERS, Adapter, LeftOut, RowContext, of_columns
 from toasterft.data.importers.discover import Table, tables_by_depth
-from toasterft.data.parse_rows import SHOWN_FAULTS, first_few
+from toasterft.data.parse_rows import SHOWN_FAULTS, first_few, named_split
 from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault, Reading
 from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.data.write import read_card, write_dataset
 from toasterft.errors import DataError
 from toasterft.progress import Reporter
+from toasterft.units import shorten
 
 CLASS_FOLDERS = "class-folders"
 
@@ -164,16 +165,19 @@ def _read(
         fitting = [table for table in fitting if table.split]
     found.unread = sorted(unread)
     for table in fitting:
-        for where, row in table.read():
-            name = table.split or arrow.canonical(str(row.get("split") or "train"))
-            into = found.splits.setdefault(name if name in arrow.SPLITS else "train", [])
+        for where, row in table.read(found.faults):
+            name = table.split or arrow.canonical(named_split(row) or "train")
+            if name not in arrow.SPLITS:
+                found.reading.changes[f"rows of split {shorten(name, 40)!r}, taken for training"] += 1
+                name = "train"
+            into = found.splits.setdefault(name, [])
             try:
                 into.extend(adapter.read(row, RowContext(where, table, finder, found.reading)))
             except LeftOut as reason:
                 found.left_out[str(reason)] += 1
             except DataError as error:
                 found.faults.append(Fault(where, error.what, str(row.get("id") or ""), name))
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            except Exception as error:
                 # The row is not what its layout says; which of its parts is not, nobody can list beforehand.
                 found.faults.append(Fault(where, f"not as {adapter.name} lays it out ({error!r})", "", name))
     return _select_split(found, split)

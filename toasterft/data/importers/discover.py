@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from toasterft.data import arrow
-from toasterft.data.parse_rows import read_rows, read_text, rows_of_json
+from toasterft.data.parse_rows import read_rows, read_text
 from toasterft.data.pictures import PictureFinder
+from toasterft.data.reading import Fault
 from toasterft.errors import DataError
 
 Row = dict[str, Any]
@@ -37,30 +37,31 @@ class Table:
     Attributes:
         name: its path below `root`, or the split's name.
         root: the folder that was given.
-        read: (file:line, row) of every row.
+        read: (file:line, row) of every row; what is no row goes into the list that it is given.
     """
 
     name: str
     folder: Path
     root: Path
-    read: Callable[[], Iterator[tuple[str, Row]]]
+    read: Callable[[list[Fault]], Iterator[tuple[str, Row]]]
 
     @cached_property
     def first(self) -> Row:
         """Its first row; empty for a file that holds no rows."""
         try:
-            return next(self.read(), ("", {}))[1]
+            return next(self.read([]), ("", {}))[1]
         except DataError:
             return {}
 
     @cached_property
     def fault(self) -> str:
-        """Why its first row cannot be read; empty where it can."""
+        """Why it has no row that can be read; empty where it has one, or is empty."""
+        faults: list[Fault] = []
         try:
-            next(self.read(), None)
+            readable = next(self.read(faults), None) is not None
         except DataError as error:
             return error.what
-        return ""
+        return "" if readable or not faults else f"{faults[0].where}: {faults[0].what}"
 
     @property
     def split(self) -> str:
@@ -81,7 +82,9 @@ def tables_by_depth(source: str, finder: PictureFinder, config: str | None = Non
         DataError: there is no such thing, or it cannot be read.
     """
     path = Path(source).expanduser().absolute()
-    if path.is_file():
+    if path.is_file() and path.suffix.lower() in arrow.SUFFIXES:
+        yield _tables(arrow.from_files([path], path.parent), path.parent, finder)
+    elif path.is_file():
         yield [_file(path, path.parent)]
     elif path.is_dir():
         yield from _folder(path, finder)
@@ -99,7 +102,11 @@ def _folder(root: Path, finder: PictureFinder) -> Iterator[list[Table]]:
         return
     for depth in range(DEEPEST + 1):
         # Numbered parts of one set lie in one folder, and are read together.
-        found = [file for file in root.glob("*/" * depth + "*") if file.suffix.lower() in SUFFIXES]
+        found = [
+            file
+            for file in root.glob("*/" * depth + "*")
+            if file.suffix.lower() in SUFFIXES and file.is_file()
+        ]
         folders = {
             folder: list(files)
             for folder, files in itertools.groupby(sorted(found), key=lambda file: file.parent)
@@ -112,43 +119,36 @@ def _folder(root: Path, finder: PictureFinder) -> Iterator[list[Table]]:
 
 
 def _file(path: Path, root: Path) -> Table:
-    def read() -> Iterator[tuple[str, Row]]:
-        return _cells(path) if path.suffix.lower() in (".csv", ".tsv") else _json(path)
+    def read(faults: list[Fault]) -> Iterator[tuple[str, Row]]:
+        cells = path.suffix.lower() in (".csv", ".tsv")
+        return _cells(path, faults) if cells else read_rows(path, faults, keyed=True)
 
     return Table(str(path.relative_to(root)), path.parent, root, read)
 
 
 def _tables(by_split: dict[str, Any], root: Path, finder: PictureFinder) -> list[Table]:
     return [
-        Table(split, root, root, partial(arrow.arrow_rows, table, split, finder))
+        Table(split, root, root, partial(_of_table, table, split, finder))
         for split, table in by_split.items()
     ]
 
 
-def _json(path: Path) -> Iterator[tuple[str, Row]]:
-    """Rows of JSON lines, of an array, or of the only array in an object; an array as a row is keyed by position."""
-    try:
-        found = None if path.suffix.lower() == ".jsonl" else rows_of_json(json.loads(read_text(path))) or []
-    except (json.JSONDecodeError, RecursionError):
-        found = None
-    if found is None:
-        yield from read_rows(path)
-        return
-    for number, row in enumerate(found):
-        if isinstance(row, list):
-            row = {str(place): value for place, value in enumerate(row)}
-        if isinstance(row, dict):
-            yield f"{path.name}[{number}]", row
+def _of_table(
+    table: Any, split: str, finder: PictureFinder, faults: list[Fault]
+) -> Iterator[tuple[str, Row]]:
+    return arrow.arrow_rows(table, split, finder)
 
 
-def _cells(path: Path) -> Iterator[tuple[str, Row]]:
+def _cells(path: Path, faults: list[Fault]) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(min(LONGEST_CELL, sys.maxsize))
     try:
         with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             for row in reader:
-                # Cells beyond the header come under None, missing ones as None.
-                named = {name: cell or "" for name, cell in row.items() if name is not None}
-                yield f"{path.name}:{reader.line_num}", named
+                where = f"{path.name}:{reader.line_num}"
+                if any(row.pop(None, ())):  # a comma without quotes moved the others
+                    faults.append(Fault(where, "more cells than the header has names"))
+                else:
+                    yield where, {name: cell or "" for name, cell in row.items()}
     except csv.Error as error:
         raise DataError(f"cannot be read ({error})", where=str(path)) from None
