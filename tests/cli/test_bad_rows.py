@@ -207,6 +207,14 @@ def test_reasons_are_grouped_on_the_screen(run_cli, tmp_path):
     assert "the role … is not supported: 1" in done.out
 
 
+@pytest.mark.parametrize("source", ["/dev/null", "x" * 300])
+def test_sources_that_are_neither_file_nor_folder(source, run_cli, tmp_path):
+    for words in commands(Path(source), tmp_path):
+        done = run_cli(*words)
+        assert done.code == 2, words
+        assert "✗ " in done.err
+
+
 def test_a_split_that_is_a_path_is_refused(run_cli, tmp_path):
     rows = [GOOD | {"image": None, "split": split} for split in ("train", "../../out")]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -6,11 +6,12 @@ the commands need.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -112,11 +113,7 @@ def _main() -> None:
 
             execute.follow()
     except ToasterError as problem:
-        if distributed.prints_ending():
-            from toasterft import terminal
-
-            terminal.error(problem, json_output=json_output)
-        sys.exit(problem.exit_code)
+        _explain(problem, json_output=json_output)
     except KeyboardInterrupt:
         if distributed.is_main():
             print("interrupted", file=sys.stderr)
@@ -125,3 +122,17 @@ def _main() -> None:
         # The reader of a pipe (head, less) went away: nothing is wrong, and nobody is listening.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        # Whichever command asked for it: a path that no disk can have.
+        long = f"{str(error.filename)[:60]}…"
+        _explain(UserError("this name is too long for a file or folder", where=long), json_output=json_output)
+
+
+def _explain(problem: ToasterError, *, json_output: bool) -> NoReturn:
+    if distributed.prints_ending():
+        from toasterft import terminal
+
+        terminal.error(problem, json_output=json_output)
+    sys.exit(problem.exit_code)

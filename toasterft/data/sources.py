@@ -221,6 +221,8 @@ def _open_path(path: Path, finder: PictureFinder, reading: Reading) -> Splits:
                 next_step=f"{first}toasterft data import {path} NEW_FOLDER, then --data NEW_FOLDER",
             )
         return _by_row_split(path, finder, reading)
+    if not path.is_dir():
+        raise DataError("this is neither a file nor a folder", where=str(path))
     if arrow.saved_to_disk(path):
         return _tables(arrow.from_folder(path), path, finder, reading)
     files = {
