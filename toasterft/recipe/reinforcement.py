@@ -16,7 +16,7 @@ UNTIL = re.compile(r"\s*([\w/]+)\s*(>=|<=)\s*([-+.\deE]+)\s*")
 class Policy(Trained):
     """What methods that learn from their own samples have in common; names and meanings are TRL's."""
 
-    learning_rate: float = Field(1e-5, gt=0.0)
+    learning_rate: float = Field(1e-5, gt=0.0, le=100.0)
     """Peak learning rate."""
     per_device_train_batch_size: int = Field(8, ge=1)
     """Completions per forward pass and device; exact in any split with gradient_accumulation_steps."""

@@ -38,7 +38,7 @@ class Trained(Recipe):
     """Also train the vision tower; turns the feature cache off."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass."""
-    learning_rate: float = Field(3e-4, gt=0.0)
+    learning_rate: float = Field(3e-4, gt=0.0, le=100.0)
     """Peak learning rate."""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     """Learning-rate schedule."""
@@ -99,7 +99,7 @@ class Dpo(Trained):
     """Direct preference optimisation on pairs of a better and a worse completion; names and meanings are TRL's."""
 
     method: Literal["dpo"] = "dpo"
-    learning_rate: float = Field(1e-5, gt=0.0)
+    learning_rate: float = Field(1e-5, gt=0.0, le=100.0)
     """Peak learning rate."""
     per_device_train_batch_size: int = Field(1, ge=1)
     """Pairs per forward pass and device."""
