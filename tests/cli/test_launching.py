@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from toasterft.data import charts
 
@@ -119,8 +121,11 @@ def test_what_is_refused(run_cli, sft, drawn, homes, monkeypatch, tmp_path):
     asking.write_text("method: ask\n")
     adapter = tmp_path / "run"
     adapter.mkdir()
-    local = {"base_model_name_or_path": str(tmp_path / "base"), "peft_type": "LORA"}
+    local = {"base_model_name_or_path": str(tmp_path / "base"), "peft_type": "LORA", "r": 8, "lora_alpha": 16}
     (adapter / "adapter_config.json").write_text(json.dumps(local))
+    layer = "base_model.model.model.text_model.layers.0.self_attn.q_proj"
+    factors = {f"{layer}.lora_A.weight": np.zeros((8, 4)), f"{layer}.lora_B.weight": np.zeros((4, 8))}
+    save_file(factors, adapter / "adapter_model.safetensors")
     shutil.copytree(Path(charts.__file__).parents[2] / "models" / "weights" / "toast-tiny", tmp_path / "base")
     for words, says in (
         (sft[:-2], "a rented machine needs a cap"),
@@ -246,7 +251,7 @@ def test_the_whole_way_and_back(run_cli, sft, rented, homes, tmp_path):
 
 @pytest.mark.parametrize(("status", "code"), [("capped", 3), ("failed", 4)])
 def test_how_it_ended_there_is_told_here(run_cli, sft, rented, homes, status, code):
-    ended = json.dumps({"id": "x", "status": status, "stop_reason": "budget $5"})
+    ended = json.dumps({"id": "x", "method": "sft", "status": status, "stop_reason": "budget $5"})
     script = f'#!/bin/sh\nmkdir -p "$4"\necho \'{ended}\' > "$4/run.json"\nexit {code}\n'
     executable(homes / "there" / "toasterft-venv" / "bin" / "toasterft", script)
     done = run_cli(*sft, "--cloud", "vast")

@@ -23,8 +23,8 @@ from toasterft.jobs import guards, prepare
 from toasterft.models.architectures import shape_from_config
 from toasterft.recipe import Prompt, Sft
 
-# Reading what a row means and the header of its picture; 500 to 522 where this was written.
-MOST_CALLS_AN_IMAGE = 600
+# Reading what a row means, where its picture may lie, and its header; 700 where this was written.
+MOST_CALLS_AN_IMAGE = 800
 TODAY = datetime.date(2026, 11, 21)
 
 

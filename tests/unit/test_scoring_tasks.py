@@ -167,7 +167,7 @@ def test_math(said: str, gold: str, expected: bool) -> None:
 def test_the_card_the_row_and_the_options_reach_the_example(tmp_path: Path) -> None:
     rows = [
         {"question": "Which?", "answer": "B", "choices": ["red", "blue"]},
-        {"question": "How much?", "answer": "5", "task": "math", "choices": "red"},
+        {"question": "How much?", "answer": "5", "task": "math", "choices": []},
         {"question": "Which?", "answer": "B", "task": "something else", "choices": [1, 2]},
     ]
     (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))

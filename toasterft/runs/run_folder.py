@@ -15,6 +15,7 @@ step is removed again.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -122,8 +123,10 @@ class Run:
             journal.rewrite(file, [row for row in journal.read(file) if row.get("step", 0) <= step])
 
     def discard(self) -> None:
-        """Remove the folder of a run in which nothing happened."""
+        """Remove the folder of a run in which nothing happened, and the folder of all runs where it was the only one."""
         shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()
 
 
 class FollowerRun(Run):

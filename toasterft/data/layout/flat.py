@@ -139,7 +139,7 @@ def _is_science(row: Row) -> bool:
 
 def _answers(row: Row, notes: Notes) -> tuple[str, ...]:
     """Every accepted answer, the one that most give first; columns with one before columns with several."""
-    for name in ANSWER_KEYS:
+    for name in filter(row.__contains__, ANSWER_KEYS):
         # A text in a column of one answer is that answer: ChartQA has `[13, 44]`, extraction has `{"total": "12"}`.
         value = parsed(row.get(name)) if name.endswith("s") else row.get(name)
         if found := texts_of(value):
@@ -157,7 +157,7 @@ def _answers(row: Row, notes: Notes) -> tuple[str, ...]:
 
 def _reasoning(row: Row, has_options: bool, notes: Notes) -> str | None:
     science = has_options and _is_science(row)
-    for name in REASONING_KEYS:
+    for name in filter(row.__contains__, REASONING_KEYS):
         if (name == "hint" and science) or (name == "solution" and "solution" in notes.used):
             continue
         if found := texts_of(parsed(row.get(name))):
