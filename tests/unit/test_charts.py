@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from toasterft.data import charts
+from toasterft.data import charts, sources
 from toasterft.data.charts import style, text, vocabulary
 from toasterft.data.charts.phrases import tokens
 from toasterft.errors import DataError
@@ -373,6 +373,7 @@ def test_a_dataset_folder(tmp_path):
         assert (out / row["image"]).is_file()
         assert row["reasoning"] == row["reasoning_structured"]
         assert not strict_faults(row["reasoning"], row["facts"], row["question"], row["answer"])
+    assert not sources.load(str(out)).reading.unread
     assert len(list((out / "images").iterdir())) == 60
     bare = charts.write_dataset(tmp_path / "bare", 5, 1, style="none", kinds=["sum"], splits=(1, 0, 0))
     row = json.loads((bare / "train.jsonl").read_text(encoding="utf-8").splitlines()[0])

@@ -16,7 +16,7 @@ from toasterft.units import shorten
 # Read beside what a row's layout holds; `teacher` is who wrote the reasoning, for people.
 OUR_COLUMNS = frozenset({
     "id", "question_id", "kind", "facts", "table", "task", "split", "choices", "rejected", "chosen", "human_or_machine",
-    "teacher",
+    "teacher", "reasoning_structured",
 })  # fmt: skip
 _LONGEST_CELL = 60
 
