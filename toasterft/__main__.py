@@ -8,7 +8,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from toasterft.cli import main
+from toasterft.runs import start_marks
 
 
 def run() -> None:
@@ -16,6 +16,9 @@ def run() -> None:
 
     That took 3 s of a rented machine (two cores, 2026-11-28); threads are waited for and exit handlers run as always.
     """
+    start_marks.leave(sys.argv)
+    from toasterft.cli import main
+
     try:
         main()
         code = 0

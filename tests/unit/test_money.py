@@ -15,7 +15,7 @@ import pytest
 
 from toasterft.errors import CapReached, UserError
 from toasterft.jobs import guards
-from toasterft.runs import meter
+from toasterft.runs import meter, start_marks
 from toasterft.runs.meter import AHEAD_SECONDS, Meter
 from toasterft.runs.run_folder import Run
 from toasterft.runs.stop import Stop
@@ -42,6 +42,20 @@ def test_the_bill_is_ahead_until_it_is_closed(tmp_path):
     third.attach(tmp_path, keep=False)
     assert third.pace == {"step_seconds": 2.5}
     assert third.before_usd == pytest.approx(spend(tmp_path)["usd"])
+
+
+def test_a_resume_that_is_killed_before_the_bill_is_open_is_charged(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    code = "import os, sys; from toasterft.runs import start_marks; start_marks.leave(sys.argv); os._exit(9)"
+    for words in (["--resume", tmp_path], [f"--resume={tmp_path}"], ["--resume", tmp_path / "none"]):
+        subprocess.run([sys.executable, "-c", code, *map(str, words)], check=False)
+    start_marks.leave(["sft", "--resume", str(tmp_path)])
+    assert len(list(tmp_path.glob(".start-*"))) == 3
+    went_on = Meter(usd_per_hour=3600)
+    went_on.attach(tmp_path)
+    went_on.close()
+    assert went_on.before_seconds == went_on.before_usd == 2 * meter.AHEAD_SECONDS
+    assert not list(tmp_path.glob(".start-*"))
 
 
 @pytest.mark.parametrize("usd", ["NaN", "-1", "Infinity", '"much"', "[1]"])
@@ -121,7 +135,7 @@ import sys
 from pathlib import Path
 from toasterft.cli.after import afterwards
 from toasterft.errors import CapReached, UserError
-from toasterft.runs import meter
+from toasterft.runs import meter, start_marks
 kind, folder, flag = sys.argv[1:4]
 with afterwards(f"touch {flag}" + (" # poweroff" if "power" in kind else "")):
     if kind == "typo":

@@ -16,7 +16,7 @@ from typing import Any
 
 from toasterft import paths
 from toasterft.errors import UserError
-from toasterft.runs import distributed, records
+from toasterft.runs import distributed, records, start_marks
 
 SPEND_FILE = "spend.json"
 BEAT_SECONDS = 2.5
@@ -109,12 +109,17 @@ class Meter:
         self._before_teachers_usd = spent.get("teachers_usd") or 0.0
         if spent.get("usd") is not None:
             self.before_usd = spent["usd"] - self._before_teachers_usd
+        # Those that were killed before their first beat took at most what one is billed beforehand.
+        unbilled = len(start_marks.killed(folder)) * AHEAD_SECONDS
+        self.before_seconds += unbilled
+        self.before_usd += unbilled / 3600 * (self.usd_per_hour or 0.0)
         self.pace = {name: spent[name] for name in PACE if spent.get(name) is not None}
         if not keep:
             return
         self._folder = folder
         opened.append(folder)
         self._write(AHEAD_SECONDS)
+        start_marks.clear(folder)
         self._thread = threading.Thread(target=self._beat, name="toasterft-meter", daemon=True)
         self._thread.start()
 
