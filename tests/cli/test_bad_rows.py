@@ -178,7 +178,7 @@ def faults(name: str, run_cli, folder: Path, places: int, *model: object) -> str
 
 
 # A few of every sort in `make test`, all of them in `make soak`.
-SOME = sorted(INPUTS)[::13]
+SOME = sorted(INPUTS)[::20]
 SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]
 ALL = [pytest.param(sorted(INPUTS)[part::12], 2, id=f"all-{part}", marks=SOAK) for part in range(12)]
 
