@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -244,3 +245,12 @@ def test_a_line_that_is_no_row_is_named_and_the_others_are_read(line, name, fold
     found = sources.load_splits(str(file), keep_faults=True)
     assert len(found) == 2
     assert [BAD_LINES[line] in fault.what for fault in found.faults] == [True]
+
+
+def test_what_vanishes_while_it_is_read_is_named(tmp_path, monkeypatch):
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory", "x/1")
+
+    monkeypatch.setattr(Path, "rglob", gone)
+    with pytest.raises(DataError, match="cannot be read"):
+        sources.load(str(tmp_path))

@@ -194,7 +194,10 @@ def _open(name: str, reading: Reading, images: Images = None) -> tuple[Path | No
     path = path_here(name)
     if path is not None:
         folder = path if path.is_dir() else path.parent
-        return folder, _open_path(path, PictureFinder(folder, images), reading)
+        try:
+            return folder, _open_path(path, PictureFinder(folder, images), reading)
+        except OSError as error:  # folders that may not be read, files that vanish
+            raise DataError(f"cannot be read ({error})", where=str(path)) from None
     row = catalog.datasets().get(name)
     if row is not None and row.hub_id is None:
         raise DataError(f"{name} is not on this machine", next_step=row.get)
