@@ -85,11 +85,9 @@ class Teacher:
         self._server.shutdown()
         self._server.server_close()
 
-    def wait_for(self, billed: int, seconds: float = 60.0) -> None:
-        """Return once so many answers were billed."""
-        end = time.monotonic() + seconds
+    def wait_for(self, billed: int) -> None:
+        """Return once so many answers were billed; pytest's own limit ends a test that waits for ever."""
         while sum(self.billed.values()) < billed:
-            assert time.monotonic() < end, f"{sum(self.billed.values())} of {billed} answers came"
             time.sleep(0.005)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

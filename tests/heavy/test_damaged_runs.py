@@ -11,22 +11,27 @@ import safetensors.torch
 
 
 @pytest.fixture
-def run(run_cli, tiny_model, charts_folder, quick, homes) -> Path:
-    """A run of four steps with two checkpoints, whose last moments were lost."""
-    words = [word for word in quick if not word.startswith("max_steps")]
-    folder = homes / "runs" / "mine"
-    done = run_cli(
-        "sft",
+def trained(run_cli, tiny_model, charts_folder, quick, homes):
+    """Train so many steps with a checkpoint every second one: what the command said, and the run's folder."""
+    words = (
         "--model",
         tiny_model(),
         "--data",
         charts_folder,
-        "--out",
-        folder,
-        *words,
-        "max_steps=4",
-        "save_steps=2",
+        *(each for each in quick if "max_steps" not in each),
     )
+
+    def call(steps: int):
+        folder = homes / "runs" / "mine"
+        return run_cli("sft", *words, "--out", folder, f"max_steps={steps}", "save_steps=2"), folder
+
+    return call
+
+
+@pytest.fixture
+def run(trained) -> Path:
+    """A run of four steps with two checkpoints, whose last moments were lost."""
+    done, folder = trained(4)
     assert done.code == 0, done.err
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "status": "running"}))
@@ -66,9 +71,7 @@ def test_with_none_whole_the_run_is_left_as_it_was(run, run_cli):
     assert run_cli("sft", "--resume", run).code == 0, "from step 0, as the message says"
 
 
-def test_weights_that_are_not_finite_are_never_done(
-    run_cli, tiny_model, charts_folder, quick, homes, monkeypatch
-):
+def test_weights_that_are_not_finite_are_never_done(trained, monkeypatch):
     from toasterft.training import sft
 
     step = sft.Trainer.training_step
@@ -80,20 +83,7 @@ def test_weights_that_are_not_finite_are_never_done(
         return loss
 
     monkeypatch.setattr(sft.Trainer, "training_step", poisoned)
-    words = [word for word in quick if not word.startswith("max_steps")]
-    folder = homes / "runs" / "hot"
-    done = run_cli(
-        "sft",
-        "--model",
-        tiny_model(),
-        "--data",
-        charts_folder,
-        "--out",
-        folder,
-        *words,
-        "max_steps=3",
-        "save_steps=2",
-    )
+    done, folder = trained(3)
     assert done.code == 4, done.err
     assert "trained tensors are not finite" in done.err
     assert "checkpoint-2" in done.err

@@ -23,7 +23,6 @@ from toasterft.scoring import wilson
 
 SETTINGS = {"method": "eval", "max_completion_length": 12, "per_device_eval_batch_size": 2}
 BOTH = {"plain": {}, "+step": {"step": True}}
-PATIENCE_SECONDS = 90
 
 
 @pytest.fixture
@@ -61,10 +60,8 @@ def test_a_killed_matrix_goes_on_and_asks_nothing_twice(matrix, charts_folder, r
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-m", "toasterft", "eval", "--matrix", file, "--quiet"]
     with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL) as process:
-        patience = time.monotonic() + PATIENCE_SECONDS
         while not _half_way(runs):
             assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < patience
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL

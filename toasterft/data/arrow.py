@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from toasterft.data.layout.row import has_question
-from toasterft.data.parse_rows import require_content
 from toasterft.data.pictures import PictureFinder
+from toasterft.data.row_files import require_content
 from toasterft.errors import DataError
 
 SPLITS = {

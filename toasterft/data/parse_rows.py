@@ -17,114 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from toasterft.data.chat import untagged
-from toasterft.data.example import LFS_POINTER, TASKS, Example, ImageRef
+from toasterft.data.example import TASKS, Example, ImageRef
 from toasterft.data.layout.cells import is_empty
 from toasterft.data.layout.pictures import MAGIC
 from toasterft.data.layout.row import RowContent, read_row
 from toasterft.data.layout.tags import unwrap
 from toasterft.data.layout.turns import message_text
 from toasterft.data.pictures import PictureFinder
-from toasterft.data.reading import Fault, Reading
+from toasterft.data.reading import Fault, Reading, settle
 from toasterft.errors import DataError
 from toasterft.recipe import Prompt
 from toasterft.units import shorten
-
-SHOWN_FAULTS = 5
-
-
-def require_content(head: bytes, path: Path) -> None:
-    """
-    Raises:
-        DataError: a file is empty, or a Git LFS pointer in the place of the file.
-    """
-    if not head or head.startswith(LFS_POINTER):
-        raise DataError(
-            "a Git LFS pointer, not the file itself" if head else "the file is empty (0 bytes)",
-            where=str(path),
-            next_step="git lfs pull   fetches the real files of a repository",
-        )
-
-
-def read_text(path: Path) -> str:
-    """A text file in UTF-8 or UTF-16, with or without a mark, else in GB 18030 (GBK) where that gives Chinese text.
-
-    Raises:
-        DataError: it cannot be read, is empty, a Git LFS pointer, or in another encoding.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error})", where=str(path)) from None
-    require_content(data[:64], path)
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "gb18030"):
-        with contextlib.suppress(UnicodeDecodeError):
-            text = data.decode(encoding)
-            if encoding != "gb18030" or all("\u3000" <= each <= "\uffef" for each in text if ord(each) > 127):
-                return text
-    raise DataError("neither UTF-8 nor UTF-16 nor GBK text", where=str(path), next_step="save it as UTF-8")
-
-
-def rows_of_json(found: Any) -> list[Any] | None:
-    """Rows of an array, of the only array in an object, or of an object that keeps each row under a key."""
-    if isinstance(found, dict):
-        arrays = [value for value in found.values() if isinstance(value, list)]
-        objects = all(isinstance(value, dict) for value in found.values())
-        found = (
-            arrays[0]
-            if len(arrays) == 1 and "messages" not in found
-            else [*found.values()]
-            if objects
-            else None
-        )
-    return found if isinstance(found, list) else None
-
-
-def read_rows(
-    path: Path, faults: list[Fault] | None = None, *, keyed: bool = False
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(file:line, row) of JSON lines, or of one JSON document that holds rows, whatever the file is called.
-
-    Args:
-        faults: where lines that are no rows are collected; all rows are refused for some of them without it.
-        keyed: a list is a row too, keyed by position (EmoSet's annotations).
-    """
-    text = read_text(path)
-    if path.suffix == ".json" or text.lstrip()[:1] == "[":
-        try:
-            array = rows_of_json(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            lines = [line for line in text.split("\n") if line.strip()]
-            if len(lines) < 2 or not lines[0].rstrip().endswith("}"):  # else: JSON lines under another name
-                where = f"{path}:{getattr(error, 'lineno', 1)}"
-                raise DataError(_why_no_json(error), where=where) from None
-        else:
-            if array is None:
-                raise DataError("expected a JSON array of rows", where=str(path))
-            numbered = ((f"{path.name}[{number}]", row) for number, row in enumerate(array))
-            yield from _objects(numbered, path, faults, keyed)
-            return
-    # By "\n" alone: str.splitlines would also cut at U+2028, which JSON allows inside a string.
-    lines = text.split("\n")
-    numbered = ((f"{path.name}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip())
-    yield from _objects(numbered, path, faults, keyed)
-
-
-def _objects(
-    numbered: Iterable[tuple[str, Any]], path: Path, faults: list[Fault] | None, keyed: bool
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows, or lines of JSON that are one each; what is no object is a fault."""
-    rows: list[tuple[str, dict[str, Any]]] = []
-    found: list[Fault] = []
-    for where, row in numbered:
-        try:
-            rows.append((where, _object(row, keyed)))
-        except (ValueError, RecursionError) as error:
-            found.append(Fault(where, _why_no_json(error)))
-        except DataError as error:
-            found.append(Fault(where, error.what))
-    _settle(found, faults, str(path), "broken line", path.parent)
-    yield from rows
-
 
 # A word that can be a file's name: `train`, `dev-v1.1`; no path.
 _SPLIT = re.compile(r"\w[\w. -]{0,60}")
@@ -134,30 +37,6 @@ def named_split(row: dict[str, Any]) -> str:
     """The split that a row names for itself, '' for none; `parse_row` refuses what is no name."""
     split = row.get("split")
     return split.strip() if isinstance(split, str) and _SPLIT.fullmatch(split.strip()) else ""
-
-
-def _object(row: Any, keyed: bool) -> dict[str, Any]:
-    text = row if isinstance(row, str) else None
-    row = json.loads(text) if text is not None else row
-    if keyed and isinstance(row, list):
-        row = {str(place): value for place, value in enumerate(row)}
-    if not isinstance(row, dict):
-        raise DataError(f"a row must be an object, this is {type(row).__name__}")
-    if text is None or "\\ud" in text.lower():
-        json.dumps(row, ensure_ascii=False).encode()  # half a character can be read, and never be written
-    return row
-
-
-def _why_no_json(error: ValueError | RecursionError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON ({error.msg} at column {error.colno})"
-    if isinstance(error, UnicodeEncodeError):
-        return "half of a character (a lone surrogate) stands in a text"
-    return (
-        "not valid JSON (nested too deeply)"
-        if isinstance(error, RecursionError)
-        else f"not valid JSON ({error})"
-    )
 
 
 def parse_rows(
@@ -186,39 +65,8 @@ def parse_rows(
                 else f"cannot be read ({type(error).__name__}: {error})"
             )
             found.append(Fault(where, what, str(row.get("id") or row.get("question_id") or "")))
-    _settle(found, reading.faults if reading else None, str(folder or ""), "bad row", Path(), finder.remedy)
+    settle(found, reading.faults if reading else None, str(folder or ""), "bad row", Path(), finder.remedy)
     yield from examples
-
-
-def _settle(
-    found: list[Fault],
-    faults: list[Fault] | None,
-    where: str,
-    noun: str,
-    folder: Path,
-    remedy: str | None = None,
-) -> None:
-    """Collect the faults in `faults`, or raise them where there is no such list."""
-    if faults is not None:
-        faults.extend(found)
-    elif found:
-        raise faults_error([f"{folder / fault.where}: {fault.what}" for fault in found], where, noun, remedy)
-
-
-def faults_error(faults: list[str], where: str, noun: str, remedy: str | None = None) -> DataError:
-    count = f"1 {noun}" if len(faults) == 1 else f"{len(faults)} {noun}s"
-    return DataError(
-        f"{count}; nothing was run",
-        where=where or None,
-        details=first_few(faults),
-        next_step=remedy or "mend or remove them",
-    )
-
-
-def first_few(lines: list[str]) -> list[str]:
-    """The first lines, and how many there are beside them."""
-    more = len(lines) - SHOWN_FAULTS
-    return lines[:SHOWN_FAULTS] + ([f"… and {more:,} more"] if more > 0 else [])
 
 
 Find = Callable[[str], ImageRef]

@@ -11,10 +11,12 @@ import os
 import re
 import shlex
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from toasterft.data.example import ImageRef
+from toasterft.data.example import Example, ImageRef
+from toasterft.data.reading import faults_error
 from toasterft.errors import DataError
 
 # Where pictures lie beside the rows, most often.
@@ -193,6 +195,22 @@ class PictureFinder:
             self._names[path.parent] = names
         alike = self._names[path.parent].get(path.name.lower(), [])
         return path.parent / alike[0] if len(alike) == 1 and os.path.isfile(path.parent / alike[0]) else None
+
+
+def require_files(examples: Iterable[Example], name: str) -> None:
+    """
+    Raises:
+        DataError: files of pictures are missing.
+    """
+    missing = [
+        f"{example.where}: {image.name} does not exist"
+        for example in examples
+        for image in example.images
+        if image.path is not None and not os.path.isfile(image.path)
+    ]
+    if missing:
+        remedy = "--images DIR names the folder of the pictures, if they lie elsewhere; else mend or remove the rows"
+        raise faults_error(missing, name, "missing image", remedy)
 
 
 def require_no_url(name: str) -> None:

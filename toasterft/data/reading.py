@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from toasterft.data.layout.cells import is_empty
@@ -19,6 +20,7 @@ OUR_COLUMNS = frozenset({
     "teacher", "reasoning_structured",
 })  # fmt: skip
 _LONGEST_CELL = 60
+SHOWN_FAULTS = 5
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,34 @@ class Reading:
                 next_step=f"call the column `image`, or: toasterft data import {where} NEW --question-column … "
                 f"--answer-column … --image-column {column}",
             )
+
+
+def settle(
+    found: list[Fault],
+    faults: list[Fault] | None,
+    where: str,
+    noun: str,
+    folder: Path,
+    remedy: str | None = None,
+) -> None:
+    """Collect the faults in `faults`, or raise them where there is no such list."""
+    if faults is not None:
+        faults.extend(found)
+    elif found:
+        raise faults_error([f"{folder / fault.where}: {fault.what}" for fault in found], where, noun, remedy)
+
+
+def faults_error(faults: list[str], where: str, noun: str, remedy: str | None = None) -> DataError:
+    count = f"1 {noun}" if len(faults) == 1 else f"{len(faults)} {noun}s"
+    return DataError(
+        f"{count}; nothing was run",
+        where=where or None,
+        details=first_few(faults),
+        next_step=remedy or "mend or remove them",
+    )
+
+
+def first_few(lines: list[str]) -> list[str]:
+    """The first lines, and how many there are beside them."""
+    more = len(lines) - SHOWN_FAULTS
+    return lines[:SHOWN_FAULTS] + ([f"… and {more:,} more"] if more > 0 else [])

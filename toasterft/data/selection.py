@@ -10,7 +10,7 @@ from toasterft.data import sources
 from toasterft.data.example import Example
 from toasterft.data.sources import Dataset
 from toasterft.errors import DataError
-from toasterft.recipe import Dpo, Trained
+from toasterft.recipe import Dpo, Eval, Matrix, Trained
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,22 @@ def select_rows(recipe: Trained, *, fetch: bool) -> TrainingRows:
                 "(eval_data=… names other data)"
             )
     return TrainingRows(train, held_out, tuple(notes))
+
+
+def evaluation_rows(recipe: Eval | Matrix) -> Dataset:
+    """The rows that an evaluation, every cell of a matrix, or the estimate of one asks: with a limit, drawn by the seed.
+
+    Raises:
+        DataError: the data cannot be had.
+    """
+    return sources.load(
+        recipe.data,
+        purpose="evaluate",
+        split=recipe.split,
+        limit=recipe.limit,
+        seed=recipe.seed,
+        images=recipe.images,
+    )
 
 
 def _train_rows(recipe: Trained, notes: list[str]) -> Dataset:

@@ -1,13 +1,12 @@
 """Where examples come from: files and folders here, sets built here, catalog names, and the hub.
 
-`load` finds the data and chooses the split; `rows` and `tables` read it.
+`load` finds the data and chooses the split; `parse_rows`, `arrow` and `class_folders` read it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -17,10 +16,12 @@ from typing import Any, Literal, TypeVar
 from toasterft import catalog, paths
 from toasterft.data import arrow
 from toasterft.data.arrow import SPLITS, canonical
-from toasterft.data.example import TASKS, Example, ImageRef
-from toasterft.data.parse_rows import SHOWN_FAULTS, faults_error, named_split, parse_rows, read_rows
-from toasterft.data.pictures import PictureFinder
-from toasterft.data.reading import Fault, Reading
+from toasterft.data.class_folders import class_folders
+from toasterft.data.example import TASKS, Example
+from toasterft.data.parse_rows import named_split, parse_rows
+from toasterft.data.pictures import PictureFinder, require_files
+from toasterft.data.reading import SHOWN_FAULTS, Fault, Reading
+from toasterft.data.row_files import read_rows
 from toasterft.data.write import CARD, read_card
 from toasterft.errors import DataError, did_you_mean
 
@@ -31,9 +32,6 @@ Item = TypeVar("Item")
 
 # Files a folder is searched for when it is not split into train/validation/test files.
 MAIN_FILES = ("items", "data", "metadata", "dataset", "all")
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2",
-)  # fmt: skip
 
 
 Images = str | Path | None
@@ -109,7 +107,7 @@ def load(
     if limit is not None:
         examples = sample(examples, limit, seed)
     reading.require_pictures(name)
-    _check_images_exist(examples, name)
+    require_files(examples, name)
     return Dataset(
         name=_short(name),
         split=chosen or None,
@@ -279,57 +277,13 @@ def _tables(tables: dict[str, Any], folder: Path | None, finder: PictureFinder, 
     }
 
 
-def class_folders(path: Path, finder: PictureFinder, faults: list[Fault] | None = None) -> Splits:
-    """Image folders named by their label (as EmoSet), below split folders or without any."""
-    splits = {canonical(folder.name): folder for folder in sorted(path.iterdir()) if folder.is_dir()}
-    named = {name: folder for name, folder in splits.items() if name in SPLITS}
-    roots = named or {"": path}
-    # The question names every class of every split, so that training and evaluation ask the same.
-    labels = sorted(
-        {folder.name for root in roots.values() for folder in root.iterdir() if _pictures(folder)}
-    )
-    if len(labels) < 2:
-        return {}
-
-    return {name: _labelled(root, labels, finder, faults) for name, root in roots.items()}
-
-
-def _labelled(
-    root: Path, labels: list[str], finder: PictureFinder, faults: list[Fault] | None
-) -> Iterator[Example]:
-    for label in labels:
-        for picture in _pictures(root / label):
-            name = picture.relative_to(root).as_posix()
-            try:
-                finder.require(picture)  # a link may lead anywhere
-            except DataError as error:
-                if faults is None:
-                    raise
-                faults.append(Fault(str(picture), error.what, name))
-                continue
-            yield class_example(name, ImageRef(name=name, path=picture), label, labels, str(picture))
-
-
-def class_example(id: str, image: ImageRef, label: str, labels: list[str], where: str) -> Example:
-    """A picture and its label, as a question that names all labels."""
-    extra = arrow.class_columns(labels)
-    return Example(id, extra.pop("question"), label, (image,), kind=label, where=where, extra=extra)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-
-
 def _by_row_split(path: Path, finder: PictureFinder, reading: Reading) -> Splits:
     """One file whose rows may each name their split."""
     by_split: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for where, row in read_rows(path, reading.faults):
         by_split.setdefault(canonical(named_split(row)), []).append((where, row))
-    if (
-        len(by_split) > 1 and "" in by_split
-    ):  # others name theirs: what is left is for training, as in `data import`
+    # Others name theirs: what is left is for training, as in `data import`.
+    if len(by_split) > 1 and "" in by_split:
         by_split["train"] = [*by_split.get("train", []), *by_split.pop("")]
     return {
         name: parse_rows(rows, path.parent, finder, reading) for name, rows in (by_split or {"": []}).items()
@@ -354,18 +308,6 @@ def _choose_split(name: str, available: list[str], purpose: Purpose, wanted: str
 
 
 # --- checks ----------------------------------------------------------------------------------
-
-
-def _check_images_exist(examples: list[Example], name: str) -> None:
-    missing = [
-        f"{example.where}: {image.name} does not exist"
-        for example in examples
-        for image in example.images
-        if image.path is not None and not os.path.isfile(image.path)
-    ]
-    if missing:
-        remedy = "--images DIR names the folder of the pictures, if they lie elsewhere; else mend or remove the rows"
-        raise faults_error(missing, name, "missing image", remedy)
 
 
 def _content_hash(examples: list[Example]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from toasterft.data import control_tokens, sources
+from toasterft.data import control_tokens
 from toasterft.data.example import Example
+from toasterft.data.selection import evaluation_rows
 from toasterft.data.sources import Dataset
 from toasterft.engine import Engine
 from toasterft.engine.open_model import ModelSession, open_model
@@ -49,14 +50,7 @@ def run(job: Job, engine: Engine, report: Reporter, *, kept: Kept | None = None)
     recipe = job.recipe
     assert isinstance(recipe, Eval)
     kept = [] if kept is None else kept
-    data = sources.load(
-        recipe.data,
-        purpose="evaluate",
-        split=recipe.split,
-        limit=recipe.limit,
-        seed=recipe.seed,
-        images=recipe.images,
-    )
+    data = evaluation_rows(recipe)
     if len(data) < data.available:
         report.say(f"{len(data):,} of {data.available:,} rows, drawn by seed {recipe.seed}")
     thought = _reason(job, data, engine, report, kept) if recipe.reasoner is not None else None

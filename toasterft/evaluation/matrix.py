@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from toasterft import paths, recipe
-from toasterft.data import sources
+from toasterft.data.selection import evaluation_rows
 from toasterft.errors import ModelError, ToasterError, UserError
 from toasterft.evaluation import dedupe
 from toasterft.jobs.prepare import Job, prepare_use
@@ -96,14 +96,7 @@ def run(
         UserError: the data cannot be had.
         Exception: a bug of ours, once the other cells are through.
     """
-    data = sources.load(
-        wanted.data,
-        purpose="evaluate",
-        split=wanted.split,
-        limit=wanted.limit,
-        seed=wanted.seed,
-        images=wanted.images,
-    )
+    data = evaluation_rows(wanted)
     keys = [example.key for example in data.examples]  # a damaged image stops the matrix, not cell after cell
     _write(path, RECIPE_FILE, recipe.dump(wanted))
     all_cells = cells(wanted)

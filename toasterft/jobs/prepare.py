@@ -15,7 +15,13 @@ from toasterft import catalog
 from toasterft.catalog import hardware
 from toasterft.catalog.hardware import Target
 from toasterft.data import sources, token_stats
-from toasterft.data.selection import TrainingRows, catalog_row_elsewhere, select_rows, too_many_dropped
+from toasterft.data.selection import (
+    TrainingRows,
+    catalog_row_elsewhere,
+    evaluation_rows,
+    select_rows,
+    too_many_dropped,
+)
 from toasterft.data.token_stats import RawSizes, TokenStats
 from toasterft.errors import MissingExtra, ModelError
 from toasterft.estimation import Estimate, Plan, calibration
@@ -115,14 +121,7 @@ def prepare_evaluation(recipe: Eval, runs_dir: Path) -> Job:
         rows = row.test_rows or row.rows
         sizes = token_stats.from_catalog(row, min(rows, recipe.limit or rows))
     else:
-        data = sources.load(
-            recipe.data,
-            purpose="evaluate",
-            split=recipe.split,
-            limit=recipe.limit,
-            seed=recipe.seed,
-            images=recipe.images,
-        )
+        data = evaluation_rows(recipe)
         sizes = token_stats.measure(data.examples, recipe.prompt or Prompt(), counter(settings.model))
     shape = replace(settings.model.shape, geometry=settings.geometry)
     plan = Plan(shape, recipe, sizes, swappable=False)

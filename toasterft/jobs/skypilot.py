@@ -30,10 +30,9 @@ import yaml
 import toasterft
 from toasterft import recipe
 from toasterft.catalog import Gpu
-from toasterft.data import sources
-from toasterft.errors import ModelError, RecipeError, UserError
+from toasterft.errors import RecipeError, UserError
 from toasterft.jobs.prepare import Job
-from toasterft.models import lookup
+from toasterft.jobs.uploads import HOME, Uploads
 from toasterft.recipe import Dyme, Section, Train, Trained
 from toasterft.teachers import directory
 
@@ -52,7 +51,7 @@ FETCH = {"s3": ("aws", "s3", "sync"), "gs": ("gcloud", "storage", "rsync", "-r")
 SYSTEM_DISK_GB = 60
 # A managed job is ended by SkyPilot itself; a single machine waits for its folder to be fetched.
 MANAGED_IDLE_MINUTES, SINGLE_IDLE_MINUTES = 5, 30
-HOME, RUNS = "toasterft", "toasterft-runs"
+RUNS = "toasterft-runs"
 # What a wheel is built from, where toasterft runs from a checkout.
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "recipes", "toasterft")
 
@@ -186,7 +185,7 @@ def order(
     gpu, method = plans[0].target.gpu, wanted.method
     stem = _slug(f"{method}-{plans[0].model.name}-{plans[0].data_name}")
     run_id, name = f"{now:%Y%m%d-%H%M%S}-{stem}", f"{HOME}-{stem}-{now:%m%d-%H%M%S}".lower().replace(".", "-")
-    uploads = _Uploads()
+    uploads = Uploads()
     sent = uploads.pack(wanted)
     sources_mounts, requirement = _package()
     limits = {"--price": usd_per_hour, "--budget": budget_usd, "--max-hours": max_hours}
@@ -228,93 +227,6 @@ class _BlockDumper(yaml.SafeDumper):
 
 
 _BlockDumper.add_representer(str, _BlockDumper.represent_str)
-
-
-class _Uploads:
-    """Local files of a recipe, and their places on the rented machine.
-
-    Attributes:
-        mounts: local paths by their remote ones.
-        base: a local folder of full weights among them.
-    """
-
-    def __init__(self) -> None:
-        self.mounts: dict[str, Path] = {}
-        self.base: Path | None = None
-
-    @property
-    def sizes_bytes(self) -> dict[Path, int]:
-        return {path: _size_bytes(path) for path in self.mounts.values()}
-
-    def pack(self, wanted: Section) -> dict[str, Any]:
-        """The recipe as it will be read there."""
-        return self._section(wanted.model_dump(mode="json"))
-
-    def _section(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        sent = dict(values)
-        for key in ("data", "eval_data"):
-            if sent.get(key):
-                sent[key] = self._data(str(sent[key]))
-        if sent.get("images"):
-            sent["images"] = self._put("images", Path(sent["images"]).expanduser())
-        for key in ("judge", "refiner"):
-            if str(sent.get(key) or "").endswith((".yaml", ".yml")):
-                sent[key] = self._put("teachers", Path(sent[key]).expanduser())
-        if sent.get("model"):
-            sent["model"] = self._model(str(sent["model"]))
-        own = [name for name in sent.get("rewards") or {} if ":" in name]
-        if own:
-            raise RecipeError(
-                f"rewards of your own cannot be sent: {', '.join(own)}",
-                why="only the recipe, the data and the model go to the rented machine",
-            )
-        template = (sent.get("prompt") or {}).get("chat_template")
-        if template is not None and "{" not in template:
-            sent["prompt"] = {**sent["prompt"], "chat_template": Path(template).read_text(encoding="utf-8")}
-        if sent.get("stages"):
-            sent["stages"] = [self._section(stage) for stage in sent["stages"]]
-        return sent
-
-    def _data(self, name: str) -> str:
-        here = sources.path_here(name)
-        if here is None:
-            return name
-        if here.is_dir():
-            return self._put("data", here)
-        # A file's pictures lie beside it.
-        return f"{self._put('data', here.parent)}/{here.name}"
-
-    def _model(self, name: str) -> str:
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            return name
-        adapter_config = folder / "adapter_config.json"
-        if not adapter_config.is_file():
-            self.base = folder.resolve()
-        elif Path(base := lookup.resolve(str(folder), folder.parent).base_name).is_dir():
-            raise ModelError(
-                "this adapter's base is a folder of this machine, which its name would not find there",
-                where=name,
-                why=f"it was trained on {base}",
-                next_step=f"toasterft export {name} --to merged   and launch with the folder that makes",
-            )
-        return self._put("model", folder)
-
-    def _put(self, kind: str, path: Path) -> str:
-        path = path.resolve()
-        taken = [there for there, here in self.mounts.items() if here == path]
-        if taken:
-            return taken[0]
-        there = f"~/{HOME}-{kind}/{path.name}"
-        while there in self.mounts:
-            there += "_"
-        self.mounts[there] = path
-        return there
-
-
-def _size_bytes(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
 
 
 def _bucket(chosen: Place) -> dict[str, Any]:

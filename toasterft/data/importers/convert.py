@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from toasterft.data import arrow, sources
+from toasterft.data import arrow
+from toasterft.data.class_folders import class_folders
 from toasterft.data.example import TASKS, Example
 from toasterft.data.importers.datasets import ADAPTERS, Adapter, LeftOut, RowContext, of_columns
 from toasterft.data.importers.discover import Table, tables_by_depth
-from toasterft.data.parse_rows import SHOWN_FAULTS, first_few, named_split
+from toasterft.data.parse_rows import named_split
 from toasterft.data.pictures import PictureFinder
-from toasterft.data.reading import Fault, Reading
+from toasterft.data.reading import SHOWN_FAULTS, Fault, Reading, first_few
 from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.data.write import read_card, write_dataset
 from toasterft.errors import DataError
@@ -87,9 +88,7 @@ def read(
             return _with_card(_read(adapter, fitting, others, finder, split), source)
         tried += level
     if columns is None and layout in (None, CLASS_FOLDERS) and folder.is_dir():
-        rows_by_split = {
-            name or "train": list(rows) for name, rows in sources.class_folders(folder, finder).items()
-        }
+        rows_by_split = {name or "train": list(rows) for name, rows in class_folders(folder, finder).items()}
         if rows_by_split:
             return _select_split(Imported(CLASS_FOLDERS, "class", splits=rows_by_split), split)
     raise _unknown(source, tried, layout, columns)

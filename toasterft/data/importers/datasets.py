@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from toasterft.data.class_folders import class_example
 from toasterft.data.example import Example, ImageRef
 from toasterft.data.importers.discover import Row, Table
 from toasterft.data.layout.row import has_answer, has_question
 from toasterft.data.parse_rows import parse_row
 from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Reading
-from toasterft.data.sources import class_example
 from toasterft.errors import DataError
 
 # `A: 34°`, `B.12`, `(C) x`: one option a line, as Geo170K and MathVerse write them behind "Choices:".

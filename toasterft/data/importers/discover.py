@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from toasterft.data import arrow
-from toasterft.data.parse_rows import read_rows, read_text
 from toasterft.data.pictures import PictureFinder
 from toasterft.data.reading import Fault
+from toasterft.data.row_files import read_rows, read_text
 from toasterft.errors import DataError
 
 Row = dict[str, Any]

@@ -8,14 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from toasterft import paths
-from toasterft.errors import UserError
 from toasterft.teachers.api import completion, transport
 from toasterft.teachers.api.budget import SpendLedger
+from toasterft.teachers.api.mask import Mask
+from toasterft.teachers.api.reply_cache import ReplyCache
 from toasterft.teachers.api.trial import Trial
 from toasterft.teachers.api.types import (
     EndpointError,
@@ -27,9 +28,6 @@ from toasterft.teachers.api.types import (
     SpendCapReached,
     api_key,
 )
-
-# A key as endpoints echo it in their messages, in part or starred: "sk-ab**********yz", "Bearer abc".
-_KEY = re.compile(r"\b(?:sk-|AIza|key-|hf_)[\w*.-]{4,}|(?<=Bearer )\S+")
 
 # Failures after which the endpoint may charge all the same.
 MAYBE_BILLED = {"timeout", "dropped", "cancelled"}
@@ -97,8 +95,8 @@ class Endpoint:
         self.notes: Counter[str] = Counter()
         self._where = f"{service.name} at {service.shown_url}"
         self._key = api_key(service)
-        self._secrets = [secret for secret in (self._key, _password(service.base_url)) if secret]
-        self._cache = paths.cache_dir() / "answers" if cache else None
+        self._masked = Mask(self._key, service.base_url)
+        self._cache = ReplyCache(paths.cache_dir() / "answers") if cache else None
         self._slots = asyncio.Semaphore(concurrency)
         self._in_flight: dict[str, asyncio.Task[Reply]] = {}
         self._client: Any = None
@@ -172,20 +170,8 @@ class Endpoint:
 
     def _known(self, key: str) -> Reply | None:
         record = self.ledger.replies.get(key)
-        if record is None and self._cache is not None:
-            try:
-                record = paths.read_json(self._cache / key[:2] / f"{key}.json")
-            except UserError:
-                record = None  # damaged: asked again
-        if not isinstance(record, dict):
-            return None
-        try:
-            return Reply(
-                **{name: record[name] for name in Reply.__dataclass_fields__ if name in record}
-                | {"cached": True}
-            )
-        except TypeError:
-            return None  # damaged, likewise
+        found = Reply.of_record(record) if record is not None else None
+        return found or (self._cache.get(key) if self._cache is not None else None)
 
     def _read_late(self, key: str, request: Request, body: str) -> None:
         """Book a body that a process received and was killed over."""
@@ -194,13 +180,6 @@ class Endpoint:
         except completion.NoCompletion:
             return  # counted as lost already
         self.ledger.pay(key, self.service.name, reply)
-
-    def _remember(self, key: str, reply: Reply) -> None:
-        if self._cache is None:
-            return
-        path = self._cache / key[:2] / f"{key}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        paths.write_json(path, {"endpoint": self.service.shown_url, **asdict(reply)})
 
     # --- a request
 
@@ -233,25 +212,13 @@ class Endpoint:
                         raise error from None
         self._failed_in_a_row = 0
         self._trial.proven |= not self._trial.holds
-        self._remember(key, call.reply)
+        if self._cache is not None:
+            self._cache.put(key, call.reply, self.service.shown_url)
         return call.reply
 
     def _opened(self) -> Any:
         if self._client is None:
             import openai
-
-            endpoint = self
-
-            class BookedClient(openai.DefaultAsyncHttpxClient):
-                """Sends one try, and books it before the openai client sees what came of it."""
-
-                async def send(self, request: Any, **kwargs: Any) -> Any:
-                    transport.prepare(request)
-                    # A redirect would carry pictures and key to whom nobody has named.
-                    kwargs |= {"stream": True, "follow_redirects": False}
-                    return await endpoint._calibrating(
-                        lambda: super(BookedClient, self).send(request, **kwargs)
-                    )
 
             self._client = openai.AsyncOpenAI(
                 # The library would send OPENAI_API_KEY to whatever address; servers without a key get a word.
@@ -259,7 +226,7 @@ class Endpoint:
                 base_url=self.service.base_url,
                 timeout=self.timeout_seconds,
                 max_retries=self.tries - 1,
-                http_client=BookedClient(timeout=self.timeout_seconds),
+                http_client=transport.http_client(self.timeout_seconds, self._calibrating),
             )
         return self._client
 
@@ -379,15 +346,3 @@ class Endpoint:
                 self._down_until = time.monotonic() + self.rest_seconds
                 self._failed_in_a_row = 0
         return EndpointError(call.what, kind=call.kind, where=self._where)
-
-    def _masked(self, text: str) -> str:
-        """Text without any key or password, not even in part."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return _KEY.sub("***", text)[:300]
-
-
-def _password(url: str) -> str | None:
-    """The secret before the `@` of an address; a name alone is one too."""
-    parts = urlsplit(url)
-    return unquote(parts.password or parts.username or "") or None

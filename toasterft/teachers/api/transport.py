@@ -1,8 +1,9 @@
-"""Takes in an HTTP reply that may be endless, swollen by compression, or on its way to somebody else."""
+"""Sends requests, and takes in replies that may be endless, swollen by compression, or on their way to somebody else."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 # A reply of 8,192 tokens with its thinking is some 50 kB.
@@ -17,7 +18,27 @@ class TooLarge(Exception):
         super().__init__(f"the reply is larger than {MOST_REPLY_BYTES // 1024**2} MiB; the rest was not read")
 
 
-def prepare(request: Any) -> None:
+def http_client(
+    timeout_seconds: float, book: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Coroutine[Any, Any, Any]]
+) -> Any:
+    """What the openai client sends with.
+
+    Args:
+        book: sends one try, and books it before the openai client sees what came of it.
+    """
+    import openai
+
+    class BookedClient(openai.DefaultAsyncHttpxClient):
+        async def send(self, request: Any, **kwargs: Any) -> Any:
+            _prepare(request)
+            # A redirect would carry pictures and key to whom nobody has named.
+            kwargs |= {"stream": True, "follow_redirects": False}
+            return await book(lambda: super(BookedClient, self).send(request, **kwargs))
+
+    return BookedClient(timeout=timeout_seconds)
+
+
+def _prepare(request: Any) -> None:
     """Ask for what `take_in` can bound, and keep OpenAI's own identifiers from everybody else."""
     request.headers["accept-encoding"] = "gzip"
     if request.url.host != OPENAI_HOST:

@@ -177,6 +177,17 @@ class Reply:
     refusal: str = ""
     own_count: bool = False
 
+    @classmethod
+    def of_record(cls, record: Any) -> Reply | None:
+        """A reply that was paid for earlier; None where its record is damaged."""
+        if not isinstance(record, dict):
+            return None
+        known = {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+        try:
+            return cls(**{**known, "cached": True})
+        except TypeError:
+            return None
+
     @property
     def ending(self) -> tuple[Ending, str]:
         """How it ended where it is no whole answer: the kind and the details, both empty where it is one."""
