@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from toasterft.data.charts.style import Colour
@@ -104,10 +104,6 @@ class Chart:
     def colour(self, row: int, column: int) -> Colour:
         """The colour of the mark of series `row` at label `column`."""
         return self.colours[row if self.series else column]
-
-    def at_size(self, size_px: tuple[int, int]) -> Chart:
-        """The same chart at another size, (width, height) in pixels."""
-        return replace(self, size_px=checked_size(size_px))
 
 
 def format_value(value: int, decimals: int) -> str:
