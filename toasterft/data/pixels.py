@@ -56,7 +56,7 @@ def as_seen(image: Image) -> Image:
     if image.has_transparency_data:
         # Premultiplied alpha (La, RGBa) is taken back first: Pillow converts each to its own plain mode alone.
         plain = image.convert(image.mode.replace("a", "A")) if image.mode in ("La", "RGBa") else image
-        rgba = plain.convert("RGBA")
+        rgba = plain if plain.mode == "RGBA" else plain.convert("RGBA")
         if rgba.getchannel("A").getextrema()[0] == 255:
             return rgba  # laying it on white would take as long as decoding it
         return Pillow.alpha_composite(Pillow.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
