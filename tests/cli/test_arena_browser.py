@@ -1,27 +1,17 @@
-"""The arena's page in a real, headless Chromium: what a voter does, and what a hostile model tries.
-
-Skipped where selenium, Chromium or its driver is missing (Debian: apt install chromium chromium-driver).
-"""
+"""The arena's page in a real, headless Chromium: what a voter does, and what a hostile model tries."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
 
+import chromium
 import fake_runs
 import pytest
 from arena_server import Server, until
-
-pytest.importorskip("selenium")
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver here")
 
 DESKTOP, PHONE = (1280, 800), (390, 844)
 
@@ -30,12 +20,7 @@ class Tab:
     """One browser with cookies of its own, and what these tests do with it."""
 
     def __init__(self) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        self.driver = chromium.start()
         self.size(DESKTOP)
 
     def size(self, size):

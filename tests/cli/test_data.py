@@ -6,12 +6,12 @@ import json
 import re
 import shutil
 
+import chromium
 import pytest
 from PIL import Image
 
 from toasterft.data import sources
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = {
     "id": "<script>document.title='taken'</script>",
     "image": 'a b".png',
@@ -94,18 +94,10 @@ def test_the_page_holds_no_markup_of_a_row(run_cli, hostile, tmp_path):
     assert "cut.png: the image is damaged" in page
 
 
-@pytest.mark.skipif(
-    CHROMIUM is None or not shutil.which("chromedriver"), reason="no Chromium and driver here"
-)
 def test_the_page_in_a_browser(run_cli, hostile, charts_folder, tmp_path):
-    webdriver = pytest.importorskip("selenium.webdriver")
     run_cli("data", "preview", hostile, "--html", tmp_path / "hostile.html")
     run_cli("data", "preview", charts_folder, "--n", "3", "--html", tmp_path / "charts.html")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver = chromium.start()
     try:
         driver.set_window_size(1200, 900)
         driver.get((tmp_path / "hostile.html").as_uri())

@@ -1,36 +1,22 @@
-"""The report's page in a real, headless Chromium: nothing a model wrote runs, and it fits a phone and a sheet of paper.
-
-Skipped where selenium, Chromium or its driver is missing (Debian: apt install chromium chromium-driver).
-"""
+"""The report's page in a real, headless Chromium: nothing a model wrote runs, and it fits a phone and a sheet of paper."""
 
 from __future__ import annotations
 
 import base64
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import fake_runs
 import pytest
 
 from toasterft.publish.report import page
 
-pytest.importorskip("selenium")
-from selenium import webdriver
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver here")
-
 
 @pytest.fixture(scope="module")
-def browser() -> Any:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+def browser() -> Iterator[Any]:
+    driver = chromium.start()
     yield driver
     driver.quit()
 
