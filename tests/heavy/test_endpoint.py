@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import fake_teacher
@@ -470,27 +467,22 @@ def test_a_generator_may_not_judge_itself(run_cli, charts_folder):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.soak)])
-def test_killed_builds_lose_no_answer_and_pay_for_none_twice(kills, charts_folder, homes):
+def test_killed_builds_lose_no_answer_and_pay_for_none_twice(kills, charts_folder, homes, forked):
     concurrency, n = 4, 30
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     rng = random.Random(kills)
     with Teacher(seconds=0.05) as teacher:
-        command = [
-            sys.executable,
-            "-m",
-            "toasterft",
-            *map(str, words(teacher, charts_folder, n=n, concurrency=concurrency)),
-        ]
+        command = ("-m", "toasterft", *words(teacher, charts_folder, n=n, concurrency=concurrency))
         for number in range(kills):
-            running = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            running = forked(*command)
             # At a random moment after a few more answers, while others are on their way.
             teacher.wait_for(min(n - 2, (number + 1) * (n - 4) // kills))
             time.sleep(rng.uniform(0, 0.05))
             running.send_signal(signal.SIGKILL)
             running.wait()
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    card = json.loads(done.stdout)
+        done = forked(*command)
+        out, err = done.communicate()
+    assert done.returncode == 0, err
+    card = json.loads(out)
     assert card["counts"]["kept"] == n
     lines = [json.loads(line) for line in (homes / "data/taught/answers.ledger").read_text().splitlines()]
     paid = [line["key"] for line in lines if line["event"] == "paid"]
@@ -501,13 +493,9 @@ def test_killed_builds_lose_no_answer_and_pay_for_none_twice(kills, charts_folde
     assert card["spent"]["usd"] + card["spent"]["uncertain_usd"] >= billed * ONE_USD - 1e-9
 
 
-def test_ctrl_c_waits_for_what_is_paid_and_goes_on_later(charts_folder, homes):
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+def test_ctrl_c_waits_for_what_is_paid_and_goes_on_later(charts_folder, homes, forked):
     with Teacher(seconds=0.2) as teacher:
-        command = [sys.executable, "-m", "toasterft", *map(str, words(teacher, charts_folder, n=30))]
-        running = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        running = forked("-m", "toasterft", *words(teacher, charts_folder, n=30))
         teacher.wait_for(6)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=30)

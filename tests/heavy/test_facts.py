@@ -5,11 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 from fake_teacher import INPUT_TOKENS, OUTPUT_TOKENS, Teacher
@@ -244,14 +241,11 @@ def test_a_failing_endpoint_ends_it_and_leaves_what_was_paid(how, code, run_cli,
         assert sum(teacher.billed.values()) == card["counts"]["pictures"]
 
 
-def test_ctrl_c_keeps_what_is_paid(bare, homes):
+def test_ctrl_c_keeps_what_is_paid(bare, homes, forked):
     folder, known = bare
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with Reader(known, seconds=0.2) as teacher:
-        command = [sys.executable, "-m", "toasterft", *map(str, words(teacher, folder))]
-        running = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        command = ("-m", "toasterft", *words(teacher, folder))
+        running = forked(*command)
         teacher.wait_for(6)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
@@ -259,8 +253,8 @@ def test_ctrl_c_keeps_what_is_paid(bare, homes):
         card = json.loads((homes / "data/seen/card.json").read_text())
         assert card["spent"]["answers"] == sum(teacher.billed.values()) == card["counts"]["read"]
         assert card["spent"]["uncertain_usd"] == 0
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        done = forked(*command)
+        assert done.wait() == 0, done.communicate()[1]
         assert sum(teacher.billed.values()) == card["counts"]["pictures"]
 
 

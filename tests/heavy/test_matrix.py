@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -54,17 +51,17 @@ def generated(monkeypatch):
     return counts
 
 
-def test_a_killed_matrix_goes_on_and_asks_nothing_twice(matrix, charts_folder, run_cli, homes, generated):
+def test_a_killed_matrix_goes_on_and_asks_nothing_twice(
+    matrix, charts_folder, run_cli, homes, generated, forked
+):
     file = matrix({"tiny": "toast-tiny"}, charts_folder, split="train", limit=14)
     runs = homes / "runs"
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "toasterft", "eval", "--matrix", file, "--quiet"]
-    with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL) as process:
-        while not _half_way(runs):
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    process = forked("-m", "toasterft", "eval", "--matrix", file, "--quiet")
+    while not _half_way(runs):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     first, second = folders(runs)
     done = {name: (first / name).read_bytes() for name in ("run.json", "samples.jsonl")}
     # The last line may be half written, and so may the last batch be.

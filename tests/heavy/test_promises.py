@@ -31,8 +31,8 @@ def losses(folder):
 
 
 @pytest.fixture
-def start(spawn):
-    return partial(spawn, "-m", "toasterft")
+def start(forked):
+    return partial(forked, "-m", "toasterft")
 
 
 def many(*values):
@@ -156,9 +156,9 @@ def test_a_signal_saves_and_the_run_can_go_on(number, code, tiny_model, charts_f
         time.sleep(0.05)
     other = start("grpo", "--resume", folder)
     assert other.wait() == 2
-    assert "another process" in other.stderr.read()
+    assert "another process" in other.communicate()[1]
     process.send_signal(number)
-    assert process.wait() == code, process.stderr.read()
+    assert process.wait() == code, process.communicate()[1]
     assert flag.exists()
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "interrupted"
@@ -182,7 +182,7 @@ def saving(folder):
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kills", [2, many(int(os.environ.get("TOASTERFT_SOAK_KILLS", "60")))])
-def test_kills_hide_no_cost_and_no_cap_is_passed(kills, tiny_model, charts_folder, tmp_path, start):
+def test_kills_hide_no_cost_and_no_cap_is_passed(kills, tiny_model, charts_folder, tmp_path, spawn):
     """A dollar a second: what processes really took, from their start to their end, beside bill and cap.
 
     They are killed before the bill is opened, in their imports, while they load, train or save; now and then they come
@@ -199,7 +199,7 @@ def test_kills_hide_no_cost_and_no_cap_is_passed(kills, tiny_model, charts_folde
         """One process: its exit code, its seconds, and whether it opened the bill."""
         words = ("sft", "--resume", folder) if (folder / "run.json").exists() else new
         before, began = spend(folder)["usd"], time.monotonic()
-        process = start(*words, "--budget", cap, "--yes")
+        process = spawn("-m", "toasterft", *words, "--budget", cap, "--yes")  # its start counts: no fork
         opened = began
         while process.poll() is None and not until(time.monotonic() - opened):
             if opened == began and spend(folder)["usd"] != before:
@@ -253,7 +253,7 @@ def test_kills_hide_no_cost_and_no_cap_is_passed(kills, tiny_model, charts_folde
     assert true - unbilled <= cap + bill["step_seconds"] + bill["save_seconds"]
     # With nothing left it knows before it opens anything, and `--yes` lifts no cap.
     began, code = time.monotonic(), None
-    process = start("sft", "--resume", folder, "--yes")
+    process = spawn("-m", "toasterft", "sft", "--resume", folder, "--yes")
     assert process.wait() == 3
     assert "are left, and a start, a step and saving" in process.stderr.read()
     assert spend(folder) == bill
