@@ -3,6 +3,7 @@ PYTHON ?= python3
 # Threads that spin while they wait slow everything else on a shared machine down, several times over.
 export OMP_WAIT_POLICY ?= passive
 VENV := .venv
+WHEELS := .venv-unsloth
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -32,13 +33,16 @@ docs: $(READY)
 
 # torch first and alone: asked for together with the rest, pip may choose another release of it.
 # Without a GPU the CPU build is a tenth of the size; where it is not on the index, the plain one serves.
-# unsloth goes in without its dependencies: its source is read by a test, never imported without CUDA.
+# Unsloth and torchvision lie in a folder of their own, for the tests that run them without a GPU: what they depend on is
+# there already or is CUDA's, and where torch is the CPU build transformers fails at a torchvision that it finds.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps unsloth
+	rm -rf $(WHEELS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --target $(WHEELS) \
+		unsloth unsloth_zoo torchvision
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info
+	rm -rf $(VENV) $(WHEELS) .mypy_cache .pytest_cache .ruff_cache dist build *.egg-info

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +73,22 @@ def charts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return charts.write_dataset(
         tmp_path_factory.mktemp("data") / "charts", n=40, seed=7, per_chart=1, size_px=(64, 64)
     )
+
+
+@pytest.fixture(scope="session")
+def pairs_folder(charts_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn charts, each with a wrong answer beside its own."""
+    from toasterft.data import sources, write
+
+    def paired(one: Any) -> Any:
+        wrong = f"<think>{'I see. ' * (len(one.question) % 3)}</think><answer>0</answer>"
+        return replace(one, rejected=wrong)
+
+    whole = sources.load_splits(str(charts_folder))
+    splits = {split: [paired(one) for one in examples] for split, examples in whole.splits.items()}
+    folder = tmp_path_factory.mktemp("pairs") / "pairs"
+    write.write_dataset(folder, {"name": "pairs", "task": "chart"}, splits)
+    return folder
 
 
 @pytest.fixture

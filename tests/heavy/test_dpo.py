@@ -181,22 +181,6 @@ def test_losses_by_hand():
 # --- whole runs ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def pairs_folder(charts_folder, tmp_path_factory):
-    """The drawn charts, each with a wrong answer beside its own."""
-
-    def paired(one):
-        return replace(
-            one, rejected=f"<think>{'I see. ' * (len(one.question) % 3)}</think><answer>0</answer>"
-        )
-
-    whole = sources.load_splits(str(charts_folder))
-    splits = {split: [paired(one) for one in examples] for split, examples in whole.splits.items()}
-    folder = tmp_path_factory.mktemp("pairs") / "pairs"
-    write.write_dataset(folder, {"name": "pairs", "task": "chart"}, splits)
-    return folder
-
-
 def logged(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 

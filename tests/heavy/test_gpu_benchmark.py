@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_unsloth_signatures import functions, unsloth_source
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -21,6 +20,7 @@ from gpu_checks import cards, table, turns, verdict, worker  # noqa: E402
 from gpu_checks.task import Task  # noqa: E402
 from gpu_checks.turns import PARTS, Turn, allowance, in_order, missing  # noqa: E402
 
+from tests.unsloth.standin import WHEELS  # noqa: E402
 from toasterft import catalog  # noqa: E402
 from toasterft.catalog import hardware  # noqa: E402
 from toasterft.estimation import calibration, seconds  # noqa: E402
@@ -374,8 +374,17 @@ def test_a_process_that_dies_says_its_last_words(task, monkeypatch):
     assert found["error"] == "the process ended with 9: no more memory"
 
 
+def functions(file, class_name):
+    (found,) = [
+        node
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name == class_name
+    ]
+    return {item.name: item for item in found.body if isinstance(item, ast.FunctionDef)}
+
+
 def test_unsloths_functions_take_what_the_notebook_loop_gives_them():
-    source = unsloth_source()
+    source = WHEELS / "unsloth" / "models"
     known = functions(source / "vision.py", "FastBaseModel") | functions(source / "loader.py", "FastModel")
     known["get_peft_model"] = functions(source / "vision.py", "FastBaseModel")["get_peft_model"]
     tree = ast.parse((BENCHMARKS / "gpu_checks" / "peers.py").read_text())

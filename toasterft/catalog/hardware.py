@@ -108,4 +108,6 @@ def choose_gpu(name: str | None) -> Target:
 
 def has_unsloth() -> bool:
     """Whether the package is installed; importing it is the engine's business."""
-    return importlib.util.find_spec("unsloth") is not None
+    found = importlib.util.find_spec("unsloth")
+    # Without an origin it is a folder of that name that happens to lie here, such as a clone of its repository.
+    return found is not None and found.origin is not None
