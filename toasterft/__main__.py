@@ -17,7 +17,7 @@ def run() -> None:
     That took 3 s of a rented machine (two cores, 2026-11-28); threads are waited for and exit handlers run as always.
     """
     start_marks.leave(sys.argv)
-    from toasterft.cli import main
+    from toasterft.cli import main, stdout_for_results
 
     try:
         main()
@@ -28,8 +28,9 @@ def run() -> None:
         code = end.code or 0
     if "torch" not in sys.modules:
         return
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
+    with stdout_for_results():
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(OSError, ValueError):  # nobody listens any more
             stream.flush()

@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -98,8 +99,17 @@ def main() -> None:
             stream.reconfigure(
                 errors="replace"
             )  # an ASCII-only terminal, or half a character pair in somebody's data
-    with distributed.lead_ranks():
+    with distributed.lead_ranks(), stdout_for_results():
         _main()
+
+
+def stdout_for_results() -> AbstractContextManager[None]:
+    """What `--json` and `--quiet` promise of stdout, whatever a library prints there."""
+    if sys.stdout is None or not {"--json", "--quiet"}.intersection(sys.argv[1:]):
+        return nullcontext()
+    from toasterft import terminal
+
+    return terminal.results_alone(quiet="--quiet" in sys.argv[1:])
 
 
 def _main() -> None:
@@ -120,7 +130,9 @@ def _main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe (head, less) went away: nothing is wrong, and nobody is listening.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from toasterft import terminal
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.out.file.fileno())
         sys.exit(0)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:

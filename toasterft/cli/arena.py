@@ -142,7 +142,6 @@ def _open(
         link = next_link()
         if json:
             terminal.as_json({"url": link, "folder": str(folder), **session.state()})
-            sys.stdout.flush()
         else:
             printing.print_arena(session, link)
         if browse and _has_display():

@@ -107,7 +107,7 @@ def launch(
             print_plan(plan, [])
         print_order(order)
     if dry_run:
-        opt.show(json, result, lambda: print(order.yaml()))
+        opt.show(json, result, lambda: print(order.yaml(), file=terminal.out.file))
         return
     if not _run(order, folder, yes=yes):
         opt.show(json, result, lambda: terminal.line(f"the run lies in {order.kept_in}"))

@@ -67,7 +67,7 @@ After = Annotated[
     Option(help="Shell command for the end of a run that was opened, however it ends (stop the machine)."),
 ]
 Json = Annotated[bool, Option("--json", help="One JSON object on stdout.")]
-Quiet = Annotated[bool, Option("--quiet", help="No progress.")]
+Quiet = Annotated[bool, Option("--quiet", help="No progress, and nothing that libraries print.")]
 Step = Annotated[bool, Option("--step", help='Append "Let\'s think step by step." to the question.')]
 Suffix = Annotated[str | None, Option(help="Append this text to the question.")]
 

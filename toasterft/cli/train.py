@@ -86,7 +86,7 @@ def command(method: str, *examples: str) -> None:
                     _go_on(method, given, flags, runs, resume, fit, budget, max_hours, **show)
             except OutOfMemory as problem:
                 caps = {"--budget": budget, "--max-hours": max_hours, "--price": price, "--images": images}
-                _try_again_smaller(method, problem, caps)
+                _try_again_smaller(method, problem, caps, json=json, quiet=quiet)
 
 
 command(
@@ -152,7 +152,9 @@ def pipeline(
     opt.show(json, result, lambda: print_stages(runs, str(folder)))
 
 
-def _try_again_smaller(method: str, problem: OutOfMemory, flags: dict[str, Any]) -> None:
+def _try_again_smaller(
+    method: str, problem: OutOfMemory, flags: dict[str, Any], *, json: bool, quiet: bool
+) -> None:
     """Resume once, from the last checkpoint and in a new process: memory of a failed step is not given back.
 
     Raises:
@@ -160,10 +162,17 @@ def _try_again_smaller(method: str, problem: OutOfMemory, flags: dict[str, Any])
     """
     if os.environ.get(RETRIED) or distributed.world_size() > 1:
         raise problem
-    terminal.line(f"{problem.what}: retrying in a new process with smaller micro-batches")
+    terminal.err.print(
+        f"{problem.what}: retrying in a new process with smaller micro-batches", markup=False, soft_wrap=True
+    )
     words = [sys.executable, "-m", "toasterft", method, "--resume", str(problem.where), "--fit", "exact"]
     words += [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-    raise Exit(subprocess.run(words, env={**os.environ, RETRIED: "1"}, check=False).returncode)
+    words += [flag for flag, on in (("--json", json), ("--quiet", quiet)) if on]
+    read = subprocess.PIPE if json else None
+    done = subprocess.run(words, env={**os.environ, RETRIED: "1"}, check=False, stdout=read, text=True)
+    if json:  # this process's stdout is for its own result: the new one's
+        print(done.stdout, end="", file=terminal.out.file, flush=True)
+    raise Exit(done.returncode)
 
 
 def _prepare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toasterft.terminal.output import as_json, err, error, line, table
+from toasterft.terminal.output import as_json, err, error, line, out, results_alone, table
 from toasterft.terminal.progress import reporter
 
-__all__ = ["as_json", "err", "error", "line", "reporter", "table"]
+__all__ = ["as_json", "err", "error", "line", "out", "reporter", "results_alone", "table"]

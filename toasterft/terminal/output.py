@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
 from typing import Any
 
@@ -22,10 +24,40 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+@contextmanager
+def results_alone(*, quiet: bool) -> Iterator[None]:
+    """Keep stdout for results: what libraries and child processes print there goes to stderr, with `quiet` nowhere.
+
+    Where stdout is this process's own, and no notebook's or test's, its file descriptor is moved away as well: compiled
+    code and child processes write to that.
+    """
+    before = kept = sys.stdout
+    own = before is sys.__stdout__
+    before.flush()
+    with ExitStack() as opened:
+        elsewhere = sys.stderr
+        if quiet or elsewhere is None:
+            elsewhere = opened.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        if own:
+            number = os.dup(before.fileno())
+            kept = opened.enter_context(open(number, "w", encoding=before.encoding, errors=before.errors))
+            os.dup2(elsewhere.fileno(), before.fileno())
+        sys.stdout, out.file = elsewhere, kept
+        try:
+            yield
+        finally:
+            for stream in (elsewhere, before, kept):
+                stream.flush()
+            if own:
+                os.dup2(kept.fileno(), before.fileno())
+            sys.stdout, out.file = before, None  # type: ignore[assignment]  # rich takes sys.stdout then
+
+
 def as_json(value: Any) -> None:
     """One JSON object on stdout."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(json.dumps(value, indent=2, ensure_ascii=not encoding.lower().startswith("utf"), default=str))
+    encoding = getattr(out.file, "encoding", None) or "utf-8"
+    text = json.dumps(value, indent=2, ensure_ascii=not encoding.lower().startswith("utf"), default=str)
+    print(text, file=out.file, flush=True)
 
 
 def table(
@@ -69,7 +101,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
 
 def paragraph(text: str) -> None:
     """One line of Markdown, with the blank line that ends a paragraph."""
-    print(text + "\n")
+    print(text + "\n", file=out.file)
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
