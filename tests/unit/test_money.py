@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -109,6 +112,37 @@ def test_an_alarm_ends_a_start_though_a_library_swallows_it(monkeypatch):
     assert signal.getsignal(signal.SIGALRM) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
+def test_a_signal_never_leaves_the_lock_of_logging_taken(number, monkeypatch):
+    """Seen on 2026-11-28: an alarm inside `logging`, and every later thread that opened a PNG stood still."""
+    release = logging._releaseLock
+
+    def interrupted():
+        monkeypatch.setattr(logging, "_releaseLock", release)
+        signal.raise_signal(number)
+        release()
+
+    # A function of logging's own, as far as its frame says.
+    inside = types.FunctionType(
+        interrupted.__code__, {**globals(), "__name__": "logging"}, "f", None, interrupted.__closure__
+    )
+
+    def log():
+        monkeypatch.setattr(logging, "_releaseLock", inside)
+        logging._acquireLock()
+        logging._releaseLock()
+        time.sleep(5)
+
+    with Stop() as stop, pytest.raises(KeyboardInterrupt):
+        log()
+    assert stop.capped == (number == signal.SIGALRM)
+    assert (stop.signal_number is None) == stop.capped
+    free = threading.Thread(target=logging.getLogger, args=("any",), daemon=True)
+    free.start()
+    free.join(5)
+    assert not free.is_alive()
+
+
 def test_a_signal_ends_a_start_at_once_and_a_step_later():
     with Stop() as stop:
         with pytest.raises(KeyboardInterrupt):
@@ -132,6 +166,7 @@ def test_a_kill_in_the_first_save_starts_from_step_0(tmp_path):
 
 AFTER = """
 import sys
+import threading
 from pathlib import Path
 from toasterft.cli.after import afterwards
 from toasterft.errors import CapReached, UserError

@@ -16,6 +16,7 @@ from toasterft.progress import Reporter, Silent
 
 # Whoever catches everything in a library swallows an alarm: it rings again.
 AGAIN_SECONDS = 1.0
+PUT_OFF_SECONDS = 0.01
 
 
 class Stop:
@@ -74,16 +75,22 @@ class Stop:
     def stopped(self) -> bool:
         return self.signal_number is not None or self.capped
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGALRM:
-            self.capped = True
+            self.capped |= self.signal_number is None  # else it is a signal that was put off
             if self._held:
                 return
-            raise KeyboardInterrupt
-        if self.signal_number is not None:
+        elif self.signal_number is not None:
             # A second one: stop at once. Checkpoints are renamed into place, so the last one is whole.
             os._exit(128 + number)
-        self.signal_number = number
-        if self.at_once:
-            raise KeyboardInterrupt
-        self.report.say("stopping after this step; a second signal stops at once")
+        else:
+            self.signal_number = number
+            if not self.at_once:
+                self.report.say("stopping after this step; a second signal stops at once")
+                return
+        if frame is not None and frame.f_globals.get("__name__") == "logging":
+            # Raised between taking logging's lock and its `try`, this would leave it taken: the next thread
+            # that logs, Pillow's among them, would wait for ever.
+            self.arm(PUT_OFF_SECONDS)
+            return
+        raise KeyboardInterrupt
