@@ -161,7 +161,12 @@ class Bench:
 
         from toasterft.engine import feature_cache
         from toasterft.engine.batching import Batcher
+        from toasterft.engine.forward import placed
         from toasterft.engine.image_features import ImageEncoder
+
+        class Trainer(trl.SFTTrainer):
+            def compute_loss(trainer, model: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+                return super().compute_loss(model, placed(self.loaded, batch), *args, **kwargs)
 
         if cold:
             feature_cache.clear()
@@ -169,7 +174,7 @@ class Bench:
         if not cold:
             self.encoder.encode_all([image for example in self.examples for image in example.images])
         inputs = Batcher(self.loaded, self.chat, self.encoder)
-        trainer = trl.SFTTrainer(
+        trainer = Trainer(
             model=self.loaded.model,
             args=trl.SFTConfig(
                 **self._arguments(), loss_type="chunked_nll", dataset_kwargs={"skip_prepare_dataset": True}

@@ -13,6 +13,7 @@ import transformers
 
 from gpu_checks.task import GENERATIONS, Keep, Task, examples
 from gpu_checks.watching import synchronize
+from toasterft.engine.forward import placed
 from toasterft.engine.generate import sample_groups
 
 ROUNDS = 2
@@ -82,7 +83,8 @@ def _generated(task: Task, model: Any, **options: Any) -> list[list[int]]:
     model.loaded.model.eval()
     with torch.no_grad():
         out = model.loaded.model.generate(
-            **inputs, max_new_tokens=task.new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=ends[0],
+            **{**placed(model.loaded, inputs), "input_ids": inputs["input_ids"]},
+            max_new_tokens=task.new_tokens, do_sample=False, eos_token_id=ends, pad_token_id=ends[0],
             suppress_tokens=model.loaded.never_sampled or None, cache_implementation="static", **options,
         )  # fmt: skip
     written = out[:, inputs["input_ids"].shape[1] :].tolist()

@@ -220,12 +220,18 @@ def agree(task: Task, keep: Keep) -> None:
 def logits(model: Any, rows: list[Any], *, pixels: bool = False) -> Any:
     """[1, positions, vocabulary] in float32 on the CPU: the last ones of the first row, its completion among them."""
     from toasterft.engine.batching import Batcher
+    from toasterft.engine.forward import placed
 
     inputs = Batcher(model.loaded, model.chat, None) if pixels else model.inputs
     batch = inputs.training(rows[:1])
     batch = {name: value.to(model.loaded.device) for name, value in batch.items() if name != "labels"}
     with model.loaded.evaluating() as network:
-        return network(**batch, logits_to_keep=COMPARED_LOGITS).logits.float().cpu().contiguous()
+        return (
+            network(**placed(model.loaded, batch), logits_to_keep=COMPARED_LOGITS)
+            .logits.float()
+            .cpu()
+            .contiguous()
+        )
 
 
 def difference(one: Any, other: Any) -> dict[str, float]:

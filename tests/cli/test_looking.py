@@ -81,19 +81,26 @@ def test_lists(run_cli):
 def test_doctor_names_what_is_missing(run_cli, monkeypatch):
     from toasterft.cli import doctor
 
-    assert run_cli("doctor", "--json").json()["ok"]
+    report = run_cli("doctor", "--json").json()
+    assert report["ok"]
+    [versions] = [check["found"] for check in report["checks"] if check["name"] == "versions"]
+    assert "the set of constraints" in versions
     honest = doctor.metadata.version
 
     def missing(name):
         if name == "peft":
             raise doctor.metadata.PackageNotFoundError
-        return "1.15.0" if name == "trl" else honest(name)
+        return {
+            "trl": "1.15.0",
+            "transformers": doctor.tested_set("constraints-latest.txt")["transformers"],
+        }.get(name) or honest(name)
 
     monkeypatch.setattr(doctor.metadata, "version", missing)
     monkeypatch.setattr(doctor, "QUANTISE", "raise SystemExit('libbitsandbytes_cuda999.so not found')")
     report = {check["name"]: check for check in run_cli("doctor", "--json").json()["checks"]}
     assert (report["peft"]["ok"], report["trl"]["ok"]) == (False, False)
     assert "pip install" in report["peft"]["remedy"]
+    assert "packages differ from constraints" in report["versions"]["found"]
     assert (report["4-bit"]["ok"], report["4-bit"]["found"]) == (
         False,
         "libbitsandbytes_cuda999.so not found",

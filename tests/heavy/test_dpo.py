@@ -152,7 +152,7 @@ def test_referee_agrees(settings, tiny_model, tmp_path):
 def test_trl_encodes_each_picture_four_times_a_step_and_ours_never(tiny_model, tmp_path):
     session, examples = opened_with(tiny_model()), pairs_of(tmp_path)[:3]
     trainer = DpoTrainer(course_of(session, examples, tmp_path / "run", per_device_train_batch_size=3))
-    tiles = sum(session.encoder(example.images)[0].hidden.shape[0] for example in examples)
+    tokens = sum(len(session.encoder(example.images)[0].hidden) for example in examples)
     seen = []
     tower = session.loaded.part(session.loaded.family.vision)
     tower.register_forward_hook(lambda *given: seen.append(given[2].last_hidden_state.shape[0]))
@@ -160,7 +160,7 @@ def test_trl_encodes_each_picture_four_times_a_step_and_ours_never(tiny_model, t
     trainer.compute_loss(model, {"rows": torch.arange(3)})
     assert not seen
     referee(session).compute_loss(model, trl_batch(session, trainer.ids, examples))
-    assert sum(seen) == 4 * tiles
+    assert sum(seen) == 4 * tokens / 4  # four times each tile, which is four tokens
 
 
 def test_losses_by_hand():

@@ -13,6 +13,7 @@ from tests.heavy.test_policy import opened_with, ragged
 from toasterft import recipe
 from toasterft.data.chat import Parsed
 from toasterft.data.example import Example
+from toasterft.engine.forward import placed
 from toasterft.engine.logprobs import Branches
 from toasterft.progress import Silent
 from toasterft.runs.meter import Meter
@@ -95,7 +96,7 @@ def test_an_all_wrong_batch_is_sft(given, weight, tiny_model, examples, tmp_path
     losses = []
     for example in examples:
         batch = session.inputs.training([example])
-        logits = session.loaded.model(**batch, use_cache=False).logits[:, :-1].float()
+        logits = session.loaded.model(**placed(session.loaded, batch), use_cache=False).logits[:, :-1].float()
         labels = batch["labels"][:, 1:]
         losses.append(torch.nn.functional.cross_entropy(logits[labels != -100], labels[labels != -100]))
     (torch.stack(losses).mean() * weight / 4).backward()

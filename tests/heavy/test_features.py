@@ -10,9 +10,10 @@ from toasterft.data.chat import Chat
 from toasterft.data.example import Example, ImageRef, Turn
 from toasterft.engine import Request, feature_cache, open_engine
 from toasterft.engine.batching import Batcher
+from toasterft.engine.forward import FEATURES, placed
 from toasterft.engine.generate import generate
 from toasterft.engine.image_features import ImageEncoder
-from toasterft.errors import DataError
+from toasterft.errors import DataError, ModelError
 from toasterft.models.architectures import supported
 from toasterft.recipe import Lora, Prompt
 
@@ -53,7 +54,7 @@ def test_logits_and_generated_tokens_are_the_same(model_type, four_bit, tiny_mod
             inputs = Batcher(loaded, chat, way)
             ready = inputs.left_padded(inputs.prompts(batch))
             with loaded.evaluating() as model:
-                logits.append(model(**ready).logits[ready["attention_mask"].bool()])
+                logits.append(model(**placed(loaded, ready)).logits[ready["attention_mask"].bool()])
             tokens.append(generate(loaded, ready, end_ids=chat.end_token_ids, max_completion_length=12))
         assert torch.allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
         assert tokens[0] == tokens[1]
@@ -67,14 +68,32 @@ def test_training_loss_and_gradients_are_the_same(model_type, tiny_model, exampl
     for way in (ImageEncoder(loaded), None):
         batch = Batcher(loaded, chat, way).training([*examples[:3], examples[5]])
         loaded.model.zero_grad()
-        loaded.model(**batch, use_cache=False).loss.backward()
+        loaded.model(**placed(loaded, batch), use_cache=False).loss.backward()
         grads = {name: p.grad.clone() for name, p in loaded.model.named_parameters() if p.grad is not None}
-        found.append((loaded.model(**batch).loss.item(), grads))
+        found.append((loaded.model(**placed(loaded, batch)).loss.item(), grads))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     assert found[0][1]
     assert found[0][1].keys() == found[1][1].keys()
     for name, grad in found[0][1].items():
         assert torch.allclose(grad, found[1][1][name], rtol=1e-4, atol=1e-7), name
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda batch, image: batch.pop(FEATURES),
+        lambda batch, image: batch.update({FEATURES: batch[FEATURES][:-1]}),
+        lambda batch, image: batch["input_ids"].masked_fill_(batch["input_ids"] == image, 0),
+    ],
+    ids=["none", "one too few", "no place"],
+)
+def test_images_that_find_no_place_are_an_error(damage, tiny_model, examples):
+    loaded = load(tiny_model(), "idefics3")
+    inputs = Batcher(loaded, Chat(loaded.processor, Prompt()), ImageEncoder(loaded))
+    batch = inputs.left_padded(inputs.prompts(examples[:1]))
+    damage(batch, loaded.image_token_id)
+    with pytest.raises(ModelError, match="image tokens in a batch with features for"):
+        placed(loaded, batch)
 
 
 def test_an_image_is_encoded_once_and_read_back(tiny_model, examples):
@@ -154,4 +173,4 @@ def test_extreme_sizes_run_or_are_refused(model_type, size, tiny_model, tmp_path
             inputs.prompts(row)
         return
     with loaded.evaluating() as model:
-        model(**inputs.left_padded(inputs.prompts(row)))
+        model(**placed(loaded, inputs.left_padded(inputs.prompts(row))))

@@ -178,6 +178,7 @@ def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
     from toasterft.data import sources
     from toasterft.data.chat import Chat
     from toasterft.engine.batching import Batcher
+    from toasterft.engine.forward import placed
     from toasterft.engine.image_features import ImageEncoder
     from toasterft.recipe import Prompt
 
@@ -187,7 +188,7 @@ def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
     chat = Chat(loaded.processor, Prompt())
     inputs = Batcher(loaded, chat, ImageEncoder(loaded))
     with loaded.evaluating() as model:
-        through_features = model(**inputs.left_padded(inputs.prompts(examples))).logits
+        through_features = model(**placed(loaded, inputs.left_padded(inputs.prompts(examples)))).logits
     plain = peft.PeftModel.from_pretrained(
         transformers.AutoModelForImageTextToText.from_pretrained(tiny_model(), attn_implementation="sdpa"),
         folder,

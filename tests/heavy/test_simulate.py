@@ -38,6 +38,13 @@ def adam(model: torch.nn.Module) -> torch.optim.Optimizer:
     return optimizer
 
 
+def placed(model: torch.nn.Module, ids: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """`features` in place of image tokens, as `engine/forward.py` does it."""
+    embedded = model.get_input_embeddings()(ids)
+    places = (ids == model.config.image_token_id).unsqueeze(-1)
+    return embedded.masked_scatter(places, features.to(embedded.dtype))
+
+
 def there(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     # Step counters live on the CPU, whatever the device.
@@ -69,7 +76,7 @@ def test_the_tracker_agrees_with_the_profiler(tiny_model: Callable[[str], Path])
 
     def step() -> None:
         out = model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), image_hidden_states=features, labels=ids
+            inputs_embeds=placed(model, ids, features), attention_mask=torch.ones_like(ids), labels=ids
         )
         out.loss.backward()
         optimizer.step()
@@ -187,7 +194,7 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
         with torch.autocast("cpu", dtype=torch.bfloat16):
             # The trainer too keeps nothing but the loss: the entropies would hold on to every chunk.
             loss = loaded.model(
-                input_ids=ids, attention_mask=mask, labels=labels, image_hidden_states=features
+                inputs_embeds=placed(loaded.inner, ids, features), attention_mask=mask, labels=labels
             ).loss
         loss.backward()
         del loss

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +23,8 @@ from toasterft.catalog import hardware
 MIN_FREE_BYTES = 10_000_000_000
 HUB_SECONDS = 5.0
 RETRY = "only folders and names that are cached can be used; check the network, HTTPS_PROXY or HF_ENDPOINT"
-KNOWN_GOOD = "constraints.txt"
+# The sets of versions that the tests were run with.
+TESTED = ("constraints.txt", "constraints-latest.txt")
 QUANTISE = """
 import torch, bitsandbytes.functional as F
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,30 +59,51 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    found, known = [], known_good()
-    for text in metadata.requires("toasterft") or []:
-        requirement = Requirement(text)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+    """Each package that is needed, and which set of versions that was tested these are."""
+    requirements = [Requirement(text) for text in metadata.requires("toasterft") or []]
+    needed = [each for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})]
+    versions = {each.name: _version(each.name) for each in needed}
+    name, tested = min(
+        ((file, tested_set(file)) for file in TESTED), key=lambda one: len(_apart(versions, one[1]))
+    )
+    apart = _apart(versions, tested)
+    found = []
+    for each in needed:
+        version, remedy = versions[each.name], f"pip install '{each}'"
+        if version is None:
+            found.append(Check(each.name, False, "not installed", remedy))
             continue
-        try:
-            version = metadata.version(requirement.name)
-        except metadata.PackageNotFoundError:
-            found.append(Check(requirement.name, False, "not installed", f"pip install '{requirement}'"))
-            continue
-        ok = requirement.specifier.contains(version, prereleases=True)
-        tested = known.get(canonicalize_name(requirement.name))
-        shown = (
-            version if tested in (None, version.partition("+")[0]) else f"{version} (tested with {tested})"
-        )
-        found.append(Check(requirement.name, ok, shown, "" if ok else f"pip install '{requirement}'"))
-    return found
+        ok = each.specifier.contains(version, prereleases=True)
+        shown = f"{version} (tested with {apart[each.name]})" if each.name in apart else version
+        found.append(Check(each.name, ok, shown, "" if ok else remedy))
+    differ = f"{len(apart)} of {len(needed)} packages differ from {name}, the nearest set that was tested"
+    return [*found, Check("versions", True, differ if apart else f"the set of {name}, which was tested")]
 
 
-def known_good() -> dict[str, str]:
-    """Versions that toasterft was built and tested with, by package."""
+def _version(name: str) -> str | None:
+    """The installed version, None where there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _apart(versions: Mapping[str, str | None], tested: Mapping[str, str]) -> dict[str, str]:
+    """What was tested in place of the versions that are here, by package."""
+    wanted = {name: tested.get(canonicalize_name(name)) for name in versions}
+    here = {name: (version or "").partition("+")[0] for name, version in versions.items()}
+    return {name: version for name, version in wanted.items() if version and version != here[name]}
+
+
+def tested_set(name: str) -> dict[str, str]:
+    """Versions that toasterft was tested with, by package.
+
+    Args:
+        name: one of `TESTED`.
+    """
     here = Path(__file__).parents[1]
     # Beside the package in a checkout, inside it in a wheel.
-    file = next(path for path in (here / KNOWN_GOOD, here.parent / KNOWN_GOOD) if path.is_file())
+    file = next(path for path in (here / name, here.parent / name) if path.is_file())
     lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
     pairs = (line.split("==") for line in lines if "==" in line)
     return {canonicalize_name(name): version for name, version in pairs}

@@ -19,14 +19,13 @@ import safetensors.torch
 import torch
 
 from toasterft.engine import Request, processors
+from toasterft.engine.forward import FACTOR, adapted
 from toasterft.engine.loaded import LoadedModel
 from toasterft.errors import ModelError
 from toasterft.models import adapter_files
 from toasterft.models.adapter_files import FACTOR_FILE, WEIGHTS_FILE
 from toasterft.models.architectures import Architecture
 from toasterft.recipe import Lora
-
-FACTOR = "feature_adapter"
 
 
 def prepare(loaded: LoadedModel, request: Request, wrap: Callable[..., Any] = peft.get_peft_model) -> None:
@@ -83,7 +82,10 @@ def wants_factor(request: Request) -> bool:
 
 
 def add_factor(loaded: LoadedModel) -> None:
-    """Put the zero linear into the connector and add its output to features on their way in."""
+    """Put the zero linear into the connector, and add its output to what comes through pixels.
+
+    `forward.placed` adds it to cached features.
+    """
     proj = loaded.part(loaded.family.connector_linear or "")
     hidden = proj.weight.shape[0]
     zero = torch.nn.Linear(hidden, hidden, bias=False, device=loaded.device, dtype=proj.weight.dtype)
@@ -93,31 +95,22 @@ def add_factor(loaded: LoadedModel) -> None:
     setattr(connector, FACTOR, zero)
 
     # Only what enters the language model is adapted: features that are being encoded for the cache stay as they are.
-    through_pixels = False
+    in_forward = False
 
-    def adapt(_module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        nonlocal through_pixels
-        features = kwargs.get("image_hidden_states")
-        through_pixels = features is None
-        if features is not None:
-            kwargs["image_hidden_states"] = adapted(features)
-        return args, kwargs
-
-    def adapt_output(_module: torch.nn.Module, _args: Any, features: torch.Tensor) -> torch.Tensor:
-        return adapted(features) if through_pixels else features
+    def enter(*_: Any) -> None:
+        nonlocal in_forward
+        in_forward = True
 
     def leave(*_: Any) -> None:
-        nonlocal through_pixels
-        through_pixels = False
+        nonlocal in_forward
+        in_forward = False
 
-    def adapted(features: torch.Tensor) -> torch.Tensor:
-        factor = getattr(connector, FACTOR)  # PEFT has replaced the module by a LoRA layer
-        added: torch.Tensor = features + factor(features.to(zero.weight.dtype))
-        return added
+    def adapt(_module: torch.nn.Module, _args: Any, features: torch.Tensor) -> torch.Tensor:
+        return adapted(connector, features) if in_forward else features
 
-    loaded.inner.model.register_forward_pre_hook(adapt, with_kwargs=True)
+    loaded.inner.model.register_forward_pre_hook(enter)
     loaded.inner.model.register_forward_hook(leave, always_call=True)
-    connector.register_forward_hook(adapt_output)
+    connector.register_forward_hook(adapt)
 
 
 def lora_config(loaded: LoadedModel, lora: Lora, request: Request) -> peft.LoraConfig:

@@ -1,6 +1,6 @@
 """Examples as model inputs: from cached features where the model takes them, from pixels elsewhere.
 
-Shapes: B rows, T tokens, N tiles of all images in the batch together.
+Shapes: B rows, T tokens. `forward.placed` makes a batch with features ready for the model.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example
+from toasterft.engine.forward import FEATURES
 from toasterft.engine.image_features import ImageEncoder, open_upright
 from toasterft.engine.loaded import LoadedModel
 
@@ -26,8 +27,8 @@ class Prompts:
 
     Attributes:
         ids: one list of token ids per row, image tokens expanded.
-        visual: keyword arguments for the model: `image_hidden_states` [N, tokens, hidden], or the
-            processor's pixel tensors; empty where no row has an image.
+        visual: cached features under `FEATURES` [image tokens, hidden], or the processor's pixel tensors as keyword
+            arguments for the model; empty where no row has an image.
         token_types: per row, for models that want them (Qwen's `mm_token_type_ids`), else None.
     """
 
@@ -95,7 +96,7 @@ class Batcher:
         rest = iter(features)
         runs = [[next(rest).text for _ in example.images] for example in examples]
         ids = [self.chat.ids(self.chat.expand(text, run)) for text, run in zip(texts, runs)]
-        visual = {"image_hidden_states": torch.cat([item.hidden for item in features])} if features else {}
+        visual = {FEATURES: torch.cat([item.hidden for item in features])} if features else {}
         return Prompts(ids, visual)
 
     def _from_pixels(self, examples: Sequence[Example], texts: list[str]) -> Prompts:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from toasterft.engine.forward import CACHE, placed
 from toasterft.engine.loaded import LoadedModel
 
 
@@ -34,7 +35,7 @@ def generate(
     )
     with loaded.evaluating() as model:
         out = model.generate(
-            **inputs,
+            **{**placed(loaded, inputs), "input_ids": inputs["input_ids"]},
             max_new_tokens=max_completion_length,
             eos_token_id=end_ids,
             pad_token_id=end_ids[0],
@@ -75,19 +76,14 @@ def sample_groups(
     with loaded.evaluating():
         # All but the last token: `generate` reads that one itself, and starts from its logits.
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        first = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-        past = loaded.inner.model(
-            input_ids=ids[:, :-1],
-            attention_mask=mask[:, :-1],
-            position_ids=positions[:, :-1],
-            use_cache=True,
-            **first,
-        ).past_key_values
+        begun = {**inputs, "input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
+        out = loaded.inner.model(**placed(loaded, begun), position_ids=positions[:, :-1], use_cache=True)
+        past = out[CACHE]
         past.batch_repeat_interleave(num_generations)
     repeated = {
         "input_ids": ids.repeat_interleave(num_generations, dim=0),
         "attention_mask": mask.repeat_interleave(num_generations, dim=0),
-        "past_key_values": past,
+        CACHE: past,
     }
     rows = generate(
         loaded,

@@ -2,7 +2,7 @@
 
 The vision tower and connector are frozen by default, so their output for an image never changes. It is
 computed once per image, kept on disk in the compute dtype, and every later pass (training, rollouts,
-evaluation, the next run) starts from it through the model's own `image_hidden_states` argument.
+evaluation, the next run) starts from it (`forward.placed`).
 At 17 tiles the tower is 90 % of a SmolVLM-256M training step (measured on a CPU, design.md idea 1).
 """
 
@@ -25,12 +25,13 @@ from PIL import Image
 
 from toasterft.data.example import ImageRef
 from toasterft.engine import feature_cache, processors
+from toasterft.engine.forward import FACTOR
 from toasterft.engine.loaded import LoadedModel
 from toasterft.errors import DataError
 from toasterft.models.geometry import fit_within
 
 # Raised when what an entry holds, or how a picture is prepared for it, changes.
-FORMAT = 1
+FORMAT = 2
 # Each holds one prepared image (SmolVLM: 41 MB of float32), and one more waits.
 PREPARING_THREADS = max(1, min(4, (os.cpu_count() or 1)))
 Progress = Callable[[int, int], None]
@@ -41,7 +42,7 @@ class Features:
     """The language model's input for one image.
 
     Attributes:
-        hidden: connector output, [tiles, tokens per tile, hidden size].
+        hidden: connector output, [image tokens, hidden size].
         text: the run of image tokens, tile tags and newlines that stands for it in the prompt.
     """
 
@@ -147,16 +148,19 @@ class ImageEncoder:
         assert hidden.shape[0] == sum(sizes), "the tower dropped a tile"
         self.encoded += len(batch)
         for (image, pixels), part in zip(batch, hidden.split(sizes)):
-            yield image, Features(part.contiguous(), pixels.text)
+            yield image, Features(part.flatten(0, 1).contiguous(), pixels.text)
 
     def _pass(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """[tiles, tokens, hidden]"""
         device = self.loaded.device
         with torch.no_grad():
             out = self.loaded.inner.get_image_features(
                 pixel_values=values.to(device), pixel_attention_mask=None if mask is None else mask.to(device)
             )
-        features: torch.Tensor = out.pooler_output.to(self.loaded.dtype).cpu()
-        return features
+        found = out.pooler_output
+        # transformers 5.24 gives one tensor per image, and takes every tile for one.
+        features = found if isinstance(found, torch.Tensor) else torch.cat(list(found))
+        return features.view(values.shape[1], -1, features.shape[-1]).to(self.loaded.dtype).cpu()
 
     def _read(self, image: ImageRef) -> Features | None:
         path = self.store.get(image.address)
@@ -222,7 +226,7 @@ def fingerprint(loaded: LoadedModel) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in (loaded.family.vision, loaded.family.connector):
         for name, tensor in loaded.part(path).state_dict().items():
-            if ".feature_adapter." in f".{name}":
+            if f".{FACTOR}." in f".{name}":
                 continue  # acts behind the features
             digest.update(f"{path}.{name}:{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy().tobytes())

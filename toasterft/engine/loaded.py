@@ -55,6 +55,12 @@ class LoadedModel:
         return self.inner.get_submodule(path)
 
     @cached_property
+    def image_token_id(self) -> int:
+        """The id that stands for one image feature in a prompt."""
+        found: int = self.tokenizer.convert_tokens_to_ids(self.processor.image_token)
+        return found
+
+    @cached_property
     def never_sampled(self) -> list[int]:
         """Ids that stand for images: one in a completion would claim features no image brings.
 

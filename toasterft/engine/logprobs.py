@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from toasterft.data.example import Example
 from toasterft.engine import packed_attention
 from toasterft.engine.batching import padded
+from toasterft.engine.forward import placed
 from toasterft.engine.open_model import ModelSession
 
 # Completion tokens whose logits are held at a time: 256 x 49,280 x 4 bytes are 50 MB.
@@ -69,7 +70,7 @@ class LogProbs:
         if self.packed:
             prompts = self.session.inputs.prompts(branches.examples)
             states = packed_attention.hidden(
-                loaded.inner, prompts.ids, branches.ids, prompts.visual, self.session.inputs.pad_id
+                loaded, prompts.ids, branches.ids, prompts.visual, self.session.inputs.pad_id
             ).flatten(0, 1)
         else:
             states = self._row_states(branches)
@@ -94,7 +95,8 @@ class LogProbs:
             )
         else:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        states = self.session.loaded.inner.model(**batch, use_cache=False).last_hidden_state
+        loaded = self.session.loaded
+        states = loaded.inner.model(**placed(loaded, batch), use_cache=False).last_hidden_state
         return states[:, -tail.shape[1] - 1 : -1]
 
 

@@ -11,6 +11,7 @@ from toasterft.data.chat import Chat
 from toasterft.data.example import Example
 from toasterft.engine import Engine, Request
 from toasterft.engine.batching import Batcher
+from toasterft.engine.forward import placed
 from toasterft.engine.image_features import ImageEncoder
 from toasterft.engine.loaded import LoadedModel
 from toasterft.models import download
@@ -105,6 +106,6 @@ def _features_agree(loaded: LoadedModel, chat: Chat, encoder: ImageEncoder, prob
         for way in (encoder, None):
             inputs = Batcher(loaded, chat, way)
             batch = inputs.left_padded(inputs.prompts([probe]))
-            logits.append(model(**batch, logits_to_keep=8).logits.float())
+            logits.append(model(**placed(loaded, batch), logits_to_keep=8).logits.float())
     difference = (logits[0] - logits[1]).abs().max() / logits[1].abs().max().clamp(min=1e-6)
     return bool(difference <= AGREEMENT[loaded.dtype])

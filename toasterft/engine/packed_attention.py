@@ -22,6 +22,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from toasterft.engine.forward import placed
+from toasterft.engine.loaded import LoadedModel
+
 NAME = "toasterft_tree"
 
 
@@ -104,7 +107,7 @@ def install(inner: Any) -> None:
 
 
 def hidden(
-    inner: Any,
+    loaded: LoadedModel,
     prompts: Sequence[list[int]],
     branches: Sequence[Sequence[list[int]]],
     visual: dict[str, torch.Tensor],
@@ -113,15 +116,15 @@ def hidden(
     """Last hidden states that predict each branch token, from one forward pass.
 
     Args:
-        inner: the `…ForConditionalGeneration`, prepared by `install`.
+        loaded: a model prepared by `install`.
         prompts: B lists of token ids, image tokens expanded.
         branches: B lists of G non-empty lists of token ids.
-        visual: image features of all prompts, in order.
+        visual: cached features of all prompts, as `Batcher.prompts` gives them.
 
     Returns:
         [B, G, L, hidden]; position t predicts token t. Beyond a branch's length: anything.
     """
-    device = inner.device
+    device = loaded.inner.device
     wide, long = max(map(len, prompts)), max(len(ids) for group in branches for ids in group)
     count = len(branches[0])
     rows, positions, real = [], [], torch.zeros(len(prompts), wide, dtype=torch.bool)
@@ -134,14 +137,14 @@ def hidden(
             rows[-1] += ids + [pad] * (long - len(ids))
             positions[-1] += range(len(prompt), len(prompt) + long)
     layout = _layout(real.to(device), count, long)
-    out = inner.model(
-        input_ids=torch.tensor(rows, device=device),
+    batch = {"input_ids": torch.tensor(rows, device=device), **visual}
+    out = loaded.inner.model(
+        **placed(loaded, batch),
         position_ids=torch.tensor(positions, device=device),
         # Four dimensions: passed on as it is. The layout says who sees whom.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         use_cache=False,
         tree=layout,
-        **{name: tensor.to(device) for name, tensor in visual.items()},
     ).last_hidden_state
     return predicting(out, layout)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import transformers
+from transformers import processing_utils
 from transformers.utils import PushToHubMixin, is_torchvision_available
 
 from toasterft import paths
@@ -83,6 +84,11 @@ def _no_video() -> Any:
     Without torchvision `transformers.BaseVideoProcessor` is a placeholder that refuses to be built,
     and the processors accept nothing but an instance of it.
     """
+
+    # Since 5.19 they ask for an instance of `VideoProcessorMixin`, a name that is exported beside torchvision alone.
+    library = processing_utils.transformers_module  # not the module that we import, but another copy
+    if not hasattr(library, "VideoProcessorMixin"):
+        library.VideoProcessorMixin = transformers.BaseVideoProcessor
 
     # PushToHubMixin is what `save_pretrained` looks for before it calls `to_dict`.
     class NoVideo(transformers.BaseVideoProcessor, PushToHubMixin):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import datasets
 import torch
 import trl
 
 from toasterft.engine import Engine
+from toasterft.engine.forward import placed
 from toasterft.engine.loaded import LoadedModel
 from toasterft.jobs.endings import Ending
 from toasterft.jobs.prepare import Job
@@ -24,7 +26,12 @@ def run(job: Job, engine: Engine, end: Ending) -> Run:
 
 
 class Trainer(GuardedTrainer, trl.SFTTrainer):
-    """TRL's trainer as it is, guarded."""
+    """TRL's trainer as it is, guarded; cached features are placed before each pass."""
+
+    loaded: LoadedModel
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(model, placed(self.loaded, inputs), *args, **kwargs)
 
 
 def make_trainer(context: TrainingContext) -> Trainer:
@@ -61,7 +68,7 @@ def make_trainer(context: TrainingContext) -> Trainer:
     )
     for name, value in _adapter(loaded):
         value.data = adapter[name]
-    trainer.monitor = context.monitor
+    trainer.monitor, trainer.loaded = context.monitor, loaded
     return trainer
 
 

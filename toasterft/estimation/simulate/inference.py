@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch.nn import functional
 
+from toasterft.engine.forward import CACHE
 from toasterft.estimation.simulate import meta
 from toasterft.estimation.simulate.counting import Tracker, report
 from toasterft.estimation.simulate.cuda import Cuda
@@ -54,7 +55,7 @@ def generate_peak(
         with tracker.phase("prefill"):
             past = transformers.DynamicCache(config=text.config)
             mask = meta.mask(prompts, prompt_tokens, prompt_tokens) if masked else torch.ones_like(ids)
-            meta.last_hidden(loaded, ids, features, attention_mask=mask, past_key_values=past, use_cache=True)
+            meta.last_hidden(loaded, ids, features, attention_mask=mask, use_cache=True, **{CACHE: past})
             past.batch_repeat_interleave(generations)
             del mask
         with tracker.phase("decode"):
@@ -64,7 +65,7 @@ def generate_peak(
             token = torch.zeros(rows, 1, dtype=torch.long, device=META)
             mask = meta.mask(rows, 1, length) if masked else torch.ones(rows, length, device=META)
             states = meta.last_hidden(
-                loaded, token, features[:0], attention_mask=mask, past_key_values=past, use_cache=True
+                loaded, token, features[:0], attention_mask=mask, use_cache=True, **{CACHE: past}
             )
             cached = [part for layer in past.layers for part in (layer.keys, layer.values)]
             items["kv_cache"] = sum(part.nbytes for part in cached)

@@ -151,8 +151,10 @@ def last_hidden(
 
 def encode(loaded: LoadedModel, pixels: torch.Tensor) -> torch.Tensor:
     """Features [positions, hidden] of an Idefics3 or SmolVLM."""
-    # They index with masks. `meta` then takes every element for a true one, as it is for our tiles.
+    # What their `get_image_features` does behind its search for empty tiles, which looks at values.
+    pixels = pixels.to(loaded.dtype, copy=True)
+    # Positions are set through a mask. `meta` then takes every element for a true one, as it is for our tiles.
     with fx_config.patch(meta_nonzero_assume_all_nonzero=True):
-        out = loaded.inner.get_image_features(pixel_values=pixels.unsqueeze(0))
-    features: torch.Tensor = out.pooler_output.flatten(0, 1)
-    return features
+        states = loaded.part(loaded.family.vision)(pixel_values=pixels).last_hidden_state
+    features: torch.Tensor = loaded.part(loaded.family.connector)(states)
+    return features.flatten(0, 1)

@@ -24,8 +24,8 @@ class Architecture:
             maps its output into the language model's space, and of the language model without its head.
         processor: class that pairs image processor and tokenizer, as `module:class` below `transformers.models`.
         pil_processor: likewise the image processor that needs no torchvision.
-        takes_features: the forward pass accepts `image_hidden_states` in place of pixels, so that every image is
-            encoded once.
+        takes_features: what the connector gives for a tile depends on nothing else and stands for its image tokens, so
+            that every image is encoded once.
         packs: positions are a plain count, so that completions can share their prompt in one pass.
         connector_linear: path of the connector's single bias-free linear, where it has just one.
         max_aspect: the image processor refuses pictures whose sides differ by more than this factor.

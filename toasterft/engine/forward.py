@@ -1,0 +1,60 @@
+"""What enters a model's forward pass, under names that outlive a release of transformers.
+
+Cached features stand in a batch under a name of our own and are placed among the embeddings of its tokens here. The
+argument that models take them by is called `image_hidden_states` in transformers 5.17 and `mm_encoder_outputs` since 5.18,
+and a forward that does not know a name swallows it: a run without images, which nothing would notice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from toasterft.engine.loaded import LoadedModel
+from toasterft.errors import ModelError
+
+# Features of all images of a batch, in order: [image tokens, hidden].
+FEATURES = "image_features"
+# The zero linear inside a connector that learns behind cached features (`adapters.add_factor`).
+FACTOR = "feature_adapter"
+# What forward passes, their outputs and `generate` call the keys and values: `cache` since transformers 5.24.
+_OUTPUTS = {field.name for field in dataclasses.fields(CausalLMOutputWithPast)}
+CACHE = "cache" if "cache" in _OUTPUTS else "past_key_values"
+
+
+def placed(loaded: LoadedModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch with `inputs_embeds` in place of `input_ids` and features; as it is where images come as pixels.
+
+    Raises:
+        ModelError: not as many features as image tokens.
+    """
+    if "pixel_values" in batch or CACHE in batch:  # the model places them itself, or has read them
+        return batch
+    places = batch["input_ids"] == loaded.image_token_id
+    features = batch.get(FEATURES)
+    count, given = int(places.sum()), 0 if features is None else len(features)
+    if count != given:
+        raise ModelError(
+            f"{count:,} image tokens in a batch with features for {given:,}",
+            where=loaded.base,
+            why="every image token stands for one feature, so the model would answer without its images",
+            next_step="clear the feature cache, and report this with the model's name if it stays",
+        )
+    if features is None:
+        return batch
+    embedded = loaded.inner.get_input_embeddings()(batch["input_ids"])
+    features = adapted(loaded.part(loaded.family.connector), features.to(embedded.device))
+    embedded = embedded.masked_scatter(places.unsqueeze(-1), features.to(embedded.dtype))
+    rest = {name: value for name, value in batch.items() if name not in ("input_ids", FEATURES)}
+    return {**rest, "inputs_embeds": embedded}
+
+
+def adapted(connector: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Features through the factor that the connector learns, where it has one."""
+    factor = getattr(connector, FACTOR, None)
+    if factor is None:
+        return features
+    added: torch.Tensor = features + factor(features.to(factor.weight.dtype))
+    return added
