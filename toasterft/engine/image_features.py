@@ -31,7 +31,7 @@ from toasterft.errors import DataError
 from toasterft.models.geometry import fit_within
 
 # Raised when what an entry holds, or how a picture is prepared for it, changes.
-FORMAT = 2
+FORMAT = 1
 # Each holds one prepared image (SmolVLM: 41 MB of float32), and one more waits.
 PREPARING_THREADS = max(1, min(4, (os.cpu_count() or 1)))
 Progress = Callable[[int, int], None]
@@ -168,7 +168,9 @@ class ImageEncoder:
             return None
         try:
             with safetensors.safe_open(path, framework="pt") as entry:
-                return Features(entry.get_tensor("hidden"), (entry.metadata() or {})["text"])
+                # By tile in entries of earlier releases.
+                hidden = entry.get_tensor("hidden").flatten(0, -2)
+                return Features(hidden, (entry.metadata() or {})["text"])
         except (safetensors.SafetensorError, OSError, KeyError):
             self.store.drop(image.address)
             return None
