@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -30,6 +31,11 @@ SIDE_BY_SIDE = {
     "OMP_NUM_THREADS": 1, "OMP_WAIT_POLICY": "passive", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
 }  # fmt: skip
 SHARED = Path(os.environ.get("TOASTERFT_SHARED", ROOT.parent / "shared" / "data"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: without this every garbage collection of every training walks through all of it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import record
 
 
-@pytest.mark.parametrize("part", [name for name in record.PARTS if name not in record.SLOW])
+@pytest.mark.parametrize(
+    "part", [pytest.param(name, marks=[pytest.mark.soak] * (name in record.SLOW)) for name in record.PARTS]
+)
 def test_nothing_differs(part):
     try:
         found = record.compare(part)

@@ -39,7 +39,7 @@ def held(run_cli):
     return call
 
 
-@pytest.mark.parametrize(("count", "seed"), lots(16, 1200))
+@pytest.mark.parametrize(("count", "seed"), lots(10, 1200))
 def test_model_folders(count, seed, held, tiny_model, charts_folder, tmp_path):
     damages = chain(*map(damage.of_file, JSON), damage.of_tensors("model.safetensors"))
     for word, folder in damage.copies(tiny_model(), tmp_path / "model", damage.some(damages, count, seed)):
@@ -72,7 +72,7 @@ def adapter(tiny_model, tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("count", "seed"), lots(12, 700))
+@pytest.mark.parametrize(("count", "seed"), lots(8, 700))
 def test_adapters(count, seed, held, adapter, charts_folder, tmp_path):
     assert (
         held("whole", "eval", adapter, "--data", charts_folder, "--limit", 1, "max_completion_length=1").code
@@ -136,7 +136,7 @@ def evaluation(runs: Path, name: str, data: Path) -> str:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("count", "seed"), lots(25, 1500))
+@pytest.mark.parametrize(("count", "seed"), lots(12, 1500))
 def test_run_folders(count, seed, held, tmp_path):
     """A damaged run is one damaged run: the others are listed, shown and compared as before."""
     data, runs = fake_runs.data_folder(tmp_path / "data", 6), tmp_path / "home"

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,18 @@ def module_name(path: Path, root: Path = ROOT) -> str:
     return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path, *, top_only: bool):
     """Names that a file imports, those under `if TYPE_CHECKING` left out.
 
     With `top_only=False` also modules named in a string, as `importlib.import_module` takes them: a table of such
     names, or an `f"toasterft.engine.{name}"`, is an import that merely waits.
     """
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     nodes = tree.body if top_only else ast.walk(tree)
     typing_only = {
         id(inner)
