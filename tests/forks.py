@@ -59,8 +59,12 @@ class Forked:
 
 
 def _become(words: list[str], env: dict[str, str], said: list[Path]) -> None:
-    """In the fork: what Python does between its start and its end."""
     assert set(IMPORTED) <= sys.modules.keys(), "nothing is saved"
+    become(words, env, said)
+
+
+def become(words: list[str], env: dict[str, str], said: list[Path]) -> None:
+    """In a fork: what Python does between its start and its end, its output in two files."""
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()

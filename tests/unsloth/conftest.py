@@ -34,7 +34,7 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not address.exists():
             env = os.environ | standin.environment() | {"UNSLOTH_COMPILE_LOCATION": str(folder / "compiled")}
-            words = [sys.executable, str(Path(__file__).parent / "forks.py"), str(address)]
+            words = [sys.executable, str(Path(__file__).parent / "imported.py"), str(address)]
             with log.open("w") as said:
                 process = subprocess.Popen(words, env=env, cwd=folder, stdout=said, stderr=said)
             ends = time.monotonic() + STARTING_SECONDS
@@ -53,22 +53,20 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Running:
-    """A command in a fork. `wait` for it: `.code`, `.out`, `.err`, and `.json()` of stdout."""
+    """`python -m toasterft WORDS…` in a fork. `wait` for it: `.code`, `.out`, `.err`, and `.json()` of stdout."""
 
     def __init__(self, address: Path, folder: Path, words: tuple[Any, ...]) -> None:
-        self._files = {name: folder / f"unsloth{time.monotonic_ns()}.{name}" for name in ("out", "err")}
+        self._said = [folder / f"unsloth{time.monotonic_ns()}.{name}" for name in ("out", "err")]
+        env = {name: value for name, value in os.environ.items() if name.startswith("TOASTERFT_")}
+        # A cache of its own: features that the plain engine encoded would prove nothing.
+        env["TOASTERFT_CACHE"] = str(folder / "unsloth-cache")
+        asked = {
+            "words": ["-m", "toasterft", *map(str, words)],
+            "env": env,
+            "said": list(map(str, self._said)),
+        }
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(str(address))
-        asked = {
-            "words": list(map(str, words)),
-            "folder": str(folder),
-            # A cache of its own: features that the plain engine encoded would prove nothing.
-            "environment": {
-                name: value for name, value in os.environ.items() if name.startswith("TOASTERFT_")
-            }
-            | {"TOASTERFT_CACHE": str(folder / "unsloth-cache")},
-            **{name: str(file) for name, file in self._files.items()},
-        }
         self._connection.sendall(json.dumps(asked).encode())
         self._lines = self._connection.makefile()
         self.pid = int(self._lines.readline())
@@ -83,7 +81,7 @@ class Running:
         code = int(self._lines.readline())
         self._lines.close()
         self._connection.close()
-        out, err = (file.read_text() for file in self._files.values())
+        out, err = (path.read_text() for path in self._said)
         return SimpleNamespace(code=code, out=out, err=err, json=lambda: json.loads(out))
 
 
