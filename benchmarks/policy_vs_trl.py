@@ -162,7 +162,6 @@ class Bench:
         import torch
         import transformers
 
-        from toasterft.engine import generate
         from toasterft.engine.batching import Batcher
         from toasterft.engine.image_features import ImageEncoder
         from toasterft.engine.open_model import ModelSession
@@ -178,16 +177,16 @@ class Bench:
         trainer.add_callback(NoInputGradients())
         trainer.args.save_strategy = transformers.trainer_utils.SaveStrategy.NO  # as TRL's below
         parts: dict[str, float] = {}
-        original = generate.sample_groups
+        original = rollout.sample
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        def timed(*args: Any) -> Any:
             began = time.perf_counter()
-            out = original(*args, **kwargs)
+            found = list(original(*args))
             parts["sample"] = time.perf_counter() - began
-            self.prompt_tokens = args[1]["input_ids"].shape[1]
-            return out
+            return found
 
-        rollout.sample_groups = timed
+        self.prompt_tokens = len(session.inputs.prompts([self.example]).ids[0])
+        rollout.sample = timed
         # Making the trainer proved the tree on this very sample, and left its features in the cache.
         for image in self.example.images if variant == "ours_cold" else ():
             encoder.store.drop(image.sha256)
@@ -198,7 +197,7 @@ class Bench:
             parts["encode"] = time.perf_counter() - began
         trainer.train()
         seconds = time.perf_counter() - began
-        rollout.sample_groups = original
+        rollout.sample = original
         return {"seconds": seconds, **parts, "update": seconds - sum(parts.values())}
 
     def _trl(self, variant: str, tokens: int, count: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ import transformers
 from gpu_checks.task import GENERATIONS, Keep, Task, examples
 from gpu_checks.watching import synchronize
 from toasterft.engine.forward import placed
-from toasterft.engine.generate import sample_groups
+from toasterft.engine.generate import Writing, complete
 
 ROUNDS = 2
 
@@ -22,7 +22,7 @@ ROUNDS = 2
 def compare(task: Task, keep: Keep, open_: Callable[[bool], Any]) -> None:
     """Greedy, `GENERATIONS` completions of the first row; the likeliest tokens tell whether two ways agree.
 
-    `plain` is the product's own: one prefill, keys and values shared. Static caches are transformers', with as many
+    `plain` is the product's own: one prefill, keys and values held once. Static caches are transformers', with as many
     rows from the start. transformers compiles no 4-bit model, so that captured graphs are measured on 16-bit weights.
 
     Args:
@@ -53,16 +53,15 @@ def _ways(task: Task) -> dict[bool, dict[str, Callable[[Task, Any], list[list[in
 
 
 def _plain(task: Task, model: Any) -> list[list[int]]:
-    inputs = model.inputs.left_padded(model.inputs.prompts(examples(task)[:1]))
-    [rows] = sample_groups(
-        model.loaded,
-        inputs,
+    found = complete(
+        model.inputs,
+        examples(task)[:1],
+        model.inputs.prompts,
+        Writing(model.chat.end_token_ids, task.new_tokens),
+        rows_at_once=GENERATIONS,
         num_generations=GENERATIONS,
-        end_ids=model.chat.end_token_ids,
-        max_completion_length=task.new_tokens,
-        temperature=0.0,
-        top_p=1.0,
     )
+    [(_, rows)] = found
     return rows
 
 

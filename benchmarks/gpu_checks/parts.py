@@ -190,7 +190,7 @@ def agree(task: Task, keep: Keep) -> None:
     import safetensors.torch
     import torch
 
-    from toasterft.engine.open_model import AGREEMENT
+    from toasterft.engine.loaded import AGREEMENT
 
     kept = task.scratch / f"logits-{task.model}.safetensors"
     rows, found = examples(task), {}

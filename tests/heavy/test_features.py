@@ -11,7 +11,7 @@ from toasterft.data.example import Example, ImageRef, Turn
 from toasterft.engine import Request, feature_cache, open_engine
 from toasterft.engine.batching import Batcher
 from toasterft.engine.forward import FEATURES, placed
-from toasterft.engine.generate import generate
+from toasterft.engine.generate import Writing, generate
 from toasterft.engine.image_features import ImageEncoder
 from toasterft.errors import DataError, ModelError
 from toasterft.models.architectures import supported
@@ -55,7 +55,7 @@ def test_logits_and_generated_tokens_are_the_same(model_type, four_bit, tiny_mod
             ready = inputs.left_padded(inputs.prompts(batch))
             with loaded.evaluating() as model:
                 logits.append(model(**placed(loaded, ready)).logits[ready["attention_mask"].bool()])
-            tokens.append(generate(loaded, ready, end_ids=chat.end_token_ids, max_completion_length=12))
+            tokens.append(generate(loaded, ready, Writing(chat.end_token_ids, 12)))
         assert torch.allclose(logits[0], logits[1], rtol=1e-5, atol=1e-5)
         assert tokens[0] == tokens[1]
 

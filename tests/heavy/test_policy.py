@@ -14,7 +14,7 @@ from toasterft.data.chat import Chat
 from toasterft.data.example import Example, ImageRef, Turn
 from toasterft.engine import Request, open_engine
 from toasterft.engine.batching import Batcher
-from toasterft.engine.generate import generate, sample_groups
+from toasterft.engine.generate import Writing, complete
 from toasterft.engine.image_features import ImageEncoder
 from toasterft.engine.logprobs import Branches, LogProbs
 from toasterft.engine.open_model import ModelSession
@@ -104,29 +104,8 @@ def test_the_frozen_tower_is_not_called_in_training(tiny_model, examples):
     session.loaded.part(session.loaded.family.vision).forward = None  # a call would raise
     branches = Branches(examples[:2], ragged(3, 2))
     LogProbs(session, 1.0, packed=True)(branches)[0].sum().backward()
-    inputs = session.inputs.left_padded(session.inputs.prompts(examples[:2]))
-    sample_groups(session.loaded, inputs, num_generations=2, **SAMPLING)
-
-
-SAMPLING = {"end_ids": [2], "max_completion_length": 12, "temperature": 0.9, "top_p": 1.0}
-
-
-@pytest.mark.parametrize("model_type", PACKED)
-@pytest.mark.parametrize("four_bit", [False, True])
-def test_shared_prefill_samples_the_same_tokens(model_type, four_bit, tiny_model, examples):
-    session = opened_with(tiny_model(model_type), model_type, load_in_4bit=four_bit)
-    options = SAMPLING | {"end_ids": session.chat.end_token_ids}
-    for chosen in (examples[:1], examples):
-        torch.manual_seed(3)
-        inputs = session.inputs.left_padded(session.inputs.prompts(chosen))
-        shared = sample_groups(session.loaded, inputs, num_generations=3, **options)
-        torch.manual_seed(3)
-        repeated = [example for example in chosen for _ in range(3)]
-        plain = generate(
-            session.loaded, session.inputs.left_padded(session.inputs.prompts(repeated)), **options
-        )
-        assert [ids for group in shared for ids in group] == plain
-        assert not set(session.loaded.never_sampled) & {token for ids in plain for token in ids}
+    writing = Writing([2], 12)
+    assert len(dict(complete(session.inputs, examples, session.inputs.prompts, writing, rows_at_once=4))) == 5
 
 
 # --- the whole trainer -----------------------------------------------------------------------

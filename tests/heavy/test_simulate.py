@@ -15,7 +15,7 @@ import transformers
 from trl.trainer import sft_trainer
 
 from toasterft import catalog
-from toasterft.engine import Request, adapters, logprobs
+from toasterft.engine import Request, adapters, logprobs, slots
 from toasterft.engine.loaded import LoadedModel
 from toasterft.estimation import memory, simulate
 from toasterft.estimation.memory import Sequences
@@ -305,6 +305,7 @@ def test_encoding(name: str) -> None:
 def test_constants_are_those_of_the_code() -> None:
     assert memory.LOGIT_CHUNK_TOKENS == logprobs.CHUNK_TOKENS == sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
     assert memory.KEPT_LOGITS_BYTES == logprobs.KEPT_LOGITS_BYTES
+    assert (memory.PROMPTS_AHEAD, memory.PROMPT_STEP) == (slots.PROMPTS_AHEAD, slots.PROMPT_STEP)
     assert memory.BIAS_ALIGNMENT == simulate.MASK_ALIGNMENT
 
 

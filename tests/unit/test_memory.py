@@ -217,22 +217,23 @@ def test_without_flash_attention_pairs_of_positions_count() -> None:
 def test_generation() -> None:
     generate = partial(memory.of_generation, TINY, rows=8, width_bytes=2)
     # Keys and values, 2 layers, 1 head of 4, 16 bit: 32 bytes a position.
-    assert generate(prompts=2, prompt_tokens=100, completion_tokens=400, image_tokens=64) == {
-        "image_features": 2 * 64 * 8 * 2,
-        "kv_cache": 8 * 500 * 32,
-        # One layer's keys and values for both heads; more than 8 x 100 scores of 2 + 8 bytes.
-        "activations": 8 * 500 * 2 * 8 * 2,
+    # Places for two prompts and two that come in before those end, of 2 x 64 positions each, and for the rows' own;
+    # beside them what is being read. Per position of it an adapter's float32 result, scaled and not, two 16-bit values
+    # of the MLP, a float32 and four 16-bit vectors.
+    assert generate(prompts=2, prompt_tokens=100, completion_tokens=1, image_tokens=64) == {
+        "image_features": 64 * 8 * 2,
+        "kv_cache": (4 * 128 + 8 * 1 + 100) * 32,
+        "activations": 100 * (2 * 4 * 32 + 2 * 2 * 32 + 4 * 8 + 4 * 2 * 8),
         "logits": 0,
     }
-    # Few tokens are written: reading two prompts takes more. Per position an adapter's float32 result, scaled and not,
-    # two 16-bit values of the MLP, a float32 and four 16-bit vectors; and a mask.
-    assert generate(prompts=2, prompt_tokens=100, completion_tokens=1) == {
+    # Much is written: 16-bit scores of two heads over a row's own, and their weights.
+    assert generate(prompts=1, prompt_tokens=40, completion_tokens=400) == {
         "image_features": 0,
-        "kv_cache": 2 * 100 * 32,
-        "activations": 200 * (2 * 4 * 32 + 2 * 2 * 32 + 4 * 8 + 4 * 2 * 8) + 2 * 100**2,
+        "kv_cache": (2 * 64 + 8 * 400) * 32,
+        "activations": 2 * 8 * 400 * (2 + 4),
         "logits": 0,
     }
-    # Without flash attention, one unpadded prompt: scores of 2 heads before and after the causal mask, and the mask, in
+    # Without flash attention, scores of 2 heads before and after the causal mask, and the mask, in
     # float32; and per position 16 x 8 + 8 x 4 + 4 x 2 x 8 bytes of queries, keys, values and the stream.
     unfused = generate(rows=1, prompt_tokens=100, completion_tokens=1, flash=False)
     assert unfused["activations"] == 100**2 * (2 * 4 * 2 + 4) + 100 * 224

@@ -12,6 +12,10 @@ import torch
 
 from toasterft.models.architectures import Architecture
 
+# Largest difference of a logit between two ways to compute it, relative to the largest logit. They run the same
+# arithmetic on the same numbers; what may differ is the order of sums in another batch shape.
+AGREEMENT = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
+
 
 @dataclass
 class LoadedModel:
@@ -23,6 +27,7 @@ class LoadedModel:
         base: folder or hub id of the full weights.
         image_longest_edge: px, where the recipe sets it.
         features: cached features gave the same logits as pixels on one sample.
+        slots_agree: completions in slots got the logits of a plain pass on one sample; None while untried.
         notes: slower paths that were taken, and why; shown and kept in the run's record.
     """
 
@@ -35,6 +40,7 @@ class LoadedModel:
     base: str
     image_longest_edge: int | None = None
     features: bool = False
+    slots_agree: bool | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

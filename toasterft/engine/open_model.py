@@ -5,24 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example
 from toasterft.engine import Engine, Request
 from toasterft.engine.batching import Batcher
 from toasterft.engine.forward import placed
 from toasterft.engine.image_features import ImageEncoder
-from toasterft.engine.loaded import LoadedModel
+from toasterft.engine.loaded import AGREEMENT, LoadedModel
 from toasterft.models import download
 from toasterft.models.architectures import architecture
 from toasterft.models.settings import ModelSettings
 from toasterft.progress import Reporter
 from toasterft.recipe import Recipe, Trained
-
-# Largest difference of a logit between the two ways in, relative to the largest logit. They run the
-# same arithmetic on the same numbers; what may differ is the order of sums in another batch shape.
-AGREEMENT = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 
 
 @dataclass

@@ -12,7 +12,8 @@ P² + G·L·(P + L) instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +54,16 @@ def attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     tree: Layout | None = None,
+    slots: Any = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """SDPA over a tree; without one, transformers' own SDPA.
+    """SDPA over a tree, or one token of each row in `slots`; without either, transformers' own SDPA.
 
     Args:
         query: [B, heads, T, head_dim]; key and value may have fewer heads.
     """
+    if slots is not None:
+        return slots.attend(module.layer_idx, query, scaling or query.shape[-1] ** -0.5), None
     if tree is None:
         out: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
@@ -104,6 +108,18 @@ def install(inner: Any) -> None:
     For good rather than around a call: with gradient checkpointing the backward pass attends again.
     """
     inner.config.get_text_config()._attn_implementation = NAME
+
+
+@contextmanager
+def installed(inner: Any) -> Iterator[None]:
+    """`install` for a while."""
+    config = inner.config.get_text_config()
+    before = config._attn_implementation
+    install(inner)
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def hidden(

@@ -55,12 +55,14 @@ class Sampling:
 
     Attributes:
         completions: in all.
-        at_once: completions decoded together; fewer where there are not so many.
+        at_once: completions decoded side by side; as one ends, one of those that wait takes its place.
+        together: completions that are asked for at once, those that wait included.
         group: completions of one prompt, which is read once for all of them.
     """
 
     completions: float
     at_once: int
+    together: int
     group: int = 1
 
 
@@ -104,7 +106,7 @@ def cached_share(shape: ModelShape, recipe: Recipe, feature_bytes: float) -> flo
 
 def answering(stats: TokenStats, recipe: Trained | Eval) -> Sampling:
     """One answer to every row, in evaluation batches."""
-    return Sampling(stats.rows, min(stats.rows, recipe.per_device_eval_batch_size))
+    return Sampling(stats.rows, min(stats.rows, recipe.per_device_eval_batch_size), stats.rows)
 
 
 def of(shape: ModelShape, stats: TokenStats, recipe: Trained) -> Workload:
@@ -168,5 +170,10 @@ def _of_policy(shape: ModelShape, stats: TokenStats, recipe: Policy) -> Workload
         mean=Pass(prompts, branches, stats.prompt_tokens, written),
         longest=Pass(prompts, branches, stats.longest_prompt_tokens, limit),
         scoring=batches * passes_per_step * scored,
-        rollouts=Sampling(batches * per_step * group, max(group, recipe.rollout_batch_size), group),
+        rollouts=Sampling(
+            batches * per_step * group,
+            min(per_step * group, max(group, recipe.rollout_batch_size)),
+            per_step * group,
+            group,
+        ),
     )

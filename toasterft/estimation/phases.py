@@ -103,7 +103,7 @@ def _generation(
     )
     if passes.caches(shape, recipe):
         return decoding
-    patches = prompts * stats.images_per_row * stats.tower_patches
+    patches = stats.images_per_row * stats.tower_patches
     tiles = max(1, math.ceil(patches / memory.tile_patches(shape)))
     encode = memory.of_encoding(shape, Sft(encode_batch_size=tiles), width)
     reading = {name: encode[name] for name in ("pixels", "activations")}

@@ -208,23 +208,28 @@ class Speed:
         return self._bound(flops, FORWARD_EFFICIENCY, 1)
 
     def sampling(self, work: Sampling, prompt_tokens: float, completion_tokens: float) -> float:
-        """Prompts read, and completions decoded a batch at a time.
+        """Prompts read one by one, and completions decoded side by side.
 
-        Each step of a batch reads all weights and the batch's keys and values, and is never shorter than its
-        launches. Completions are assumed as long as the data's; in the slow case all run to the limit.
+        Each step reads all weights, the rows' prompts and what they wrote, and is never shorter than its launches.
+        Completions are assumed as long as the data's; in the slow case all run to the limit.
         """
         text, limit = self.shape.text, self.recipe.max_completion_length
-        mean = min(completion_tokens, limit)
-        steps = (limit, min(limit, LONGEST_OVER_MEAN * mean), mean)[self.place]
-        reading = Pass(1, 1, prompt_tokens, 0)
-        flops = work.at_once / work.group * self._layer_flops(reading.tokens, reading.pairs)
-        prefill = self._bound(flops, FORWARD_EFFICIENCY, 1)
-        # Keys and values in 16 bit; half of a completion is there on the average.
-        cache = work.at_once * (prompt_tokens + steps / 2) * 2 * text.layers * text.keys * 2
+        data = min(completion_tokens, limit)
+        mean, longest = ((limit, limit), (data, min(limit, LONGEST_OVER_MEAN * data)), (data, data))[
+            self.place
+        ]
+        # Places are taken again while some wait; when none does, the longest is waited for.
+        steps = mean * work.together / work.at_once + longest - mean
+        one = Pass(1, 1, prompt_tokens, 0)
+        prefill = self._bound(self._layer_flops(one.tokens, one.pairs), FORWARD_EFFICIENCY, 1)
+        # Keys and values in 16 bit, a prompt's once for its group; half of a completion is there on the average.
+        positions = work.at_once * (prompt_tokens / work.group + mean / 2)
         weights = self.weight_bytes(one_row=work.at_once == 1) + 2 * self.shape.embedding_params
         flops = work.at_once * (self._layer_flops(1, prompt_tokens) + self._head_flops(1))
-        busy = self.reading(cache + weights) + self.computing(flops, FORWARD_EFFICIENCY)
-        return work.completions / work.at_once * (prefill + steps * max(busy, self.launching(text.layers)))
+        busy = self.reading(positions * 4 * text.layers * text.keys + weights)
+        busy += self.computing(flops, FORWARD_EFFICIENCY)
+        writing = steps * max(busy, self.launching(text.layers))
+        return work.completions * (prefill / work.group + writing / work.together)
 
     def weight_bytes(self, *, one_row: bool = False) -> float:
         """Bytes that move when the decoder layers' weights are used once."""

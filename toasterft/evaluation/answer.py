@@ -15,7 +15,7 @@ from toasterft.data.chat import STEP, Chat, Parsed, parse, untagged
 from toasterft.data.example import Example
 from toasterft.data.write import columns
 from toasterft.engine.batching import Prompts
-from toasterft.engine.generate import generate
+from toasterft.engine.generate import Writing, complete, with_beginnings
 from toasterft.engine.open_model import ModelSession
 from toasterft.recipe import Prompt
 from toasterft.scoring import Scored
@@ -135,37 +135,55 @@ def answers(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Answer]:
-    """Generate answers in order, `batch_size` questions per pass; greedy at temperature 0.
+    """Generate answers in order, `batch_size` at a time; greedy at temperature 0.
 
     Args:
         leads: by `Example.key`, reasoning that the answers continue as if it were the model's own.
-        seed: of what is sampled above temperature 0; each pass begins from its own, so that an interrupted
+        seed: of what is sampled above temperature 0; each row draws from its own, so that an interrupted
             evaluation goes on with the samples it would have had.
     """
-    chat, end_ids = session.chat, session.chat.end_token_ids
-    for start in range(0, len(examples), batch_size):
-        batch = examples[start : start + batch_size]
-        given = [leads[example.key] if leads else None for example in batch]
-        begun = [_completion_start(chat, example, lead) for example, lead in zip(batch, given)]
-        prompts = _with_starts(session.inputs.prompts(batch, suffix), [chat.ids(text) for text in begun])
-        inputs = session.inputs.left_padded(prompts)
-        if temperature > 0:
-            torch.manual_seed(seed + start)
-        rows = generate(
-            session.loaded,
-            inputs,
-            end_ids=end_ids,
-            max_completion_length=max_completion_length,
-            temperature=temperature,
-        )
-        for example, lead, beginning, ids in zip(batch, given, begun, rows):
-            text = control_tokens.shown(beginning) + chat.decode(ids)
+    chat = session.chat
+    writing = Writing(chat.end_token_ids, max_completion_length, temperature)
+
+    def given(example: Example) -> Lead | None:
+        return leads[example.key] if leads else None
+
+    def prompts(rows: Sequence[Example]) -> Prompts:
+        begun = [chat.ids(_completion_start(chat, example, given(example))) for example in rows]
+        return with_beginnings(session.inputs.prompts(rows, suffix), begun)
+
+    found = complete(
+        session.inputs,
+        examples,
+        prompts,
+        writing,
+        rows_at_once=batch_size,
+        drawn=_drawn(seed, len(examples), max_completion_length) if temperature > 0 else None,
+    )
+    # A row may end before one that stands before it.
+    early: dict[int, list[int]] = {}
+    done = 0
+    for place, [ids] in found:
+        early[place] = ids
+        while done in early:
+            example, ids = examples[done], early.pop(done)
+            lead, done = given(example), done + 1
+            text = control_tokens.shown(_completion_start(chat, example, lead)) + chat.decode(ids)
             parsed = parse(text, chat.prompt)
-            finished = bool(ids) and ids[-1] in end_ids
+            finished = bool(ids) and ids[-1] in writing.end_ids
             thought = len(chat.ids(parsed.reasoning)) if parsed.reasoning else 0
             yield Answer(example, text, parsed, len(ids), finished, thought, lead.tokens if lead else 0)
-        if progress:
-            progress(start + len(batch), len(examples))
+            if progress:
+                progress(done, len(examples))
+
+
+def _drawn(seed: int, rows: int, tokens: int) -> torch.Tensor:
+    """[rows, 1, tokens] between 0 and 1, each row from a seed of its own."""
+    draws = [
+        torch.rand(1, tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + row))
+        for row in range(rows)
+    ]
+    return torch.stack(draws)
 
 
 def _completion_start(chat: Chat, example: Example, lead: Lead | None) -> str:
@@ -179,16 +197,6 @@ def _completion_start(chat: Chat, example: Example, lead: Lead | None) -> str:
     thought = untagged(lead.reasoning, chat.prompt).strip()
     whole = chat.completion(replace(example, reasoning=thought, answer=""))
     return whole.rpartition(f"</{chat.prompt.answer_tag}>")[0]
-
-
-def _with_starts(prompts: Prompts, begun: list[list[int]]) -> Prompts:
-    """Prompts with the beginnings of their completions behind them."""
-    types = prompts.token_types
-    return replace(
-        prompts,
-        ids=[ids + more for ids, more in zip(prompts.ids, begun)],
-        token_types=types and [row + [0] * len(more) for row, more in zip(types, begun)],
-    )
 
 
 def summary(given: Sequence[Answer]) -> dict[str, Any]:

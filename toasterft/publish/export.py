@@ -21,8 +21,7 @@ from toasterft.data import charts, sources
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example
 from toasterft.engine.batching import IGNORE, Batcher
-from toasterft.engine.loaded import LoadedModel
-from toasterft.engine.open_model import AGREEMENT
+from toasterft.engine.loaded import AGREEMENT, LoadedModel
 from toasterft.errors import ModelError, RunFailed, UserError
 from toasterft.models import lookup
 from toasterft.models.architectures import architecture

@@ -49,7 +49,7 @@ class Policy(Trained):
     branches_per_forward: int | None = Field(None, ge=1)
     """Completions of one prompt per forward pass at most; all of a group when unset."""
     rollout_batch_size: int = Field(64, ge=1)
-    """Completions sampled at once; no effect on the result's distribution."""
+    """Completions written side by side; no effect on what is sampled."""
     rewards: dict[str, float] = Field({"accuracy": 1.0, "format": 0.5})
     """Weights of reward functions: accuracy, format, length, or your own as my.module:fn."""
     until: str | None = None

@@ -238,12 +238,12 @@ def _sample_all(
 def _sample(session: ModelSession, rows: list[Example], recipe: Pairs) -> list[list[Sample]]:
     """`tries` samples of each row; none of one whose picture cannot be read."""
     try:
-        groups = rollout.sample(session, rows, recipe)
+        groups = dict(rollout.sample(session, rows, recipe, len(rows) * recipe.num_generations))
     except DataError:
         if len(rows) == 1:
             return [[]]
         return [found for row in rows for found in _sample(session, [row], recipe)]
-    return [[_read(session, ids, row, recipe) for ids in group] for row, group in zip(rows, groups)]
+    return [[_read(session, ids, row, recipe) for ids in groups[place]] for place, row in enumerate(rows)]
 
 
 def _read(session: ModelSession, ids: list[int], row: Example, recipe: Pairs) -> Sample:

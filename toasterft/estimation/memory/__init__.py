@@ -13,7 +13,7 @@ number in the compute dtype, n positions.
 
 from __future__ import annotations
 
-from toasterft.estimation.memory.generation import of_generation
+from toasterft.estimation.memory.generation import PROMPT_STEP, PROMPTS_AHEAD, of_generation
 from toasterft.estimation.memory.resident import (
     NF4_BLOCK,
     NF4_SCALE_BLOCK,
@@ -39,6 +39,8 @@ __all__ = [
     "NF4_BLOCK",
     "NF4_SCALE_BLOCK",
     "PROCESS_BYTES",
+    "PROMPTS_AHEAD",
+    "PROMPT_STEP",
     "Sequences",
     "checkpoint_bytes",
     "of_encoding",

@@ -69,7 +69,8 @@ def of_plan(plan: Plan, config: Config) -> dict[str, dict[str, Any]]:
     """
     shape, recipe, stats = plan.shape, plan.recipe, plan.stats
     assert isinstance(recipe, Trained)
-    longest = passes.of(shape, stats, recipe).longest
+    work = passes.of(shape, stats, recipe)
+    longest = work.longest
     cached, images = passes.caches(shape, recipe), longest.prompts * stats.images_per_row
     through_pixels = architecture(shape.model_type).takes_features and not cached
     found: dict[str, dict[str, Any]] = {}
@@ -82,12 +83,13 @@ def of_plan(plan: Plan, config: Config) -> dict[str, dict[str, Any]]:
         tower=not cached,
         tiles=round(images * stats.tiles) if through_pixels else 0,
     )
-    if isinstance(recipe, Policy) and recipe.lora is not None:
+    if work.rollouts is not None and recipe.lora is not None:
+        assert isinstance(recipe, Policy)
         found["rollout"] = generate_peak(
             config,
             recipe,
-            prompts=max(1, recipe.rollout_batch_size // recipe.num_generations),
-            generations=recipe.num_generations,
+            prompts=work.rollouts.at_once // work.rollouts.group,
+            generations=work.rollouts.group,
             prompt_tokens=round(longest.prompt_tokens),
             image_tokens=round(stats.feature_tokens * stats.images_per_row),
             completion_tokens=recipe.max_completion_length,

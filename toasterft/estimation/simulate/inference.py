@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 import transformers
-from torch.nn import functional
 
-from toasterft.engine.forward import CACHE
+from toasterft.engine import packed_attention
+from toasterft.engine.forward import CACHE, FEATURES
+from toasterft.engine.generate import Writing
+from toasterft.engine.loaded import LoadedModel
+from toasterft.engine.slots import Prompt, Row, Slots, prompt_places
 from toasterft.estimation.simulate import meta
 from toasterft.estimation.simulate.counting import Tracker, report
 from toasterft.estimation.simulate.cuda import Cuda
@@ -29,20 +32,22 @@ def generate_peak(
     top_p: float = 1.0,
     flash: bool = True,
 ) -> dict[str, Any]:
-    """Peak bytes of sampling `generations` completions of each prompt: one prefill, then the last token.
-
-    More than one prompt are taken to be padded.
+    """Peak bytes of sampling, rows of `prompts` prompts side by side: reading one more, and the rows' last token.
 
     Returns:
-        Bytes of `weights`, `adapter`, `image_features`, `kv_cache` (full) and `activations` (the rest) at the
-        peak; their sum `peak`; its `phase` (`prefill`, `decode`), and the peak of every phase in `phases`.
+        Bytes of `weights`, `adapter`, `image_features`, `kv_cache` (with what was just read) and `activations` (the
+        rest) at the peak; their sum `peak`; its `phase` (`prefill`, `decode`), and the peak of every phase in `phases`.
     """
     loaded = meta.build(config, recipe, train=False)
-    text, head = loaded.part(loaded.family.text), loaded.inner.get_output_embeddings()
-    rows, length = prompts * generations, prompt_tokens + completion_tokens
-    ids = torch.zeros(prompts, prompt_tokens, dtype=torch.long, device=META)
-    features = meta.features(loaded, prompts * image_tokens)
-    masked = prompts > 1
+    rows, inner = prompts * generations, _Inner(loaded)
+    ids = torch.zeros(1, prompt_tokens, dtype=torch.long, device=META)
+    features = meta.features(loaded, image_tokens)
+    slots = Slots(
+        inner,
+        rows=rows,
+        prompts=prompt_places(rows, generations),
+        completion_tokens=completion_tokens,
+    )
     tracker = Tracker()
     adapter = [weight for name, weight in loaded.model.named_parameters() if "lora_" in name]
     items = {
@@ -51,35 +56,59 @@ def generate_peak(
         "image_features": tracker.add([features]),
     }
     tracker.add([ids])
+    batch = {"input_ids": ids, "attention_mask": ids, FEATURES: features}
     with torch.no_grad(), tracker, Cuda(torch.float32, flash=flash):
+        _fill(slots, batch, generations, completion_tokens)
+        items["kv_cache"] = slots.held_bytes
         with tracker.phase("prefill"):
-            past = transformers.DynamicCache(config=text.config)
-            mask = meta.mask(prompts, prompt_tokens, prompt_tokens) if masked else torch.ones_like(ids)
-            meta.last_hidden(loaded, ids, features, attention_mask=mask, use_cache=True, **{CACHE: past})
-            past.batch_repeat_interleave(generations)
-            del mask
-        with tracker.phase("decode"):
-            for layer in past.layers:  # as many steps later
-                layer.keys = layer.keys.new_empty(*layer.keys.shape[:2], length - 1, layer.keys.shape[3])
-                layer.values = torch.empty_like(layer.keys)
-            token = torch.zeros(rows, 1, dtype=torch.long, device=META)
-            mask = meta.mask(rows, 1, length) if masked else torch.ones(rows, length, device=META)
-            states = meta.last_hidden(
-                loaded, token, features[:0], attention_mask=mask, use_cache=True, **{CACHE: past}
-            )
-            cached = [part for layer in past.layers for part in (layer.keys, layer.values)]
-            items["kv_cache"] = sum(part.nbytes for part in cached)
-            _sample(head(states[:, -1:]), token, top_p)
-    return report(tracker, items)
+            logits, prompt = slots.read(batch)
+            assert prompt.past is not None
+            past = sum(part.nbytes for layer in prompt.past.layers for part in (layer.keys, layer.values))
+            del logits, prompt
+        with tracker.phase("decode"), packed_attention.installed(loaded.inner):
+            logits = slots.step()
+            drawn = torch.zeros(rows, device=META)
+            Writing([], completion_tokens, temperature=0.9, top_p=top_p).choose(logits, drawn, [0])
+    found = report(tracker, items)
+    if found["phase"] == "prefill":
+        found["kv_cache"] += past
+        found["activations"] -= past
+    return found
 
 
-def _sample(logits: torch.Tensor, ids: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Sample from logits [rows, 1, vocabulary] as `generate` does, image tokens suppressed."""
-    scores = logits[:, -1].to(copy=True, dtype=torch.float32)
-    scores = transformers.SuppressTokensLogitsProcessor([0], device=META)(ids, scores)
-    if top_p < 1:
-        scores = transformers.TopPLogitsWarper(top_p)(ids, scores)
-    return torch.multinomial(functional.softmax(scores, dim=-1), num_samples=1)
+def _fill(slots: Slots, batch: dict[str, torch.Tensor], generations: int, completion_tokens: int) -> None:
+    """As full as it gets: every place of a prompt taken, a whole group beside others of which some rows are left."""
+    left, length = slots.places, batch["input_ids"].shape[1]
+    for number in range(slots.prompt_places):
+        waiting = slots.prompt_places - number - 1
+        count = min(generations, left - waiting)
+        rows = [Row(number, branch, [0] * (completion_tokens - 1)) for branch in range(count)]
+        if number == 0:
+            slots.join(slots.read(batch)[1], rows)
+        else:
+            slots.prompts.append(Prompt(None, length, length, rows))
+            slots.rows += rows
+        left -= count
+
+
+class _Inner:
+    """What `Slots` calls: the model without its own way to find the places of image features."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded, self.model, self.device = loaded, loaded.inner.model, META
+        self.text, self.head = loaded.part(loaded.family.text), loaded.inner.get_output_embeddings()
+
+    def __call__(self, input_ids: torch.Tensor, logits_to_keep: int, **options: Any) -> Any:
+        features = options.pop(FEATURES, meta.features(self.loaded, 0))
+        options.setdefault(CACHE, transformers.DynamicCache(config=self.text.config))
+        states = meta.last_hidden(self.loaded, input_ids, features, **options)
+        return _Out(self.head(states[:, -logits_to_keep:]), options[CACHE])
+
+
+class _Out(dict[str, Any]):
+    def __init__(self, logits: torch.Tensor, past: Any) -> None:
+        super().__init__({CACHE: past})
+        self.logits = logits
 
 
 def encode_peak(config: Config, *, tiles: int) -> dict[str, Any]:

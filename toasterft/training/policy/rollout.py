@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from toasterft.data.chat import parse
 from toasterft.data.example import Example
-from toasterft.engine.generate import generate, sample_groups
+from toasterft.engine.generate import Writing, complete
 from toasterft.engine.open_model import ModelSession
 from toasterft.recipe import Pairs, Policy
 from toasterft.scoring.rewards import Completion, Rewards
@@ -59,15 +58,13 @@ def roll_out(
     session: ModelSession, rows: Sequence[int], examples: Sequence[Example], recipe: Policy, rewards: Rewards
 ) -> Rollout:
     """Sample and reward one group per example."""
-    began, groups = time.monotonic(), []
-    prompts_at_once = max(1, recipe.rollout_batch_size // recipe.num_generations)
-    for start in range(0, len(examples), prompts_at_once):
-        batch = examples[start : start + prompts_at_once]
-        for row, example, ids in zip(rows[start:], batch, sample(session, batch, recipe)):
-            completions = [read(session, each, recipe.max_completion_length) for each in ids]
-            for completion in completions:
-                rewards.start(completion, example)
-            groups.append(Group(row, example, ids, completions))
+    began, found = time.monotonic(), {}
+    for place, ids in sample(session, examples, recipe, recipe.rollout_batch_size):
+        completions = [read(session, each, recipe.max_completion_length) for each in ids]
+        for completion in completions:
+            rewards.start(completion, examples[place])
+        found[place] = Group(rows[place], examples[place], ids, completions)
+    groups = [found[place] for place in range(len(examples))]
     for group in groups:
         group.earned = [rewards(completion, group.example) for completion in group.completions]
         group.total = torch.tensor([rewards.total(each) for each in group.earned], dtype=torch.float32)
@@ -77,24 +74,24 @@ def roll_out(
 
 
 def sample(
-    session: ModelSession, examples: Sequence[Example], recipe: Policy | Pairs
-) -> list[list[list[int]]]:
-    """G completions per example; through one prefill per prompt where the model takes cached features."""
-    options: dict[str, Any] = {
-        "end_ids": session.chat.end_token_ids,
-        "max_completion_length": recipe.max_completion_length,
-        "temperature": recipe.temperature,
-        "top_p": recipe.top_p,
-    }
-    if session.encoder is not None or not any(example.images for example in examples):
-        inputs = session.inputs.left_padded(session.inputs.prompts(examples))
-        return sample_groups(session.loaded, inputs, num_generations=recipe.num_generations, **options)
-    # Through pixels: some of these models count positions by image, which a shared prefill would lose.
-    repeated = [example for example in examples for _ in range(recipe.num_generations)]
-    inputs = session.inputs.left_padded(session.inputs.prompts(repeated))
-    rows = generate(session.loaded, inputs, **options)
-    count = recipe.num_generations
-    return [rows[start : start + count] for start in range(0, len(rows), count)]
+    session: ModelSession, examples: Sequence[Example], recipe: Policy | Pairs, rows_at_once: int
+) -> Iterator[tuple[int, list[list[int]]]]:
+    """G completions of each example with its number, as they come to an end.
+
+    What they are sampled by is drawn here, for every token that there might be: the random state afterwards does
+    not depend on what was sampled, nor what a row samples on the others.
+    """
+    limit = recipe.max_completion_length
+    drawn = torch.rand(len(examples), recipe.num_generations, limit, dtype=torch.float64)
+    return complete(
+        session.inputs,
+        examples,
+        session.inputs.prompts,
+        Writing(session.chat.end_token_ids, limit, recipe.temperature, recipe.top_p),
+        rows_at_once=rows_at_once,
+        num_generations=recipe.num_generations,
+        drawn=drawn,
+    )
 
 
 def read(session: ModelSession, ids: list[int], limit: int) -> Completion:
