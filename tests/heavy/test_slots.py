@@ -59,8 +59,9 @@ def written(inputs, examples, writing, **options):
 def test_greedy_tokens_are_those_of_generate(model_type, four_bit, tiny_model, examples):
     inputs = inputs_of(tiny_model(model_type), model_type, load_in_4bit=four_bit)
     loaded, plain = inputs.loaded, []
+    pixels = Batcher(loaded, inputs.chat, None)
     for example in examples:
-        batch = inputs.left_padded(inputs.prompts([example]))
+        batch = pixels.left_padded(pixels.prompts([example]))
         with loaded.evaluating() as model:
             out = model.generate(
                 **batch, max_new_tokens=LIMIT, eos_token_id=ENDS, pad_token_id=1, do_sample=False,

@@ -16,6 +16,8 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from toasterft.engine.forward import CACHE
+
 # Prompts that may have rows alive at once, as a multiple of those whose rows fill the batch: the last rows of a
 # group hold its prompt while the next ones come in.
 PROMPTS_AHEAD = 2
