@@ -41,13 +41,13 @@ def matrix(tmp_path):
 def generated(monkeypatch):
     """Counts answers that a model is made to write."""
     counts = [0]
-    honest = answer.generate
+    honest = answer.complete
 
-    def counting(loaded, inputs, **settings):
-        counts[0] += len(inputs["input_ids"])
-        return honest(loaded, inputs, **settings)
+    def counting(inputs, items, *given, **settings):
+        counts[0] += len(items)
+        return honest(inputs, items, *given, **settings)
 
-    monkeypatch.setattr(answer, "generate", counting)
+    monkeypatch.setattr(answer, "complete", counting)
     return counts
 
 

@@ -38,13 +38,13 @@ def one_process(model: str, out: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     sampled: list[list[int]] = []
 
-    def samples(session, examples, recipe):
+    def samples(session, examples, recipe, _):
         sampled.append([int(example.id) for example in examples])
         found = []
         for example in examples:
             rng = random.Random(example.id)
             found.append([[rng.randrange(60, 400) for _ in range(rng.randint(2, 9))] for _ in range(G)])
-        return found
+        return enumerate(found)
 
     def accuracy(completion, example):
         # The first rows are never right, the last always, the others by their words.

@@ -22,12 +22,13 @@ def planted(monkeypatch):
     def plant(texts):
         left = iter(texts)
 
-        def generate(loaded, inputs, *, end_ids, max_completion_length, temperature):
-            tokenizer = loaded.processor.tokenizer
-            read.extend(tokenizer.batch_decode(inputs["input_ids"]))
-            return [[*tokenizer(next(left))["input_ids"], end_ids[0]] for _ in inputs["input_ids"]]
+        def complete(inputs, items, prompts, writing, **_):
+            tokenizer = inputs.loaded.processor.tokenizer
+            read.extend(tokenizer.batch_decode(prompts(items).ids))
+            for place in range(len(items)):
+                yield place, [[*tokenizer(next(left))["input_ids"], writing.end_ids[0]]]
 
-        monkeypatch.setattr(answer, "generate", generate)
+        monkeypatch.setattr(answer, "complete", complete)
         return read
 
     return plant

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import islice
 
 import pytest
 from PIL import Image
@@ -24,12 +23,12 @@ def planted(monkeypatch):
     def plant(texts):
         left = iter(texts)
 
-        def generate(loaded, inputs, *, end_ids, max_completion_length, temperature):
-            tokenizer = loaded.processor.tokenizer
-            count = len(inputs["input_ids"])
-            return [[*tokenizer(text)["input_ids"], end_ids[0]] for text in islice(left, count)]
+        def complete(inputs, items, prompts, writing, **_):
+            for place in range(len(items)):
+                ids = inputs.loaded.processor.tokenizer(next(left))["input_ids"]
+                yield place, [[*ids, writing.end_ids[0]]]
 
-        monkeypatch.setattr(answer, "generate", generate)
+        monkeypatch.setattr(answer, "complete", complete)
 
     return plant
 
