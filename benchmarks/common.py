@@ -147,3 +147,10 @@ def policy_trainer(kind: Any, session: Any, examples: list[Any], **settings: Any
     monitor = RunMonitor(record, Silent(), Meter())
     context = TrainingContext(wanted, session, record, examples, [], monitor, Silent())
     return kind(context)
+
+
+def input_gradients(model: Any, *, wanted: bool) -> None:
+    """Embeddings require a gradient as TRL makes them (a frozen tower then runs backward), or do not, as in toasterft."""
+    model.disable_input_require_grads()
+    if wanted:
+        type(model).enable_input_require_grads(model)

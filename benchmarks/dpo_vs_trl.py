@@ -25,7 +25,6 @@ import common
 from toasterft.engine import open_engine
 from toasterft.engine.phases import peak_memory_bytes
 from toasterft.models import lookup
-from toasterft.training.trainer_base import NoInputGradients
 
 RETURNING = {
     "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144", "MALLOC_ARENA_MAX": "1",
@@ -129,7 +128,7 @@ class Bench:
             DpoTrainer, session, self.examples, per_device_train_batch_size=1,
             gradient_accumulation_steps=len(self.examples), learning_rate=1e-5,
         )  # fmt: skip
-        trainer.add_callback(NoInputGradients())
+        common.input_gradients(self.model.inner, wanted=False)
         if variant == "ours_warm":
             began = time.perf_counter()
         trainer.train()
@@ -165,8 +164,7 @@ class Bench:
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=self.model.processor,
         )  # fmt: skip
-        if variant == "trl_frozen":
-            trainer.add_callback(NoInputGradients())
+        common.input_gradients(self.model.inner, wanted="frozen" not in variant)
         began = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - began

@@ -23,7 +23,6 @@ import common
 
 from toasterft.engine import open_engine
 from toasterft.engine.phases import peak_memory_bytes
-from toasterft.training.trainer_base import NoInputGradients
 
 RETURNING = {
     "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144", "MALLOC_ARENA_MAX": "1",
@@ -174,7 +173,7 @@ class Bench:
             PolicyTrainer, session, [self.example], num_generations=count, max_completion_length=tokens,
             per_device_train_batch_size=count, gradient_accumulation_steps=1, rewards={"policy_vs_trl:spread": 1.0},
         )  # fmt: skip
-        trainer.add_callback(NoInputGradients())
+        common.input_gradients(self.loaded.inner, wanted=False)
         trainer.args.save_strategy = transformers.trainer_utils.SaveStrategy.NO  # as TRL's below
         parts: dict[str, float] = {}
         original = rollout.sample
@@ -224,8 +223,7 @@ class Bench:
             train_dataset=rows,
             processing_class=self.loaded.processor,
         )  # fmt: skip
-        if "frozen" in variant:
-            trainer.add_callback(NoInputGradients())
+        common.input_gradients(self.loaded.inner, wanted="frozen" not in variant)
         began = time.perf_counter()
         trainer.train()
         return {"seconds": time.perf_counter() - began}

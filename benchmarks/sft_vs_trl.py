@@ -23,7 +23,6 @@ import common
 
 from toasterft.engine import open_engine
 from toasterft.engine.phases import peak_memory_bytes
-from toasterft.training.trainer_base import NoInputGradients
 
 # glibc told to give freed blocks back: otherwise resident memory shows what it hoards, not what is used.
 RETURNING = {
@@ -183,7 +182,7 @@ class Bench:
             train_dataset=datasets.Dataset.from_dict({"row": list(range(len(self.examples)))}),
             processing_class=self.loaded.tokenizer,
         )
-        trainer.add_callback(NoInputGradients())
+        common.input_gradients(self.loaded.inner, wanted=False)
         return trainer
 
     def _trl(self, variant: str) -> Any:
@@ -207,8 +206,7 @@ class Bench:
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=self.loaded.processor,
         )
-        if variant == "trl_frozen":
-            trainer.add_callback(NoInputGradients())
+        common.input_gradients(self.loaded.inner, wanted="frozen" not in variant)
         return trainer
 
 

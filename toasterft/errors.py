@@ -19,6 +19,8 @@ and prints them without a traceback; any other exception is our bug and keeps it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -136,3 +138,20 @@ def did_you_mean(word: str, known: list[str]) -> str:
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.5)
     return f" — did you mean {lower[close[0]]}?" if close else ""
+
+
+@contextmanager
+def needed_by(name: str) -> Iterator[None]:
+    """Say in our words that an engine needs a package which is not here.
+
+    Raises:
+        MissingExtra: with the package.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(
+            f"the {name} engine cannot start",
+            why=str(error).splitlines()[0],
+            next_step=f"pip install {error.name}   or engine=plain" if error.name else "toasterft doctor",
+        ) from error

@@ -180,7 +180,6 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     sft_trainer._patch_chunked_ce_lm_head(loaded.inner, 256, is_vlm=True)
     if checkpointing:
         loaded.inner.gradient_checkpointing_enable({"use_reentrant": False})
-    adapters.remove_input_gradients(loaded.model)
     optimizer = adam(loaded.model)
     ids = torch.full((rows, tokens), 20)
     ids[:, :64] = 0

@@ -58,6 +58,8 @@ def _import() -> None:
     open_engine("unsloth")
     for name in MODULES.values():
         importlib.import_module(name)
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    importlib.import_module("recomputations").install()
 
 
 def _answer(connection: socket.socket, words: list[str], env: dict[str, str], said: list[str]) -> None:

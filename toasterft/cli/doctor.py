@@ -25,6 +25,8 @@ HUB_SECONDS = 5.0
 RETRY = "only folders and names that are cached can be used; check the network, HTTPS_PROXY or HF_ENDPOINT"
 # The sets of versions that the tests were run with.
 TESTED = ("constraints.txt", "constraints-latest.txt")
+# What Unsloth is seen to fail without, half a minute after its import.
+UNSLOTH_NEEDS = ("unsloth_zoo", "triton")
 QUANTISE = """
 import torch, bitsandbytes.functional as F
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -140,7 +142,10 @@ def _unsloth() -> Check:
             "not installed",
             "pip install 'toasterft[cuda]' (the plain engine works without)",
         )
-    return Check("unsloth", True, metadata.version("unsloth"))
+    lacking = [name for name in UNSLOTH_NEEDS if importlib.util.find_spec(name) is None]
+    found = metadata.version("unsloth") + (f", without {', '.join(lacking)}" if lacking else "")
+    remedy = f"pip install {' '.join(lacking)}, or engine=plain" if lacking else ""
+    return Check("unsloth", not lacking, found, remedy)
 
 
 def _torchvision() -> Check:

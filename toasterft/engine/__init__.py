@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from toasterft import paths
+from toasterft.errors import needed_by
 from toasterft.models.architectures import Architecture
 from toasterft.recipe import Lora
 
@@ -75,4 +76,5 @@ def open_engine(name: str) -> Engine:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Unsloth writes compiled code into the working folder unless told otherwise.
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(paths.cache_dir() / "unsloth_compiled"))
-    return cast(Engine, importlib.import_module(ENGINES[name]))
+    with needed_by(name):
+        return cast(Engine, importlib.import_module(ENGINES[name]))

@@ -36,6 +36,7 @@ def prepare(loaded: LoadedModel, request: Request, wrap: Callable[..., Any] = pe
     """
     model = loaded.inner
     model.requires_grad_(False)
+    leave_inputs_alone(model)
     if wants_factor(request):
         add_factor(loaded)
     if request.adapter is not None:
@@ -60,17 +61,14 @@ def prepare(loaded: LoadedModel, request: Request, wrap: Callable[..., Any] = pe
     loaded.model.train(request.train)
 
 
-def remove_input_gradients(model: torch.nn.Module) -> None:
-    """Remove the hooks that make embeddings require a gradient.
+def leave_inputs_alone(model: Any) -> None:
+    """Let nothing make embeddings require a gradient, now or later.
 
-    Non-reentrant checkpointing does not need them, and on the tower's embeddings they make a frozen
-    tower run backward. They are registered by PEFT, by TRL, and again when training starts, and
-    transformers can take off only the last set, so each is found by its function's name.
+    Non-reentrant checkpointing does not need that, and on the tower's embeddings it makes a frozen tower run backward.
+    PEFT, TRL, the Trainer and Unsloth each ask for it; an engine that needs it does it itself.
     """
-    for module in model.modules():
-        for key, hook in list(module._forward_hooks.items()):
-            if getattr(hook, "__name__", "") in ("make_inputs_require_grads", "make_inputs_require_grad"):
-                del module._forward_hooks[key]
+    model.disable_input_require_grads()
+    model.enable_input_require_grads = lambda: None
 
 
 def wants_factor(request: Request) -> bool:

@@ -83,7 +83,9 @@ class LoadedModel:
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
+            # Not inference mode: what a library keeps of a pass in it (angles of positions, a cast bias) could
+            # never be trained with.
+            with torch.no_grad():
                 yield self.model
         finally:
             self.model.train(was_training)

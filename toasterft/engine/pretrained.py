@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from toasterft import paths
-from toasterft.errors import ModelError
+from toasterft.errors import ModelError, needed_by
 from toasterft.models import model_files
 
 # Attention too: peers' "auto" picks flash attention where it is installed, and then results differ.
@@ -28,7 +28,8 @@ def model(kind: Any, folder: Path, **settings: Any) -> Any:
     model_files.check(folder)
     with model_files.explained(folder):
         if not kind.__module__.startswith("transformers."):
-            return kind.from_pretrained(str(folder), **{**PINNED, **settings})
+            with needed_by(kind.__module__.partition(".")[0]):
+                return kind.from_pretrained(str(folder), **{**PINNED, **settings})
         found, info = kind.from_pretrained(str(folder), **{**PINNED, "output_loading_info": True, **settings})
     if lacking := sorted(info["missing_keys"]):
         raise ModelError(

@@ -2,6 +2,7 @@
 
 import unsloth  # noqa: I001  # first: it patches transformers, trl and peft as they are imported
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ NAME = "unsloth"
 
 def load(request: Request) -> LoadedModel:
     quiet()
+    # Its own generation turns checkpointing off in every layer for good, and forces a static cache beside ours, on which
+    # text-only rows fail in most families. It is read where a model is loaded.
+    os.environ["UNSLOTH_DISABLE_FAST_GENERATION"] = "1"
     device = torch.device("cuda", torch.cuda.current_device())
     dtype = compute_dtype(request.dtype, device)
     checkpointing = "unsloth" if request.gradient_checkpointing else False
@@ -37,24 +41,41 @@ def load(request: Request) -> LoadedModel:
         use_exact_model_name=True,
     )
     loaded = with_processor(model, request, dtype, device, NAME)
-    adapters.prepare(loaded, request, wrap=_wrap)
+
+    def wrap(bare: transformers.PreTrainedModel, config: Any) -> Any:
+        """Attach new adapters the way Unsloth's fused kernels expect them."""
+        return unsloth.FastVisionModel.get_peft_model(
+            bare,
+            r=config.r,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=config.target_modules,
+            bias="none",
+            use_gradient_checkpointing=checkpointing,
+            random_state=request.seed,  # it seeds everything anew, by default always alike
+        )
+
+    adapters.prepare(loaded, request, wrap=wrap)
     if request.adapter is not None:
         loaded.model = unsloth.FastVisionModel.post_patch_model(
             loaded.model, use_gradient_checkpointing=checkpointing
         )
+    if checkpointing:
+        _ask_gradients_of_inputs(loaded.part(request.family.text))
     toggle = unsloth.FastVisionModel.for_training if request.train else unsloth.FastVisionModel.for_inference
     toggle(loaded.model)
     return loaded
 
 
-def _wrap(model: transformers.PreTrainedModel, config: Any) -> Any:
-    """Attach new adapters the way Unsloth's fused kernels expect them."""
-    return unsloth.FastVisionModel.get_peft_model(
-        model,
-        r=config.r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=config.target_modules,
-        bias="none",
-        use_gradient_checkpointing="unsloth",
-    )
+def _ask_gradients_of_inputs(decoder: torch.nn.Module) -> None:
+    """Make the first decoder layer's input require a gradient where there are gradients at all.
+
+    Unsloth checkpoints reentrantly, whatever it is told: of a layer whose input needs none, no weight gets any.
+    """
+
+    def ask(_module: torch.nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        embedded = kwargs["inputs_embeds"]
+        if torch.is_grad_enabled() and not embedded.requires_grad:
+            embedded.requires_grad_()
+
+    decoder.register_forward_pre_hook(ask, with_kwargs=True)

@@ -27,7 +27,9 @@ from toasterft.errors import MissingExtra, ModelError
 from toasterft.estimation import Estimate, Plan, calibration
 from toasterft.estimation.fit import Fit
 from toasterft.estimation.fit import apply as apply_changes
-from toasterft.models import lookup
+from toasterft.models import adapter_files, lookup
+from toasterft.models.adapter_files import FACTOR_FILE
+from toasterft.models.architectures import Architecture, architecture
 from toasterft.models.lookup import ModelRef
 from toasterft.models.settings import ModelSettings
 from toasterft.recipe import Dpo, Dyme, Eval, Prompt, Recipe, Trained
@@ -209,11 +211,33 @@ def _require_trainable(recipe: Trained, model: ModelRef) -> None:
             where=recipe.model,
             next_step="merge the adapter first, or keep lora",
         )
+    if recipe.train_connector and recipe.lora is not None and model.adapter is not None:
+        _require_connector(recipe, model.adapter, architecture(model.shape.model_type))
     if recipe.train_vision and recipe.lora is not None:
         raise ModelError(
             "train_vision needs full tuning; nothing was run",
             why="a LoRA adapter has no place for a tower that was trained: it would be lost at the end",
             next_step="lora=null load_in_4bit=false saves every weight; train_connector=true goes with a LoRA",
+        )
+
+
+def _require_connector(recipe: Trained, adapter: Path, family: Architecture) -> None:
+    """
+    Raises:
+        ModelError: an adapter that is to go on has nothing of the connector that could train.
+    """
+    why = None
+    if family.takes_features and family.connector_linear is not None:
+        if not (adapter / FACTOR_FILE).is_file():
+            why = f"there is no {FACTOR_FILE} in it, which holds what the connector has learned"
+    elif not any(layer.startswith(f"{family.connector}.") for layer in adapter_files.check(adapter)):
+        why = "it was trained without"
+    if why:
+        raise ModelError(
+            "this adapter cannot go on with train_connector=true; nothing was run",
+            where=str(adapter),
+            why=why,
+            next_step="train_connector=false, or merge it (toasterft export) and start a new adapter from that",
         )
 
 

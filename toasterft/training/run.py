@@ -24,7 +24,6 @@ from toasterft.runs.run_folder import Run
 from toasterft.training import setup
 from toasterft.training.monitor import EvaluationCutShort, RunMonitor
 from toasterft.training.trainer_base import (
-    NoInputGradients,
     TrainingContext,
     keep_float32,
     non_finite_weights,
@@ -69,7 +68,6 @@ def run(job: Job, engine: Engine, end: Ending, make_trainer: MakeTrainer) -> Run
         report.sample(setup.shown_sample(session, train[0]))
         trainer = make_trainer(context)
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(NoInputGradients())
         keep_float32(session.loaded.model)
     try:
         train_from(trainer, last_state(record))

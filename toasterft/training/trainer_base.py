@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers.trainer_utils import rotate_checkpoints
 
 from toasterft.data.example import Example
-from toasterft.engine.adapters import non_finite, remove_input_gradients
+from toasterft.engine.adapters import non_finite
 from toasterft.engine.open_model import ModelSession
 from toasterft.progress import Reporter
 from toasterft.recipe import Trained
@@ -136,13 +135,6 @@ def non_finite_weights(model: torch.nn.Module) -> str | None:
     return (
         f"{len(found)} of {len(trained)} trained tensors are not finite, {found[0]} first" if found else None
     )
-
-
-class NoInputGradients(transformers.TrainerCallback):
-    """Removes the hooks that make embeddings require a gradient, once training has added the last of them."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        remove_input_gradients(model)
 
 
 def keep_float32(model: torch.nn.Module) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from trl.trainer.sft_trainer import _CHUNKED_LM_HEAD_CHUNK_SIZE, _chunk
 
-from toasterft.engine import adapters, packed_attention
+from toasterft.engine import packed_attention
 from toasterft.engine.loaded import LoadedModel
 from toasterft.engine.logprobs import token_logps
 from toasterft.estimation.memory import Sequences
@@ -142,7 +142,6 @@ def _step(
         parameter.grad = torch.zeros_like(parameter)
     for optimizer in optimizers:
         optimizer.step()  # makes the states
-    adapters.remove_input_gradients(loaded.model)
     tracker = Tracker()
     items = {
         "weights": tracker.add(meta.frozen(loaded, learned, tower=tower)),
