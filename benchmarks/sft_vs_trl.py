@@ -155,32 +155,31 @@ class Bench:
         }  # fmt: skip
 
     def _ours(self, *, cold: bool) -> Any:
-        import datasets
-        import trl
-
         from toasterft.engine import feature_cache
         from toasterft.engine.batching import Batcher
-        from toasterft.engine.forward import placed
         from toasterft.engine.image_features import ImageEncoder
-
-        class Trainer(trl.SFTTrainer):
-            def compute_loss(trainer, model: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-                return super().compute_loss(model, placed(self.loaded, batch), *args, **kwargs)
+        from toasterft.engine.open_model import ModelSession
+        from toasterft.training.sft import SftTrainer
 
         if cold:
             feature_cache.clear()
         self.encoder = ImageEncoder(self.loaded)
         if not cold:
             self.encoder.encode_all([image for example in self.examples for image in example.images])
-        inputs = Batcher(self.loaded, self.chat, self.encoder)
-        trainer = Trainer(
-            model=self.loaded.model,
-            args=trl.SFTConfig(
-                **self._arguments(), loss_type="chunked_nll", dataset_kwargs={"skip_prepare_dataset": True}
-            ),
-            data_collator=lambda rows: inputs.training([self.examples[row["row"]] for row in rows]),
-            train_dataset=datasets.Dataset.from_dict({"row": list(range(len(self.examples)))}),
-            processing_class=self.loaded.tokenizer,
+        session = ModelSession(
+            self.loaded, self.chat, Batcher(self.loaded, self.chat, self.encoder), self.encoder
+        )
+        same = (
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "learning_rate",
+            "optim",
+            "seed",
+        )
+        words = {name: value for name, value in self._arguments().items() if name in same}
+        # Rows apart, as TRL runs them: `shared_images.py` measures what sharing adds.
+        trainer = common.policy_trainer(
+            SftTrainer, session, self.examples, max_steps=-1, branches_per_forward=1, **words
         )
         common.input_gradients(self.loaded.inner, wanted=False)
         return trainer

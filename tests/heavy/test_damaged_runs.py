@@ -74,7 +74,7 @@ def test_with_none_whole_the_run_is_left_as_it_was(run, run_cli):
 def test_weights_that_are_not_finite_are_never_done(trained, monkeypatch):
     from toasterft.training import sft
 
-    step = sft.Trainer.training_step
+    step = sft.SftTrainer.training_step
 
     def poisoned(self, *args, **kwargs):
         loss = step(self, *args, **kwargs)
@@ -82,7 +82,7 @@ def test_weights_that_are_not_finite_are_never_done(trained, monkeypatch):
             next(iter(self.trainable().values())).data.fill_(float("nan"))
         return loss
 
-    monkeypatch.setattr(sft.Trainer, "training_step", poisoned)
+    monkeypatch.setattr(sft.SftTrainer, "training_step", poisoned)
     done, folder = trained(3)
     assert done.code == 4, done.err
     assert "trained tensors are not finite" in done.err

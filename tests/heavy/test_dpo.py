@@ -29,7 +29,7 @@ QUICK = (
 )  # fmt: skip
 
 
-def course_of(session, examples, out, **settings):
+def course_of(session, examples, out, method="dpo", **settings):
     """What a trainer is given, outside any run."""
     from toasterft.progress import Silent
     from toasterft.runs.meter import Meter
@@ -38,7 +38,7 @@ def course_of(session, examples, out, **settings):
     from toasterft.training.trainer_base import TrainingContext
 
     words = {"dtype": "float32", "optim": "adamw_torch", "gradient_checkpointing": False, **settings}
-    wanted = recipe.RECIPES["dpo"].model_validate({"method": "dpo", **words})
+    wanted = recipe.RECIPES[method].model_validate({"method": method, **words})
     out.mkdir(parents=True, exist_ok=True)
     record = Run(out, {})
     monitor = RunMonitor(record, Silent(), Meter())
@@ -61,12 +61,12 @@ def pairs_of(folder):
     ]  # fmt: skip
 
 
-def move(model, seed=0):
-    """The policy leaves its reference."""
-    generator = torch.Generator().manual_seed(seed)
+def move(model, step=0.05):
+    """The policy leaves its reference; with a negative step it comes back."""
+    generator = torch.Generator().manual_seed(0)
     for name, value in model.named_parameters():
         if value.requires_grad and ".ref." not in name:
-            value.data += 0.05 * torch.randn(value.shape, generator=generator)
+            value.data += step * torch.randn(value.shape, generator=generator)
 
 
 # --- TRL as the referee ----------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_referee_agrees(settings, tiny_model, tmp_path):
     model = session.loaded.model
     move(model)
     model.train()
-    loss = ours.compute_loss(model, {"rows": torch.arange(4)})
+    loss = ours.pass_loss([[0], [1], [2], [3]]) / 4
     loss.backward()
     our_gradients = gradients(model)
     kind = settings["loss_type"]
@@ -144,9 +144,35 @@ def test_referee_agrees(settings, tiny_model, tmp_path):
     expected.backward()
     assert_close(our_gradients, gradients(model), 1e-4)
     metrics = theirs._metrics["train"]
-    for name, values in ours.metrics[""].values.items():
-        assert values[-1] == pytest.approx(metrics[name][-1], rel=1e-3, abs=1e-5), name
+    for name, value in ours.metrics[""].drain().items():
+        assert value == pytest.approx(metrics[name][-1], rel=1e-3, abs=1e-5), name
     assert abs(metrics["rewards/margins"][-1]) > 1e-3
+
+
+def test_pairs_about_one_image_share_it_and_weigh_what_they_did(tiny_model, tmp_path):
+    session, pairs = opened_with(tiny_model()), pairs_of(tmp_path)
+    examples = [
+        replace(pair, question=f"{pair.question} {'And why? ' * number}")
+        for pair, count in zip(pairs, (3, 2, 1, 1))
+        for number in range(count)
+    ]
+    found = []
+    for most in (None, 1):
+        trainer = DpoTrainer(
+            course_of(
+                session, examples, tmp_path / str(most), branches_per_forward=most, gradient_accumulation_steps=7,
+                loss_type=["sigmoid", "sft"],
+            )
+        )  # fmt: skip
+        [groups] = trainer.steps
+        assert len(groups) == (4 if most is None else 7)
+        move(session.loaded.model)
+        loss = trainer.training_step(session.loaded.model, {"numbers": torch.tensor([0])})
+        move(session.loaded.model, -0.05)
+        found.append((loss.item(), gradients(session.loaded.model), trainer.reference))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    assert_close(found[0][1], found[1][1], 1e-5)
+    assert torch.allclose(found[0][2], found[1][2], rtol=1e-5)
 
 
 def test_trl_encodes_each_picture_four_times_a_step_and_ours_never(tiny_model, tmp_path):
@@ -157,7 +183,7 @@ def test_trl_encodes_each_picture_four_times_a_step_and_ours_never(tiny_model, t
     tower = session.loaded.part(session.loaded.family.vision)
     tower.register_forward_hook(lambda *given: seen.append(given[2].last_hidden_state.shape[0]))
     model = session.loaded.model.train()
-    trainer.compute_loss(model, {"rows": torch.arange(3)})
+    trainer.pass_loss([[0], [1], [2]])
     assert not seen
     referee(session).compute_loss(model, trl_batch(session, trainer.ids, examples))
     assert sum(seen) == 4 * tokens / 4  # four times each tile, which is four tokens
@@ -212,7 +238,10 @@ def test_the_reference_is_the_adapter_as_it_was_found(tiny_model, pairs_folder, 
     assert evaluated[1]["eval_rewards/margins"] > evaluated[0]["eval_rewards/margins"] > 0
     # Sixteen pairs are all that four steps come to, and then those that eval_steps measures.
     scored = [json.loads(line) for line in (folder / dpo.REFERENCE_FILE).read_text().splitlines()]
-    assert [row for row, _ in scored] == list(range(4 * 2 * 2 + 2))
+    rows = [row for row, _ in scored]
+    assert rows == sorted(set(rows))
+    assert len(rows) == 4 * 2 * 2 + 2
+    assert rows[-2:] == [record["train_count"], record["train_count"] + 1]
     before = safetensors.torch.load_file(adapter / "adapter_model.safetensors")
     after = safetensors.torch.load_file(folder / "adapter_model.safetensors")
     assert before.keys() == after.keys()
@@ -238,7 +267,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny_model, pairs_folder, run_cli, tm
     assert done.code == 0, done.err
     folder = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, "_log_probs", 4)
+        stop_at(patch, "forward", 4)
         done = run_cli("dpo", *words, "--out", folder)
     assert done.code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM; nothing was trained yet" in done.err
@@ -247,7 +276,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny_model, pairs_folder, run_cli, tm
     assert 0 < len(lines.split("\n")) < 16
     (folder / dpo.REFERENCE_FILE).write_text(lines[:-9])
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, "training_step", 3)
+        stop_at(patch, "training_step", 1)
         done = run_cli("dpo", "--resume", folder, "--quiet")
     assert done.code == 128 + signal.SIGTERM
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["checkpoint-2"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -89,13 +90,48 @@ def test_a_packed_tree_equals_separate_rows(model_type, four_bit, checkpointing,
         branches = Branches(chosen, ragged(4, len(chosen)))
         found = []
         for packed in (True, False):
-            new, entropy = LogProbs(session, 0.7, packed=packed)(branches)
+            new, entropy, _ = LogProbs(session, 0.7, packed=packed)(branches)
             weight = torch.linspace(-1, 1, len(new))
             (new * weight).sum().backward()
             found.append((new.detach(), entropy, gradients(session.loaded.model)))
         assert torch.allclose(found[0][0], found[1][0], atol=2e-5)
         assert torch.allclose(found[0][1], found[1][1], atol=2e-5)
         assert_close(found[0][2], found[1][2], 1e-4)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_questions_about_one_image_equal_separate_rows(checkpointing, tiny_model, examples):
+    """Trees of one, two and three rows, with one completion each and with several, prefixes of any length."""
+    session = opened_with(tiny_model())
+    if checkpointing:
+        session.loaded.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def about(one, *questions):
+        return [replace(one, question=question) for question in questions]
+
+    key = session.inputs.shared_key
+    groups = [
+        about(examples[0], "Which bar is high?", "Which bar is low?", "Why?"),
+        about(examples[1], "How high is red?", "How high is red and blue?"),
+        [examples[3]],
+        about(examples[4], "And here?", "And there?"),
+    ]
+    assert [len({key(example) for example in group}) for group in groups] == [1, 1, 1, 1]
+    assert key(examples[0]) != key(replace(examples[0], images=examples[1].images))
+    assert key(examples[4]) != key(replace(examples[4], history=()))
+    for count in (1, 2):
+        trees = [Branches(group, ragged(count, len(group), number)) for number, group in enumerate(groups)]
+        for chosen in (trees[:1], trees):
+            found = []
+            for packed in (True, False):
+                tokens = LogProbs(session, 0.7, packed=packed).of_trees(chosen)
+                (tokens.values * torch.linspace(-1, 1, len(tokens.values))).sum().backward()
+                found.append((tokens, gradients(session.loaded.model)))
+            (ours, our_gradients), (rows, gradients_of_rows) = found
+            assert torch.allclose(ours.values, rows.values, rtol=1e-5, atol=1e-5)
+            assert torch.allclose(ours.entropy, rows.entropy, rtol=1e-5, atol=1e-5)
+            assert torch.equal(ours.best, rows.best)
+            assert_close(our_gradients, gradients_of_rows, 1e-5)
 
 
 def test_the_frozen_tower_is_not_called_in_training(tiny_model, examples):
@@ -240,7 +276,7 @@ def test_referee_agrees(loss_type, count, beta, corrected, tiny_model, examples)
     # Old and reference policies a little away, so that ratios leave the clip range on both sides.
     generator = torch.Generator().manual_seed(seed)
     branches = Branches(chosen, ids)
-    new, _ = LogProbs(session, 0.7, packed=True)(branches)
+    new = LogProbs(session, 0.7, packed=True)(branches).values
     old = new.detach() + 0.4 * torch.randn(flat, generator=generator)
     reference = new.detach() + 0.3 * torch.randn(flat, generator=generator) if beta else None
     clip = loss.Clip(0.2, 0.1, None)

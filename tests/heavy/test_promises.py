@@ -320,14 +320,14 @@ def test_out_of_gpu_memory_goes_on_once_in_smaller_parts(
     """Here the GPU's error is raised by hand, in this process; the fresh process does not meet it."""
     from toasterft.training import sft
 
-    plain = sft.Trainer.training_step
+    plain = sft.SftTrainer.training_step
 
     def failing(self, *args, **kwargs):
         if self.state.global_step == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, *args, **kwargs)
 
-    monkeypatch.setattr(sft.Trainer, "training_step", failing)
+    monkeypatch.setattr(sft.SftTrainer, "training_step", failing)
     folder = tmp_path / "run"
     words = ("--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT)
     done = run_cli("sft", *words)
@@ -348,14 +348,14 @@ def test_a_full_disk_ends_a_run_that_says_so(tiny_model, charts_folder, run_cli,
     """Its checkpoints stay, and nothing says that it is running."""
     from toasterft.training import sft
 
-    plain = sft.Trainer._save_rng_state
+    plain = sft.SftTrainer._save_rng_state
 
     def full(self, folder):
         if self.state.global_step == 4:
             raise RuntimeError("file write failed") from OSError(errno.ENOSPC, "No space left on device")
         plain(self, folder)
 
-    monkeypatch.setattr(sft.Trainer, "_save_rng_state", full)
+    monkeypatch.setattr(sft.SftTrainer, "_save_rng_state", full)
     folder = tmp_path / "run"
     done = run_cli(
         "sft", "--model", tiny_model(), "--data", charts_folder, "--quiet", "--out", folder, *EXACT

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+from dataclasses import replace
 
+import datasets
 import peft
 import pytest
 import safetensors.torch
 import torch
 import transformers
 
+from tests.heavy.test_dpo import course_of, pairs_of
+from tests.heavy.test_policy import assert_close, gradients, opened_with
 from toasterft import recipe
+from toasterft.data import charts
 from toasterft.engine import Request, open_engine
+from toasterft.engine.batching import Batcher
 from toasterft.models.architectures import supported
 from toasterft.progress import Silent
+from toasterft.training.sft import SftTrainer
 
 
 def losses(folder):
@@ -214,17 +222,94 @@ def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
     assert not torch.allclose(through_features, untrained, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.referee
+@pytest.mark.parametrize("size", [1, 3])
+def test_referee_agrees(size, tiny_model, tmp_path):
+    """A step of trees over features against TRL's SFTTrainer on separate rows of pixels."""
+    import trl
+
+    session, pairs = opened_with(tiny_model()), pairs_of(tmp_path)
+    examples = [
+        replace(
+            example, question=f"{example.question} {'And why? ' * number}", reasoning="red " * (number + 1)
+        )
+        for example, count in zip(pairs, (3, 1, 2, 1))
+        for number in range(count)
+    ]
+    settings = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 6 // size}
+    ours = SftTrainer(course_of(session, examples, tmp_path / "run", "sft", **settings))
+    [step, rest] = ours.steps
+    assert sorted(map(len, step)) in ([1, 2, 3], [1, 1, 1, 3])
+    assert len(rest) == 1
+    theirs = trl.SFTTrainer(
+        model=session.loaded.model,
+        args=trl.SFTConfig(
+            output_dir=str(tmp_path / "trl"), use_cpu=True, bf16=False, report_to="none", max_length=None,
+            gradient_checkpointing=False, loss_type="chunked_nll", dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,
+        ),
+        data_collator=lambda rows: rows,
+        train_dataset=datasets.Dataset.from_dict({"row": [0]}),
+        processing_class=session.loaded.tokenizer,
+    )  # fmt: skip
+    model = session.loaded.model.train()
+    loss = float(ours.training_step(model, {"numbers": torch.tensor([0])}))
+    our_gradients = gradients(model)
+    pixels, rows = Batcher(session.loaded, session.chat, None), [row for group in step for row in group]
+    tokens = torch.tensor(sum(map(ours.count, rows)))
+    expected = 0.0
+    for start in range(0, len(rows), 2):
+        batch = pixels.training([examples[row] for row in rows[start : start + 2]])
+        part = theirs.compute_loss(model, batch, num_items_in_batch=tokens)
+        part.backward()
+        expected += part.item()
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert_close(our_gradients, gradients(model), 1e-5)
+    kept = ours.metrics[""].drain()
+    counted = theirs._metrics["train"]["mean_token_accuracy"]
+    assert min(counted) <= kept["mean_token_accuracy"] <= max(counted)
+
+
+def test_rows_that_share_images_go_on_bit_for_bit(tiny_model, tmp_path, run_cli, quick):
+    """Stopped in the second of six steps, the last of them in another epoch."""
+    data = charts.write_dataset(tmp_path / "charts", n=10, seed=7, per_chart=3, size_px=(64, 64))
+    words = ("--model", tiny_model(), "--data", data, *quick, "max_steps=6", "eval_limit=1", "--quiet")
+    words += ("per_device_train_batch_size=2", "gradient_accumulation_steps=3")
+    seen, plain = [], SftTrainer.training_step
+
+    def step(self, *given):
+        seen.append(self)
+        if len(seen) == stopped_at:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(self, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SftTrainer, "training_step", step)
+        stopped_at = 0
+        assert run_cli("sft", *words, "--out", tmp_path / "whole").code == 0
+        rows, steps = len(seen[0].context.train), seen[0].steps[: seen[0].steps_per_epoch]
+        assert sorted(row for groups in steps for group in groups for row in group) == list(range(rows))
+        assert len(steps) < 6
+        assert sum(map(len, steps)) < rows / 2
+        stopped_at = len(seen) + 2
+        assert run_cli("sft", *words, "--out", tmp_path / "stopped").code == 128 + signal.SIGTERM
+        assert run_cli("sft", "--resume", tmp_path / "stopped", "--quiet").code == 0
+    assert losses(tmp_path / "stopped") == losses(tmp_path / "whole")
+    one, other = (
+        (tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("stopped", "whole")
+    )
+    assert one == other
+
+
 def test_three_losses_that_are_not_finite_stop_the_run(
     tiny_model, charts_folder, run_cli, quick, homes, monkeypatch
 ):
-    from toasterft.training import sft
-
     steps = iter(range(1000))
-    honest = sft.trl.SFTTrainer.training_step
+    honest = SftTrainer.loss_sum
     monkeypatch.setattr(
-        sft.trl.SFTTrainer,
-        "training_step",
-        lambda self, *a, **k: honest(self, *a, **k) * (float("nan") if next(steps) in (1, 4, 5, 6) else 1.0),
+        SftTrainer,
+        "loss_sum",
+        lambda self, *a: honest(self, *a) * (float("nan") if next(steps) in (1, 4, 5, 6) else 1.0),
     )
     words = [*quick, "max_steps=20", "save_steps=2"]
     done = run_cli("sft", "--model", tiny_model(), "--data", charts_folder, "--quiet", *words)
@@ -261,14 +346,13 @@ def test_a_frozen_tower_never_runs_backward(tiny_model, charts_folder, run_cli, 
     from toasterft.training import sft
 
     seen = []
-    honest = sft.make_trainer
 
     def watched(context):
         tower = context.session.loaded.part(context.session.loaded.family.vision)
         tower.register_forward_hook(lambda *a: seen.append(a[2].last_hidden_state.requires_grad))
-        return honest(context)
+        return SftTrainer(context)
 
-    monkeypatch.setattr(sft, "make_trainer", watched)
+    monkeypatch.setattr(sft, "SftTrainer", watched)
     done = run_cli(
         "sft", "--model", tiny_model("internvl"), "--data", charts_folder, "--quiet", *quick, "eval_limit=1"
     )

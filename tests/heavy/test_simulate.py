@@ -12,7 +12,6 @@ import bitsandbytes
 import pytest
 import torch
 import transformers
-from trl.trainer import sft_trainer
 
 from toasterft import catalog
 from toasterft.engine import Request, adapters, logprobs, slots
@@ -163,7 +162,7 @@ def autocast_off() -> Iterator[None]:
 def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     rank: int | None, load_in_4bit: bool, rows: int, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same configuration with numbers in it, transformers' whole forward, and TRL's own loop over chunks."""
+    """The same configuration with numbers in it, transformers' whole forward, and our loss over chunks."""
     tokens, completion = 320, 150
     kind = architecture("idefics3")
     torch.manual_seed(0)
@@ -177,7 +176,6 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
         monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
     lora = None if rank is None else Lora(r=rank)
     adapters.prepare(loaded, Request(base="small", family=kind, lora=lora, train=True, full=rank is None))
-    sft_trainer._patch_chunked_ce_lm_head(loaded.inner, 256, is_vlm=True)
     if checkpointing:
         loaded.inner.gradient_checkpointing_enable({"use_reentrant": False})
     optimizer = adam(loaded.model)
@@ -185,17 +183,19 @@ def test_the_replay_agrees_with_a_real_step_under_real_autocast(
     ids[:, :64] = 0
     mask = torch.ones_like(ids)
     mask[1:, -3:] = 0  # padding, so that a mask is made
-    labels = ids.clone()
-    labels[:, :-completion] = -100
+    targets = ids[:, -completion:].flatten()
     features = torch.randn(rows * 16, 4, 64, dtype=torch.bfloat16)
     tracker = simulate.Tracker()
-    tracker.add([*there(loaded.model, optimizer), *constants(loaded.model), ids, mask, labels, features])
+    tracker.add([*there(loaded.model, optimizer), *constants(loaded.model), ids, mask, targets, features])
     with tracker:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             # The trainer too keeps nothing but the loss: the entropies would hold on to every chunk.
-            loss = loaded.model(
-                inputs_embeds=placed(loaded.inner, ids, features), attention_mask=mask, labels=labels
-            ).loss
+            states = loaded.inner.model(
+                inputs_embeds=placed(loaded.inner, ids, features), attention_mask=mask
+            ).last_hidden_state[:, -completion - 1 : -1]
+            head = loaded.inner.get_output_embeddings()
+            loss = -logprobs.token_logps(head, states.flatten(0, 1), targets, 1.0).values.sum()
+            del states
         loss.backward()
         del loss
         optimizer.step()
@@ -302,7 +302,7 @@ def test_encoding(name: str) -> None:
 
 
 def test_constants_are_those_of_the_code() -> None:
-    assert memory.LOGIT_CHUNK_TOKENS == logprobs.CHUNK_TOKENS == sft_trainer._CHUNKED_LM_HEAD_CHUNK_SIZE
+    assert memory.LOGIT_CHUNK_TOKENS == logprobs.CHUNK_TOKENS
     assert memory.KEPT_LOGITS_BYTES == logprobs.KEPT_LOGITS_BYTES
     assert (memory.PROMPTS_AHEAD, memory.PROMPT_STEP) == (slots.PROMPTS_AHEAD, slots.PROMPT_STEP)
     assert memory.BIAS_ALIGNMENT == simulate.MASK_ALIGNMENT

@@ -137,6 +137,31 @@ def test_passes_of_sft():
     assert passes.of(shape(), few.stats, few.recipe).passes == 10 * 32
 
 
+def test_rows_about_one_image_are_counted_together():
+    apart = planned()
+    asked = replace(apart, sizes=replace(apart.sizes, sharing=((10, 700),), _known={}))
+    stats = asked.stats
+    mean, most = passes.rows_per_tree(shape(), stats, asked.recipe)
+    # Four readings for 32 rows: one of the tens is always cut.
+    assert (mean, most) == (8, 10)
+    found = passes.of(shape(), stats, asked.recipe)
+    assert (found.optimizer_steps, found.passes) == (219, 7000 / mean)
+    own = 949 - stats.image_tokens
+    assert found.mean.tokens == pytest.approx(stats.image_tokens + mean * own)
+    assert found.mean.head_tokens == pytest.approx(mean * 61)
+    assert found.longest.completion_tokens == 10 * own
+    pairs = passes.of(shape(), stats, planned(method="dpo").recipe)
+    assert pairs.mean.tokens > found.mean.tokens
+    seconds_of = [on(each).phase_seconds["train"].likely for each in (asked, apart)]
+    assert seconds_of[0] < seconds_of[1] / 4
+    assert any("100% of the rows share their images" in note for note in on(asked).notes)
+    assert fit.smaller(asked.recipe)["branches_per_forward"] == 2
+    one = asked.changed({"branches_per_forward": 1})
+    assert on(one).phase_seconds["train"] == on(apart).phase_seconds["train"]
+    ways = fit.ways(asked, small(asked, 0.5))
+    assert any(way.changes.get("branches_per_forward") == 2 for way in ways)
+
+
 def test_passes_of_a_policy():
     asked = planned("num_iterations=2", "limit=500", method="grpo")
     found = passes.of(shape(), asked.stats, asked.recipe)

@@ -76,6 +76,13 @@ def test_whole_batches(written, total, kept, tmp_path):
     assert [json.loads(line)[0] for line in lines[:-1]] == [*range(kept), total]
 
 
+def test_batches_may_have_a_size_each(tmp_path):
+    with Journal(tmp_path / "journal") as mine:
+        mine.append([n, 0.0] for n in range(6))
+        assert len(mine.whole_batches(range(8), (3, 1, 4), lambda row: row[0])) == 4
+        assert len(mine.whole_batches(range(4), (3, 1), lambda row: row[0])) == 4
+
+
 def test_one_process_at_a_time(tmp_path):
     with Journal(tmp_path / "journal"), pytest.raises(UserError, match="another process"):
         Journal(tmp_path / "journal")

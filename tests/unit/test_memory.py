@@ -297,7 +297,7 @@ def training(shape: ModelShape, recipe: Sft) -> dict[str, int]:
 def test_training_takes_the_longest_row_up_to_the_limit() -> None:
     recipe = with_(RECIPE, per_device_train_batch_size=2, max_length=30)
     found = training(TINY, recipe)
-    step = memory.of_step(TINY, recipe, Sequences(2, 30, 20, image_tokens=4), 2, tower=False)
+    step = memory.of_step(TINY, recipe, Sequences(2, 20, 20, 4, branches=1, branch_tokens=10), 2, tower=False)
     assert {**found, **step} == found
     assert found["image_features"] == 4 * 8 * 2
 

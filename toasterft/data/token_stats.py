@@ -57,6 +57,8 @@ class TokenStats:
     images_per_row: float = 1.0
     longest_prompt_tokens: int = 0
     longest_completion_tokens: int = 0
+    sharing: tuple[tuple[int, int], ...] = ()
+    """(rows about the same images, how many such groups there are); empty where every row has its own."""
 
     @property
     def row_tokens(self) -> float:
@@ -101,12 +103,14 @@ class RawSizes:
     Attributes:
         rows: different rows, and how often each occurs.
         images_px: sizes of the distinct images, and how often each occurs.
+        sharing: as in `TokenStats`.
     """
 
     rows: Mapping[Row, int]
     images_px: Mapping[Size, int]
     with_reasoning: int
     provenance: str
+    sharing: tuple[tuple[int, int], ...] = ()
     _known: dict[tuple[Geometry, int], TokenStats] = field(default_factory=dict, repr=False)
 
     def at(self, geometry: Geometry, max_length: int) -> TokenStats:
@@ -157,6 +161,7 @@ class RawSizes:
             images_per_row=sum(count * len(row.images_px) for row, _, count in counted) / rows,
             longest_prompt_tokens=max(image + row.prompt_tokens for row, image, _ in counted),
             longest_completion_tokens=max(row.completion_tokens for row in self.rows),
+            sharing=self.sharing,
         )
 
 
@@ -175,20 +180,24 @@ def measure(
     counted = text_tokens(prompt, count, pairs=pairs)
     sizes: dict[object, Size] = {}
     rows: Counter[Row] = Counter()
-    for example in examples:
-        images_px = []
+    about: Counter[object] = Counter()
+    for number, example in enumerate(examples):
+        images_px, keys = [], []
         for place, image in enumerate(example.images):
             # Questions share a file; images out of a table have no path, and are each their own.
             key = image.path or (image.name, place)
             if key not in sizes:
                 sizes[key] = image.size_px
             images_px.append(sizes[key])
+            keys.append(key)
+        about[(*keys, example.history) if keys else number] += 1
         rows[Row(tuple(images_px), *counted(example))] += 1
     return RawSizes(
         rows=rows,
         images_px=Counter(sizes.values()),
         with_reasoning=sum(example.reasoning is not None for example in examples),
         provenance="counted on the data" if count else "images counted, text estimated from its length",
+        sharing=tuple(sorted(Counter(about.values()).items())) if max(about.values()) > 1 else (),
     )
 
 

@@ -5,7 +5,7 @@ Shapes: B rows, T tokens. `forward.placed` makes a batch with features ready for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +59,21 @@ class Batcher:
         """Everything up to where the model starts to write."""
         texts = [self.chat.question(example, suffix) for example in examples]
         return (
-            self._from_features(examples, texts)
+            self._from_features(examples, texts, examples)
             if self.encoder is not None
             else self._from_pixels(examples, texts)
         )
+
+    def prompts_of_one(self, examples: Sequence[Example]) -> Prompts:
+        """Prompts about the same images (`shared_key`), whose features are there once; images come as features."""
+        return self._from_features(
+            examples, [self.chat.question(example) for example in examples], examples[:1]
+        )
+
+    def shared_key(self, example: Example) -> Hashable:
+        """Equal for rows whose prompts are equal up to their last image."""
+        before, _, _ = self.chat.question(example).rpartition(self.chat.image_token)
+        return before, tuple(image.address for image in example.images)
 
     def left_padded(self, prompts: Prompts) -> dict[str, torch.Tensor]:
         """[B, T] inputs for generation, on the model's device."""
@@ -90,12 +101,19 @@ class Batcher:
             batch["mm_token_type_ids"] = padded(types, 0)
         return {**batch, **prompts.visual}
 
-    def _from_features(self, examples: Sequence[Example], texts: list[str]) -> Prompts:
-        assert self.encoder is not None
-        features = self.encoder([image for example in examples for image in example.images])
-        rest = iter(features)
+    def _from_features(
+        self, examples: Sequence[Example], texts: list[str], shown: Sequence[Example]
+    ) -> Prompts:
+        """
+        Args:
+            shown: whose features are given.
+        """
+        every = [image for example in examples for image in example.images]
+        found = self.encoder(every) if self.encoder is not None else []
+        rest = iter(found)
         runs = [[next(rest).text for _ in example.images] for example in examples]
         ids = [self.chat.ids(self.chat.expand(text, run)) for text, run in zip(texts, runs)]
+        features = found[: sum(len(example.images) for example in shown)]
         visual = {FEATURES: torch.cat([item.hidden for item in features])} if features else {}
         return Prompts(ids, visual)
 

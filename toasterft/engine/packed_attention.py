@@ -8,6 +8,10 @@ as a tree, the prompt is computed once, forward and backward, whatever the size 
 A branch sees the prompt and itself, and its positions continue the prompt's. The attention below never
 builds the (P + G·L)² mask: the prompt attends to itself, then each branch to prompt and branch, which is
 P² + G·L·(P + L) instead.
+
+Questions about one image share less (the image), and differ in number and length. Their branches lie in one block, of
+which a mask makes a tree: `tree_states`. It costs pairs of positions that see nothing of each other, and in turn the
+shared keys are there once and nothing is padded.
 """
 
 from __future__ import annotations
@@ -152,9 +156,71 @@ def hidden(
         for ids in group:
             rows[-1] += ids + [pad] * (long - len(ids))
             positions[-1] += range(len(prompt), len(prompt) + long)
-    layout = _layout(real.to(device), count, long)
+    own = torch.ones(long, long, dtype=torch.bool).tril().expand(len(prompts), count, long, long)
+    layout = _layout(real.to(device), own.to(device))
+    return predicting(_forward(loaded, rows, positions, visual, layout), layout)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Token ids of a prefix and of the branches behind it.
+
+    Attributes:
+        predicted: of each branch, how many of its last tokens count.
+    """
+
+    prefix: list[int]
+    branches: list[list[int]]
+    predicted: list[int]
+
+
+def tree_states(
+    loaded: LoadedModel, trees: Sequence[Tree], visual: dict[str, torch.Tensor], pad: int
+) -> torch.Tensor:
+    """[N, hidden]: the state before each token that counts, tree after tree and branch after branch.
+
+    Trees may have any number of branches of any lengths.
+
+    Args:
+        visual: cached features of all prefixes, in order.
+    """
+    wide = max(len(tree.prefix) for tree in trees)
+    long = max(sum(map(len, tree.branches)) for tree in trees)
+    real = torch.zeros(len(trees), wide, dtype=torch.bool)
+    # Which branch a position belongs to; what fills a row up is one more.
+    owners = torch.full((len(trees), long), -1)
+    rows, positions, before = [], [], []
+    for place, tree in enumerate(trees):
+        begin, padding = len(tree.prefix), wide - len(tree.prefix)
+        real[place, padding:] = True
+        row, position = [pad] * padding + tree.prefix, [0] * padding + list(range(begin))
+        first = place * (wide + long)
+        for number, (ids, count) in enumerate(zip(tree.branches, tree.predicted)):
+            start, end = len(row), len(row) + len(ids)
+            owners[place, start - wide : end - wide] = number
+            # The first token of a branch follows the prefix, not the branch before.
+            before += [first + (at - 1 if at > start else wide - 1) for at in range(end - count, end)]
+            row += ids
+            position += range(begin, begin + len(ids))
+        rows.append(row + [pad] * (wide + long - len(row)))
+        positions.append(position + [0] * (wide + long - len(position)))
+    own = (owners[:, :, None] == owners[:, None, :]).tril()
+    layout = _layout(real.to(loaded.inner.device), own.unsqueeze(1).to(loaded.inner.device))
+    states = _forward(loaded, rows, positions, visual, layout)
+    return states.flatten(0, 1)[torch.tensor(before, device=states.device)]
+
+
+def _forward(
+    loaded: LoadedModel,
+    rows: list[list[int]],
+    positions: list[list[int]],
+    visual: dict[str, torch.Tensor],
+    layout: Layout,
+) -> torch.Tensor:
+    """[B, P + G·L, hidden]: last hidden states of a packed batch."""
+    device = loaded.inner.device
     batch = {"input_ids": torch.tensor(rows, device=device), **visual}
-    out = loaded.inner.model(
+    states: torch.Tensor = loaded.inner.model(
         **placed(loaded, batch),
         position_ids=torch.tensor(positions, device=device),
         # Four dimensions: passed on as it is. The layout says who sees whom.
@@ -162,7 +228,7 @@ def hidden(
         use_cache=False,
         tree=layout,
     ).last_hidden_state
-    return predicting(out, layout)
+    return states
 
 
 def predicting(states: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -172,9 +238,10 @@ def predicting(states: torch.Tensor, layout: Layout) -> torch.Tensor:
     return torch.cat([last, own[:, :, :-1]], dim=2)
 
 
-def _layout(real: torch.Tensor, count: int, long: int) -> Layout:
-    """Masks from which prompt positions are real, [B, P] bool (padding on the left)."""
-    batch, wide = real.shape
+def _layout(real: torch.Tensor, own: torch.Tensor) -> Layout:
+    """Masks from which prompt positions are real, [B, P] bool (padding on the left), and what branches see of their
+    own block, [B, G, L, L]."""
+    (batch, wide), (_, count, long, _) = real.shape, own.shape
     prompt_mask = None
     if not bool(real.all()):
         causal = torch.ones(wide, wide, dtype=torch.bool, device=real.device).tril()
@@ -182,6 +249,5 @@ def _layout(real: torch.Tensor, count: int, long: int) -> Layout:
         itself = torch.eye(wide, dtype=torch.bool, device=real.device)
         prompt_mask = (causal & real[:, None, :] | itself).unsqueeze(1)
     shared = real[:, None, None, :].expand(batch, count, long, wide)
-    own = torch.ones(long, long, dtype=torch.bool, device=real.device).tril().expand(batch, count, long, long)
     branch_mask = torch.cat([shared, own], dim=-1).reshape(batch * count, 1, long, wide + long)
     return Layout(wide, count, long, prompt_mask, branch_mask)

@@ -23,9 +23,10 @@ from toasterft import catalog
 from toasterft.catalog import Gpu
 from toasterft.data.token_stats import MAX_DROPPED
 from toasterft.errors import FitError
+from toasterft.estimation import passes
 from toasterft.estimation.plan import Plan
 from toasterft.models.architectures import shape_from_config
-from toasterft.recipe import Eval, Policy, Trained
+from toasterft.recipe import Dpo, Eval, Policy, Sft, Trained
 
 Fit = Literal["off", "exact", "lossy"]
 Changes = dict[str, Any]
@@ -39,6 +40,8 @@ AT_ONCE = {
 # Longest edges to try where the model does not cut images into tiles of its own: half and a quarter of the
 # usual 2048 px.
 SMALLER_EDGES_PX = (1024, 512)
+# Rows about one image in a pass: with two, steps hold the rows that they hold anyway; with one they would not.
+FEW_BRANCHES: Changes = {"branches_per_forward": 2}
 SHOWN_WAYS = 6
 PEAK = attrgetter("peak_bytes")
 
@@ -116,6 +119,8 @@ def smaller(recipe: Trained) -> Changes:
     if not recipe.gradient_checkpointing:
         return {"gradient_checkpointing": True}
     changes = next(_splits(recipe), {})
+    if not changes and isinstance(recipe, Sft | Dpo) and recipe.branches_per_forward not in (1, 2):
+        changes = dict(FEW_BRANCHES)
     for key in AT_ONCE.values():
         changes |= next(iter(_halves(recipe, key)), {})
     return changes
@@ -162,6 +167,8 @@ def _training_ways(plan: Plan, gpu: Gpu) -> Iterator[Changes]:
     if isinstance(recipe, Eval) or _fits(plan, gpu, "train"):
         return
     batches = list(_splits(recipe))
+    if passes.rows_per_tree(plan.shape, plan.stats, recipe)[1] > 1:
+        batches.append({**(batches[-1] if batches else {}), **FEW_BRANCHES})
     if by_batch := _enough(plan, gpu, "train", batches):
         yield by_batch
     if not recipe.gradient_checkpointing:

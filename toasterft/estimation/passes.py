@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from toasterft.data import sharing
 from toasterft.data.token_stats import TokenStats
 from toasterft.models.architectures import ModelShape, architecture
-from toasterft.recipe import Dpo, Eval, Policy, Recipe, Trained
+from toasterft.recipe import Dpo, Eval, Policy, Recipe, Sft, Trained
 
 # A sampled answer is taken to be at least so long, in tokens: a simplified trace of 45 and its tags. Data
 # for policy methods often holds bare answers, but what is rewarded reasons. Assumed.
@@ -25,13 +26,16 @@ class Pass:
     Attributes:
         prompts: prompts in it, each with its images.
         branches: completions that share a prompt (1 outside packed groups).
-        prompt_tokens, completion_tokens: of one prompt, and of one completion.
+        prompt_tokens, completion_tokens: of one prompt, and of one completion; or of what several rows share, and of
+            all that they have behind it, as one branch.
+        predicted_tokens: of a branch, those that the loss is taken on; all of it when unset.
     """
 
     prompts: int
     branches: int
     prompt_tokens: float
     completion_tokens: float
+    predicted_tokens: float | None = None
 
     @property
     def tokens(self) -> float:
@@ -40,7 +44,8 @@ class Pass:
     @property
     def head_tokens(self) -> float:
         """Positions that the output projection runs on: completions alone."""
-        return self.prompts * self.branches * self.completion_tokens
+        predicted = self.completion_tokens if self.predicted_tokens is None else self.predicted_tokens
+        return self.prompts * self.branches * predicted
 
     @property
     def pairs(self) -> float:
@@ -91,8 +96,47 @@ def caches(shape: ModelShape, recipe: Recipe) -> bool:
 
 
 def packed(shape: ModelShape, recipe: Trained) -> bool:
-    """Whether completions of one prompt share a forward pass and the prompt in it."""
-    return isinstance(recipe, Policy | Dpo) and caches(shape, recipe)
+    """Whether completions of one prompt, and rows about one image, share a forward pass and what is before them."""
+    return caches(shape, recipe) and architecture(shape.model_type).packs
+
+
+def rows_per_tree(shape: ModelShape, stats: TokenStats, recipe: Trained) -> tuple[float, int]:
+    """Rows that read an image together: their mean, and the most; (1, 1) where none do."""
+    if not (isinstance(recipe, Sft | Dpo) and packed(shape, recipe) and stats.sharing):
+        return 1.0, 1
+    if recipe.branches_per_forward == 1:
+        return 1.0, 1
+    own, most = round(_own_tokens(stats, recipe)), recipe.branches_per_forward
+    return sharing.expected(stats.sharing, recipe.rows_per_step, own, most)
+
+
+def tokens_of_row(stats: TokenStats, recipe: Trained, rows: float) -> float:
+    """Tokens that go through the model for one row, where so many read their images together."""
+    return stats.image_tokens / rows + _own_tokens(stats, recipe)
+
+
+def _own_tokens(stats: TokenStats, recipe: Trained) -> float:
+    """Of a row behind its images; both completions of a pair have the question before them."""
+    return (1 + isinstance(recipe, Dpo)) * (stats.row_tokens - stats.image_tokens)
+
+
+def _in_trees(shape: ModelShape, stats: TokenStats, recipe: Sft | Dpo) -> tuple[float, Pass, Pass] | None:
+    """(rows of a pass, the mean pass, the longest) where rows about one image share it; None where none do."""
+    mean, most = rows_per_tree(shape, stats, recipe)
+    if most == 1:
+        return None
+    each, own = 1 + isinstance(recipe, Dpo), _own_tokens(stats, recipe)
+    text = stats.prompt_tokens - stats.image_tokens
+    trees = max(1, round(recipe.per_device_train_batch_size / mean))
+    longest = each * (stats.longest_prompt_tokens - stats.image_tokens + stats.longest_completion_tokens)
+    held = min(most * longest, max(sharing.BRANCH_TOKENS, longest))
+    predicted = min(held, most * each * stats.longest_completion_tokens)
+    before = min(stats.longest_prompt_tokens - text, recipe.max_length)
+    return (
+        trees * mean,
+        Pass(trees, 1, stats.image_tokens, mean * own, mean * each * stats.completion_tokens),
+        Pass(trees, 1, before, held, predicted),
+    )
 
 
 def cached_share(shape: ModelShape, recipe: Recipe, feature_bytes: float) -> float:
@@ -121,15 +165,20 @@ def of(shape: ModelShape, stats: TokenStats, recipe: Trained) -> Workload:
     else:
         steps = math.ceil(per_epoch * recipe.num_train_epochs)
         rows = stats.kept * recipe.num_train_epochs
+    assert isinstance(recipe, Sft | Dpo)
+    if shared := _in_trees(shape, stats, recipe):
+        held, mean, longest = shared
+        scored = min(rows, stats.kept) / held if isinstance(recipe, Dpo) else 0.0
+        return Workload(steps, rows / held, mean, longest, scored)
     if isinstance(recipe, Dpo):
         return _of_pairs(shape, stats, recipe, steps, rows)
-    longest = min(stats.longest_tokens, recipe.max_length)
-    completion = min(stats.completion_tokens, longest)
+    longest_tokens = min(stats.longest_tokens, recipe.max_length)
+    completion = min(stats.completion_tokens, longest_tokens)
     return Workload(
         optimizer_steps=steps,
         passes=rows / size,
         mean=Pass(size, 1, stats.prompt_tokens, stats.completion_tokens),
-        longest=Pass(size, 1, longest - completion, completion),
+        longest=Pass(size, 1, longest_tokens - completion, completion),
     )
 
 

@@ -231,6 +231,8 @@ class Plan:
                 f"planned for {n} processes: a step takes {n} × {size} × {accumulated} = {n * size * accumulated} "
                 f"{what}; memory is that of each, and what exchanging gradients takes is not counted"
             )
+        if isinstance(recipe, Trained):
+            yield from self._sharing(recipe)
         if gpu.is_cpu:
             yield "memory is the process's own; glibc's heap may hold up to as much again"
         elif not gpu.bf16 and recipe.dtype == "bfloat16":
@@ -250,6 +252,21 @@ class Plan:
             yield f"the price of {gpu.name} is {hour.flag}: check it, or give --price"
         if hour is not None and hour.compute_units_per_hour is not None:
             yield f"{gpu.name} costs nothing within the free limits, compute units on a paid plan"
+
+    def _sharing(self, recipe: Trained) -> Iterator[str]:
+        """How many rows read an image together, and what that saves."""
+        stats = self.stats
+        mean, most = passes.rows_per_tree(self.shape, stats, recipe)
+        if most == 1:
+            return
+        rows = sum(size * count for size, count in stats.sharing)
+        share = sum(size * count for size, count in stats.sharing if size > 1) / rows
+        apart = passes.tokens_of_row(stats, recipe, 1.0)
+        yield (
+            f"{share:.0%} of the rows share their images with others: each is read by {mean:.1f} rows at once, "
+            f"{apart / passes.tokens_of_row(stats, recipe, mean):.1f} times fewer tokens than row by row "
+            "(branches_per_forward=1)"
+        )
 
 
 def sum_stages(stages: Mapping[str, Estimate]) -> Estimate:

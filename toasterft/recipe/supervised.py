@@ -75,6 +75,11 @@ class Trained(Recipe):
     max_completion_length: int = Field(256, ge=1)
     """Longest generated answer in tokens."""
 
+    @property
+    def rows_per_step(self) -> int:
+        """Sequences of an optimizer step in one process."""
+        return self.per_device_train_batch_size * self.gradient_accumulation_steps
+
     @model_validator(mode="after")
     def _settings_agree(self) -> Trained:
         if self.load_best_model_at_end and not self.eval_steps:
@@ -93,6 +98,8 @@ class Sft(Trained):
     """Supervised fine-tuning on question → reasoning → answer."""
 
     method: Literal["sft"] = "sft"
+    branches_per_forward: int | None = Field(None, ge=1)
+    """Rows about one image per forward pass at most; 1,024 tokens of them when unset. 1 keeps rows apart."""
 
 
 class Dpo(Trained):
@@ -103,6 +110,8 @@ class Dpo(Trained):
     """Peak learning rate."""
     per_device_train_batch_size: int = Field(1, ge=1)
     """Pairs per forward pass and device."""
+    branches_per_forward: int | None = Field(None, ge=1)
+    """Pairs about one image per forward pass at most; 1,024 tokens of them when unset. 1 keeps pairs apart."""
     beta: float = Field(0.1, gt=0.0)
     """How dear it is to leave the policy this run started from; the paper's τ for ipo."""
     loss_type: tuple[Literal["sigmoid", "hinge", "ipo", "robust", "bco_pair", "apo_zero", "sft"], ...] = (

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, repeat, takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -105,13 +106,17 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def whole_batches(
-        self, keys: Sequence[Any], size: int, key: Callable[[Any], Any], types: type[Typed] | None = None
+        self,
+        keys: Sequence[Any],
+        size: int | Sequence[int],
+        key: Callable[[Any], Any],
+        types: type[Typed] | None = None,
     ) -> list[Any]:
         """Cut the file back to whole batches and return its rows: what follows then comes out as if undisturbed.
 
         Args:
             keys: of all rows in order; the first row with another key, and what follows it, is dropped.
-            size: rows of a batch. The last batch of all may be smaller.
+            size: rows of a batch, or of each of them. The last batch of all may be smaller.
             types: what the fields of a row must be; one with others counts as torn.
         """
         found: list[Any] = []
@@ -126,7 +131,9 @@ class Journal:
             if key(row) != expected:
                 break
             found.append(row)
-        count = len(found) if len(found) == len(keys) else len(found) - len(found) % size
+        ends = accumulate(repeat(size) if isinstance(size, int) else size, initial=0)
+        whole = max(takewhile(lambda end: end <= len(found), ends))
+        count = len(found) if len(found) == len(keys) else whole
         self._file.truncate(sum(len(line) + 1 for line in lines[:count]))
         return found[:count]
 

@@ -6,26 +6,24 @@ and under the reference) and refuses to compute the reference beforehand where t
     every image encoded once → every pair once through the model as it was found (`reference.jsonl`)
                              → each step: prompt once, both completions as branches of it, a loss of `preference_loss`
 
-transformers' Trainer does the rest: batches, optimizer, schedule, checkpoints, resuming. TRL's trainer is the referee
-of loss and gradients (`tests/heavy/test_dpo.py`).
-
-The model is called directly, not through DDP, so gradients are averaged over processes here.
+TRL's trainer is the referee of loss and gradients (`tests/heavy/test_dpo.py`).
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import transformers
 from accelerate.utils import gather_object
 from torch.nn.functional import logsigmoid
 
+from toasterft.data import sharing
+from toasterft.data.example import Example
+from toasterft.data.sharing import Group, rows_of
 from toasterft.engine import Engine
-from toasterft.engine.logprobs import Branches, open_log_probs
+from toasterft.engine.logprobs import TokenLogps, open_log_probs
 from toasterft.errors import CapReached
 from toasterft.jobs.endings import Ending
 from toasterft.jobs.prepare import Job
@@ -34,9 +32,8 @@ from toasterft.runs import distributed
 from toasterft.runs.journal import Journal
 from toasterft.runs.run_folder import Run
 from toasterft.training import run as route
-from toasterft.training.arguments import arguments
-from toasterft.training.metrics import MetricLog
-from toasterft.training.trainer_base import GuardedTrainer, TrainingContext
+from toasterft.training.row_trainer import RowTrainer
+from toasterft.training.trainer_base import TrainingContext
 
 REFERENCE_FILE = "reference.jsonl"
 SHOWN_CHARACTERS = 200
@@ -47,7 +44,7 @@ def run(job: Job, engine: Engine, end: Ending) -> Run:
     return route.run(job, engine, end, DpoTrainer)
 
 
-class DpoTrainer(GuardedTrainer, transformers.Trainer):
+class DpoTrainer(RowTrainer):
     """Preference losses over the pairs of a `TrainingContext`.
 
     The reference is the policy as this run found it, the adapter it started from included. A resumed run reads it
@@ -56,126 +53,98 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
 
     def __init__(self, context: TrainingContext) -> None:
         assert isinstance(context.recipe, Dpo)
-        self.context, self.recipe, self.monitor = context, context.recipe, context.monitor
-        self.session = context.session
-        if self.recipe.disable_dropout:
-            _without_dropout(self.session.loaded.model)
-        words, held_out = arguments(context), []
-        if self.recipe.eval_steps:
+        if context.recipe.disable_dropout:
+            _without_dropout(context.session.loaded.model)
+        held_out: list[Example] = []
+        if context.recipe.eval_steps:
             held_out = [example for example in context.held_out if example.rejected]
             if not held_out:
                 context.report.say("no held-out row carries `rejected`: eval_steps measures nothing")
-                words |= {"eval_strategy": "no", "load_best_model_at_end": False}
-        args = transformers.TrainingArguments(**words)
-        seen = _rows_needed(len(context.train), self.recipe, args.world_size)
-        self.examples = [*(context.train[row] for row in seen), *held_out]
-        chat = self.session.chat
-        self.ids = [
-            [chat.ids(chat.completion(example)), chat.ids(chat.rejected(example))]
-            for example in self.examples
-        ]
-        self.log_probs = open_log_probs(self.session, 1.0, context.train[0])
-        self.metrics = {"": MetricLog(), "eval_": MetricLog()}  # by prefix of a name
-        super().__init__(
-            model=self.session.loaded.model,
-            args=args,
-            train_dataset=list(range(len(seen))),
-            eval_dataset=list(range(len(seen), len(self.examples))) if held_out else None,
-            data_collator=lambda rows: {"rows": torch.tensor(rows)},
-            processing_class=self.session.loaded.tokenizer,
-            callbacks=[context.monitor],
-        )
-        # The loss is a mean over pairs, not over tokens: the Trainer divides it by the steps of accumulation.
-        self.model_accepts_loss_kwargs = False
+        log_probs = open_log_probs(context.session, 1.0, context.train[0], trees=True)
+        super().__init__(context, log_probs, held_out)
         context.report.say(f"rejected beside it: {self.examples[0].rejected}"[:SHOWN_CHARACTERS])
         self.reference = self._reference()
 
-    # --- a step
+    def completions(self, example: Example) -> list[list[int]]:
+        chat = self.session.chat
+        return [chat.ids(chat.completion(example)), chat.ids(chat.rejected(example))]
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        if self.accelerator.sync_gradients:
-            self.average_gradients()
-        return loss
+    def count(self, row: int) -> int:
+        return 1
 
-    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any) -> torch.Tensor:
-        rows = inputs["rows"].tolist()
-        policy, entropy = self._log_probs(rows)
-        lengths = torch.tensor([[len(ids) for ids in self.ids[row]] for row in rows], device=policy.device)
-        pairs = Pairs(policy, self.reference[rows].to(policy.device), lengths)
-        kinds = self.recipe.loss_type
-        total = torch.zeros((), device=policy.device)
-        for kind, weight in zip(kinds, self.recipe.loss_weights or (1.0,) * len(kinds)):
-            total = total + weight * preference_loss(
-                kind, pairs, self.recipe.beta, self.recipe.label_smoothing
-            )
-        self._note("" if self.model.training else "eval_", pairs, entropy.mean())
+    def loss_sum(self, rows: list[int], found: TokenLogps, lengths: list[int]) -> torch.Tensor:
+        policy, device = _summed(found, lengths), found.values.device
+        every = Pairs(
+            policy, self.reference[rows].to(device), torch.tensor(lengths, device=device).view(-1, 2)
+        )
+        self._note(every, found.entropy.mean())
+        recipe, total = self.recipe, torch.zeros((), device=device)
+        assert isinstance(recipe, Dpo)
+        # Pairs that share an image are no larger a batch to the loss than those that do not.
+        for pairs in every.split(recipe.per_device_train_batch_size):
+            for kind, weight in zip(recipe.loss_type, recipe.loss_weights or (1.0,) * len(recipe.loss_type)):
+                loss = preference_loss(kind, pairs, recipe.beta, recipe.label_smoothing)
+                total = total + weight * loss * len(pairs.policy)
         return total
-
-    def prediction_step(
-        self, model: Any, inputs: dict[str, torch.Tensor], *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, None, None]:
-        with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs).detach(), None, None
-
-    def _log_probs(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """[B, 2] summed over tokens, and the entropy of every token."""
-        branches = Branches([self.examples[row] for row in rows], [self.ids[row] for row in rows])
-        values, entropy = self.log_probs(branches)
-        each = [part.sum() for part in values.split(branches.lengths)]
-        return torch.stack(each).view(len(rows), 2), entropy
 
     # --- the policy this run found
 
     def _reference(self) -> torch.Tensor:
         """[rows, 2]: log-probabilities of all pairs under the model as it is now, before the first step.
 
-        Each batch is on disk before the next, so that a killed run goes on.
+        Of those that the run reaches: `max_steps` may end it before it has seen all. Each batch is on disk before the
+        next, so that a killed run goes on.
 
         Raises:
             CapReached: between two batches.
         """
-        processes = self.accelerator.num_processes
-        mine = range(len(self.examples))[self.accelerator.process_index :: processes]
+        reached = {row for groups in self.steps for row in rows_of(groups)}
+        rows = [row for row in range(len(self.examples)) if row in reached or row >= len(self.context.train)]
+        [groups] = sharing.steps(rows, self.keys, len(rows))
+        passes = list(self.forward_passes(groups, self.recipe.per_device_train_batch_size))
+        mine = passes[self.accelerator.process_index :: self.accelerator.num_processes]
         file = self.context.record.path / f"{self.file_prefix}{REFERENCE_FILE}"
         with Journal(file) as journal:
             # Cut back to whole batches: the rest is then scored as it would have been.
-            scored = journal.whole_batches(mine, self.recipe.per_device_train_batch_size, lambda row: row[0])
-            values = [pair for _, pair in scored]
-            self._score(mine, values, journal)
+            batches = [rows_of(trees) for trees in mine]
+            scored = journal.whole_batches(rows_of(batches), [*map(len, batches)], lambda row: row[0])
+            self._score(mine, scored, journal)
         found = torch.zeros(len(self.examples), 2)
-        for process, theirs in enumerate(gather_object([values])):
-            found[process::processes] = torch.tensor(theirs).view(-1, 2)
+        for row, pair in gather_object(scored):
+            found[row] = torch.tensor(pair)
         return found
 
-    def _score(self, mine: Sequence[int], values: list[list[float]], journal: Journal) -> None:
-        """Add what is missing to `values`, as many pairs at a time as in training."""
-        monitor, report, size = self.monitor, self.context.report, self.recipe.per_device_train_batch_size
+    def _score(self, passes: list[list[Group]], scored: list[Any], journal: Journal) -> None:
+        """Add what is missing to `scored`, as many pairs at a time as in training."""
+        monitor, report, known = self.monitor, self.context.report, {row for row, _ in scored}
+        total = sum(len(rows_of(trees)) for trees in passes)
+        passes = [trees for trees in passes if not known.issuperset(rows_of(trees))]
         # Processes that have fewer to do come along: what stops one of them stops all.
-        rounds = max(gather_object([-(-(len(mine) - len(values)) // size)]))
+        rounds = max(gather_object([len(passes)]))
         if not rounds:
             return
-        report.phase("reference", len(mine))
+        report.phase("reference", total)
         monitor.phases.turn()
         monitor.phases.enter("train")
         with self.session.loaded.evaluating():
-            for _ in range(rounds):
+            for number in range(rounds):
                 with distributed.share_errors():
                     if monitor.meter.reached():
-                        raise CapReached(f"after {len(values)} of {len(mine)} pairs of the reference")
-                    rows = mine[len(values) : len(values) + size]
-                    with self.compute_loss_context_manager():
-                        found = self._log_probs(rows)[0].tolist() if rows else []
-                journal.append(zip(rows, found))
-                values += found
+                        raise CapReached(f"after {len(scored)} of {total} pairs of the reference")
+                    trees = passes[number] if number < len(passes) else []
+                    found = _summed(*self.forward(trees)).tolist() if trees else []
+                rows = [*zip(rows_of(trees), found)]
+                journal.append(rows)
+                scored += rows
                 report.advance(
-                    len(values), len(mine), memory_bytes=monitor.phases.peak_bytes, usd=monitor.meter.usd
+                    len(scored), total, memory_bytes=monitor.phases.peak_bytes, usd=monitor.meter.usd
                 )
 
     # --- what a user sees
 
-    def _note(self, prefix: str, pairs: Pairs, entropy: torch.Tensor) -> None:
-        """Figures of one batch, under TRL's names; averaged over the steps of a log row."""
+    def _note(self, pairs: Pairs, entropy: torch.Tensor) -> None:
+        """Figures of one batch, under TRL's names; averaged over the pairs of a log row."""
+        assert isinstance(self.recipe, Dpo)
         chosen, rejected = (self.recipe.beta * pairs.ratios.detach()).unbind(-1)
         policy = pairs.policy.detach().mean(dim=0)
         facts = {
@@ -187,27 +156,19 @@ class DpoTrainer(GuardedTrainer, transformers.Trainer):
             "logps/rejected": policy[1],
             "entropy": entropy,
         }
-        values = torch.stack([*facts.values()]).tolist()
-        self.metrics[prefix].note(dict(zip(facts, values)))
+        for name, value in zip(facts, torch.stack([*facts.values()]).tolist()):
+            self.noted.add(name, value * len(pairs.policy), len(pairs.policy))
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        prefix = "eval_" if any(name.startswith("eval_") for name in logs) else ""
-        super().log({**logs, **self.metrics[prefix].drain(prefix)}, *args, **kwargs)
+
+def _summed(found: TokenLogps, lengths: list[int]) -> torch.Tensor:
+    """[B, 2] summed over the tokens of each completion."""
+    return torch.stack([part.sum() for part in found.values.split(lengths)]).view(-1, 2)
 
 
 def _without_dropout(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-
-
-def _rows_needed(rows: int, recipe: Dpo, processes: int) -> list[int]:
-    """Rows that the run reaches: `max_steps` may end it before it has seen all, and a reference is needed for no
-    others."""
-    size = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * processes
-    if recipe.max_steps <= 0 or recipe.max_steps * size >= rows:
-        return list(range(rows))
-    return sorted(random.Random(recipe.seed).sample(range(rows), recipe.max_steps * size))
 
 
 # --- losses, as functions of log-probabilities alone; definitions are TRL 1.14's DPOTrainer's, which tests compare
@@ -226,6 +187,11 @@ class Pairs:
     policy: torch.Tensor
     reference: torch.Tensor
     lengths: torch.Tensor
+
+    def split(self, size: int) -> Iterator[Pairs]:
+        """So many pairs at a time."""
+        parts = (self.policy.split(size), self.reference.split(size), self.lengths.split(size))
+        yield from map(Pairs, *parts)
 
     @property
     def ratios(self) -> torch.Tensor:

@@ -81,6 +81,11 @@ class GuardedTrainer:
         found: torch.Tensor = self.accelerator.gather(values.to(self.accelerator.device))
         return found.to(values.device)
 
+    def no_gradients(self) -> None:
+        """A backward pass of zeros: the optimizer, and fp16's scaler above all, expect gradients in every step."""
+        zeros = [value.sum() * 0 for value in self.trainable().values()]
+        self.accelerator.backward(torch.stack(zeros).sum())
+
     def average_gradients(self) -> None:
         """Average gradients over processes, as DDP does where the model is called through it.
 

@@ -11,8 +11,8 @@ from toasterft.estimation.passes import Pass
 from toasterft.models.architectures import ModelShape, TextShape
 from toasterft.recipe import Trained
 
-# Positions whose logits TRL's chunked loss, and ours, hold at a time. Derived: their source.
-LOGIT_CHUNK_TOKENS = 256
+# Positions whose logits are held at a time. Derived: `engine/logprobs.py`.
+LOGIT_CHUNK_TOKENS = 128
 # Per logit of a chunk, in float32: itself, its log-probability, its probability, and the product of the two for the
 # entropy. Measured by simulation, 2026-11-21.
 LOGIT_BYTES = 16
@@ -139,8 +139,8 @@ class _Step:
         lowered = self.lowered()
         copies = 0 if self.checkpoints else lowered
         # Around the loss: input and output of the last norm, and the positions that predict something.
-        predicting = self.sequences.head_tokens if self.sequences.branches else n
-        ends = n * (12 * h if self.full else 4 * h + self.width * h) + self.stream * h * predicting
+        predicting = self.stream * h * self.sequences.head_tokens
+        ends = n * (12 * h if self.full else 4 * h + self.width * h) + predicting
         yield kept + lowered + ends, logits
         # The last layer's backward pass. The head's gradient waits for the embedding's where they are one.
         head = self.shape.embedding_params if self.full else 0
@@ -175,9 +175,9 @@ class _Step:
 
     def logits(self) -> int:
         chosen = self.sequences.head_tokens
-        chunk = min(LOGIT_CHUNK_TOKENS, chosen if self.sequences.branches else self.sequences.positions)
-        # Our own loss keeps the log-probabilities of all chunks where they are small.
-        small = self.sequences.branches and 4 * chosen * self.text.vocab <= KEPT_LOGITS_BYTES
+        chunk = min(LOGIT_CHUNK_TOKENS, chosen)
+        # The log-probabilities of all chunks are kept where they are small.
+        small = 4 * chosen * self.text.vocab <= KEPT_LOGITS_BYTES
         return self.text.vocab * (LOGIT_BYTES * chunk + (4 * (chosen - chunk) if small else 0))
 
     def layer(self) -> int:

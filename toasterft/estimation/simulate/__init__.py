@@ -1,7 +1,7 @@
 """Replay a run's steps on the `meta` device and count live bytes: its memory without a GPU.
 
 Everything is the real thing (transformers' model code, PEFT's LoRA, bitsandbytes' 4-bit layers and 8-bit
-optimizer, TRL's chunked loss, our packed attention) except the numbers: on `meta` a tensor has a shape and no data, so a
+optimizer, our packed attention and chunked loss) except the numbers: on `meta` a tensor has a shape and no data, so a
 step of a full-size model takes about a second. `Tracker` sees every tensor that an operator returns and every
 storage that dies, and keeps the highest sum. It works on a CPU as well, where a test holds it against
 torch.profiler. `toasterft.estimation.memory` is the same in closed form, with the same arguments, and a test holds it
@@ -36,7 +36,7 @@ from toasterft.estimation.simulate.counting import Tracker
 from toasterft.estimation.simulate.cuda import MASK_ALIGNMENT, Cuda
 from toasterft.estimation.simulate.inference import encode_peak, generate_peak
 from toasterft.estimation.simulate.meta import META, NAME, build, last_hidden, pack
-from toasterft.estimation.simulate.steps import chunked_loss, peak
+from toasterft.estimation.simulate.steps import peak
 from toasterft.models.architectures import Config, architecture
 from toasterft.recipe import Policy, Trained
 
@@ -47,7 +47,6 @@ __all__ = [
     "Cuda",
     "Tracker",
     "build",
-    "chunked_loss",
     "encode_peak",
     "generate_peak",
     "last_hidden",

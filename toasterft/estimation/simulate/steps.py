@@ -7,8 +7,6 @@ from typing import Any
 
 import bitsandbytes
 import torch
-from torch.utils.checkpoint import checkpoint
-from trl.trainer.sft_trainer import _CHUNKED_LM_HEAD_CHUNK_SIZE, _chunk
 
 from toasterft.engine import packed_attention
 from toasterft.engine.loaded import LoadedModel
@@ -34,7 +32,7 @@ def peak(
     """Peak bytes of a micro-step in the middle of a run, the optimizer's step included.
 
     Args:
-        sequences: of `sft`, or of a policy update with completions packed behind each prompt. More than one row are
+        sequences: plain rows, or prompts with completions packed behind each. More than one row are
             taken to be padded, and need a mask.
         flash: the GPU has flash attention.
         tower: the vision tower stays on the GPU.
@@ -54,33 +52,30 @@ def peak(
         return meta.encode(loaded, visual) if tiles else visual
 
     forward = _packed if sequences.branches else _rows
-    loss, inputs = forward(loaded, sequences, features, cuda)
+    loss, inputs = forward(loaded, sequences, features)
     return _step(loaded, loss, cuda, recipe.optim, [visual, *inputs], tower=tower or bool(tiles))
 
 
 Forward = tuple[Callable[[], torch.Tensor], list[torch.Tensor]]
 
 
-def _rows(
-    loaded: LoadedModel, sequences: Sequences, features: Callable[[], torch.Tensor], cuda: Cuda
-) -> Forward:
-    """`sft`: the loss of plain rows, and their inputs."""
+def _rows(loaded: LoadedModel, sequences: Sequences, features: Callable[[], torch.Tensor]) -> Forward:
+    """The loss of plain rows, and their inputs."""
     rows, tokens = sequences.rows, sequences.tokens
     ids = torch.zeros(rows, tokens, dtype=torch.long, device=META)
     mask = meta.mask(rows, tokens, tokens) if rows > 1 else torch.ones_like(ids)
-    chunks = -(-sequences.head_tokens // _CHUNKED_LM_HEAD_CHUNK_SIZE)
+    targets = torch.zeros(sequences.head_tokens, dtype=torch.long, device=META)
 
     def loss() -> torch.Tensor:
         states = meta.last_hidden(loaded, ids, features(), attention_mask=mask)
-        return chunked_loss(states, loaded.inner.get_output_embeddings().weight, ids, chunks, cuda)
+        predicting = states.flatten(0, 1)[targets]
+        return -token_logps(loaded.inner.get_output_embeddings(), predicting, targets, 1.0).values.sum()
 
     return loss, [ids, mask]
 
 
-def _packed(
-    loaded: LoadedModel, sequences: Sequences, features: Callable[[], torch.Tensor], _cuda: Cuda
-) -> Forward:
-    """A policy update: each prompt once, then its branches."""
+def _packed(loaded: LoadedModel, sequences: Sequences, features: Callable[[], torch.Tensor]) -> Forward:
+    """Each prompt once, then its branches."""
     packed_attention.install(loaded.inner)
     rows, prompt, branches = sequences.rows, sequences.tokens, sequences.branches
     length = sequences.branch_tokens
@@ -98,28 +93,12 @@ def _packed(
         states = meta.last_hidden(
             loaded, ids, features(), attention_mask=meta.mask(1, 1, 1), position_ids=ids, tree=layout
         )
-        predicting = packed_attention.predicting(states, layout).flatten(0, 2)
-        logps = token_logps(loaded.inner.get_output_embeddings(), predicting, targets, 1.0)[0]
+        predicting = packed_attention.predicting(states, layout).flatten(0, 2)[: len(targets)]
+        logps = token_logps(loaded.inner.get_output_embeddings(), predicting, targets, 1.0).values
         return -(logps.exp() / logps.detach().exp()).mean()
 
     masks = [mask for mask in (layout.branch_mask, layout.prompt_mask) if mask is not None]
     return loss, [ids, targets, *masks]
-
-
-def chunked_loss(
-    states: torch.Tensor, head: torch.Tensor, labels: torch.Tensor, chunks: int, cuda: Cuda
-) -> torch.Tensor:
-    """TRL's `_chunked_cross_entropy_loss` with the number of chunks given: it reads it from the labels."""
-    hidden = states[..., :-1, :].reshape(-1, states.shape[-1])
-    labels = labels[..., 1:].reshape(-1)
-    order = (labels != -100).to(torch.int8).argsort(descending=True, stable=True)
-    hidden, labels = hidden[order], labels[order]
-    total = hidden.new_zeros((), dtype=torch.float32)
-    for start in range(0, chunks * _CHUNKED_LM_HEAD_CHUNK_SIZE, _CHUNKED_LM_HEAD_CHUNK_SIZE):
-        place = slice(start, start + _CHUNKED_LM_HEAD_CHUNK_SIZE)
-        values = (hidden[place], head, None, labels[place], 1.0, None)
-        total = total + checkpoint(_chunk, *values, use_reentrant=False, context_fn=cuda.again)[0]
-    return total / len(labels)
 
 
 def _step(

@@ -146,9 +146,7 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
             self.accelerator.backward(loss)
             total += loss.detach()
         if not any(active):
-            # The optimizer, and fp16's scaler above all, expect gradients in every step.
-            nothing = sum((value.sum() * 0 for value in self.trainable().values()), torch.zeros(()))
-            self.accelerator.backward(nothing)
+            self.no_gradients()
         return total
 
     def _set_weights(self, groups: list[Group]) -> None:
@@ -177,7 +175,7 @@ class PolicyTrainer(GuardedTrainer, transformers.Trainer):
     def _loss(self, batch: MicroBatch) -> torch.Tensor:
         """The part of the step's loss that these completions are."""
         with self.compute_loss_context_manager():
-            new, entropy = self.log_probs(batch.branches)
+            new, entropy, _ = self.log_probs(batch.branches)
         terms = token_loss(
             new,
             self._old(batch, new.detach()),
