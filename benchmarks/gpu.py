@@ -58,7 +58,7 @@ def main() -> None:
             signal.signal(signal.SIGTERM, ended)
     print(table.told(bench.result))
     print()
-    for calibration in bench.result["calibrations"] if device == "cuda" else ():
+    for calibration in () if bench.rehearsal else bench.result["calibrations"]:
         print(f"later estimates here are calibrated by {calibration['name']}")
     print("nothing was written: --out FILE keeps a rehearsal" if bench.out is None else f"wrote {bench.out}")
     failed = [c for c in bench.result["checks"].values() if re.match("FAIL|failed|timed out", c["verdict"])]
@@ -121,6 +121,8 @@ class Bench:
         gpu = told.get("gpu")
         if gpu is not None:
             gpu["driver"] = asked("driver_version", str)
+        elif "error" not in environment:
+            self._rehearse()
         self.result = {"environment": environment, "gpu": gpu, **self.result}
         if self.given.resume:
             self._take_over()
@@ -137,6 +139,11 @@ class Bench:
                 )
             self._conclude()
         self._conclude(final=True)
+
+    def _rehearse(self) -> None:
+        """No GPU holds what is sent to it: whatever is found is no GPU's result, even where CUDA's calls are made."""
+        self.rehearsal = self.result["rehearsal"] = True
+        self.out = self.given.out
 
     def _take_over(self) -> None:
         """Checks of an earlier call, where commit, versions, GPU and settings are the same."""

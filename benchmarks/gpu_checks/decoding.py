@@ -72,7 +72,11 @@ def _static(task: Task, model: Any) -> list[list[int]]:
 def _captured(task: Task, model: Any) -> list[list[int]]:
     # CUDA graphs without the minute that inductor takes to write kernels.
     config = transformers.CompileConfig(fullgraph=False, backend="cudagraphs", mode="default")
-    return _generated(task, model, compile_config=config)
+    rows = _generated(task, model, compile_config=config)
+    # Where it cannot compile, transformers goes on without.
+    if not hasattr(model.loaded.model, "_compiled_call"):
+        raise RuntimeError("transformers captured no graph")
+    return rows
 
 
 def _generated(task: Task, model: Any, **options: Any) -> list[list[int]]:

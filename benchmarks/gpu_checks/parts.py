@@ -76,18 +76,19 @@ def describe(task: Task, keep: Keep) -> None:
     """The machine and the commit, as torch sees them."""
     import torch
 
-    keep(environment=common.environment(), gpu=None)
+    found = {"environment": common.environment(), "gpu": None}
     if task.device == "cuda":
         seen = torch.cuda.get_device_properties(0)
-        keep(
-            gpu={
-                "name": seen.name,
-                "total_bytes": seen.total_memory,
-                "compute_capability": seen.major + seen.minor / 10,
-                "cuda": torch.version.cuda,
-                "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
-            }
-        )
+        found["gpu"] = {
+            "name": seen.name,
+            "total_bytes": seen.total_memory,
+            "compute_capability": seen.major + seen.minor / 10,
+            "cuda": torch.version.cuda,
+            "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
+        }
+        if not torch.zeros(1, device="cuda").is_cuda:
+            found["gpu"], found["environment"]["gpu"] = None, "none: what is sent to it stays on the CPU"
+    keep(**found)
 
 
 def build(task: Task, keep: Keep) -> None:

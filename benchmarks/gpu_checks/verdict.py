@@ -153,7 +153,7 @@ def speed(checks: Mapping[str, Check]) -> list[dict[str, Any]]:
                 "cold_step_seconds": _cold(check),
                 "steps_per_second": round(1 / check["step_seconds"], 3),
                 "tokens_per_second": rounded(check.get("tokens_per_second")),
-                "peak_bytes": check.get("peak_bytes") or _peak(check),
+                "peak_bytes": check["peak_bytes"] if "peak_bytes" in check else _peak(check),
                 "times_ours": rounded(ratio(check["step_seconds"], ours and ours["step_seconds"])),
                 "times_ours_cold": rounded(
                     ratio(check["step_seconds"], _cold(ours) if ours and check["kind"] in PEERS else None)

@@ -53,7 +53,7 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Running:
-    """`python -m toasterft WORDS…` in a fork. `wait` for it: `.code`, `.out`, `.err`, and `.json()` of stdout."""
+    """`python WORDS…` in a fork. `wait` for it: `.code`, `.out`, `.err`, and `.json()` of stdout."""
 
     def __init__(self, address: Path, folder: Path, words: tuple[Any, ...]) -> None:
         self._said = [folder / f"unsloth{time.monotonic_ns()}.{name}" for name in ("out", "err")]
@@ -61,7 +61,7 @@ class Running:
         # A cache of its own: features that the plain engine encoded would prove nothing.
         env["TOASTERFT_CACHE"] = str(folder / "unsloth-cache")
         asked = {
-            "words": ["-m", "toasterft", *map(str, words)],
+            "words": list(map(str, words)),
             "env": env,
             "said": list(map(str, self._said)),
         }
@@ -88,7 +88,7 @@ class Running:
 @pytest.fixture
 def start_unsloth(forks: Path, homes: Path) -> Callable[..., Running]:
     """Start a command of the package where Unsloth is imported and a CUDA device seems to be there."""
-    return lambda *words: Running(forks, homes, words)
+    return lambda *words: Running(forks, homes, ("-m", "toasterft", *words))
 
 
 @pytest.fixture

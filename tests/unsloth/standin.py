@@ -113,7 +113,6 @@ def _answers(torch: Any) -> None:
         "get_device_capability": CAPABILITY,
         "get_device_properties": properties,
         "get_arch_list": [f"sm_{CAPABILITY[0]}{CAPABILITY[1]}"],
-        "is_bf16_supported": True,
         "is_current_stream_capturing": False,
         "can_device_access_peer": False,
         "mem_get_info": (FREE_BYTES, TOTAL_BYTES),
@@ -133,6 +132,7 @@ def _answers(torch: Any) -> None:
     }
     functions = {name: _always(name, value) for name, value in values.items()}
     functions |= {
+        "is_bf16_supported": lambda including_emulation=True: True,  # Unsloth reads its signature
         "_lazy_call": lambda call, **_: call(),
         "manual_seed": lambda seed: None,  # torch.manual_seed seeds the generator that is used here
         "manual_seed_all": lambda seed: None,
@@ -226,6 +226,8 @@ def _devices(torch: Any) -> None:
                 return args[0]
             if function is torch.Tensor.record_stream:
                 return None
+            if function is torch.device and type(args[0] if args else None) is int:
+                return torch.device("cuda", args[0])
             if function is to:
                 # An integer is the number of a GPU.
                 args = (args[0], *("cpu" if type(value) is int else here(value) for value in args[1:]))
