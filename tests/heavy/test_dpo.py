@@ -321,7 +321,7 @@ def test_gradient_accumulation_is_exact(tiny_model, pairs_folder, run_cli, homes
 
 def test_models_that_take_pixels_prefer_too(tiny_model, pairs_folder, run_cli, homes):
     done = run_cli(
-        "dpo", "--model", tiny_model("qwen2_5_vl"), "--data", pairs_folder, "--json", *QUICK, "max_steps=2",
+        "dpo", "--model", tiny_model("llava_onevision"), "--data", pairs_folder, "--json", *QUICK, "max_steps=2",
         "eval_limit=1", "image_longest_edge=64",
     )  # fmt: skip
     assert done.code == 0, done.err

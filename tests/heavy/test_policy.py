@@ -25,7 +25,7 @@ from toasterft.recipe import Lora, Prompt
 from toasterft.scoring.rewards import Completion, Rewards
 from toasterft.training.policy import loss
 
-PACKED = ["idefics3", "smolvlm"]
+PACKED = [name for name, family in supported().items() if family.takes_features]
 
 
 def opened_with(folder, model_type="idefics3", **more):

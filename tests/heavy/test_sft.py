@@ -170,6 +170,17 @@ def test_training_continues_an_earlier_run(tiny_model, charts_folder, run_cli, q
     assert any(not torch.equal(one[key], two[key]) for key in one)
 
 
+def test_a_connector_that_learns_where_it_stands_keeps_the_cache_off(
+    tiny_model, charts_folder, run_cli, quick
+):
+    words = [*quick, "train_connector=true", "max_steps=2"]
+    record = run_cli(
+        "sft", "--model", tiny_model("internvl"), "--data", charts_folder, "--json", *words
+    ).json()
+    assert "the vision side learns: the feature cache is off" in record["notes"]
+    assert record["images_encoded"] is None
+
+
 @pytest.mark.parametrize("four_bit", ["true", "false"])
 def test_a_connector_trained_behind_the_features_is_a_lora_on_the_connector(
     four_bit, tiny_model, charts_folder, run_cli, quick, homes, tmp_path
@@ -354,7 +365,14 @@ def test_a_frozen_tower_never_runs_backward(tiny_model, charts_folder, run_cli, 
 
     monkeypatch.setattr(sft, "SftTrainer", watched)
     done = run_cli(
-        "sft", "--model", tiny_model("internvl"), "--data", charts_folder, "--quiet", *quick, "eval_limit=1"
+        "sft",
+        "--model",
+        tiny_model("llava_onevision"),
+        "--data",
+        charts_folder,
+        "--quiet",
+        *quick,
+        "eval_limit=1",
     )
     assert done.code == 0, done.err
     assert len(seen) >= 3

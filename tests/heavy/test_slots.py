@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,7 +28,8 @@ def examples(tmp_path):
     refs = []
     for number, size in enumerate([(64, 64), (30, 30), (64, 20)]):
         path = tmp_path / f"{number}.png"
-        Image.effect_noise(size, 90).convert("RGB").save(path)
+        noise = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), np.uint8)
+        Image.fromarray(noise).save(path)
         refs.append(ImageRef(path.name, path))
     rows = [(refs[0],), (refs[1],), (refs[1], refs[2]), (), (refs[2],)]
     return [

@@ -307,7 +307,7 @@ def test_the_tower_leaves_when_every_feature_is_cached() -> None:
     # 10 images x 2 positions x 8 x 2 bytes = 320 do not fit 300.
     crowded = training(TINY, with_(RECIPE, cache_limit_gb=3e-7))
     assert crowded["weights"] - without["weights"] == 2 * 1_000
-    pixels = training(replace(TINY, model_type="internvl"), RECIPE)
+    pixels = training(replace(TINY, model_type="llava_onevision"), RECIPE)
     assert pixels["weights"] == crowded["weights"]
     assert pixels["pixels"] == 8 * 3 * 64 * 4
 

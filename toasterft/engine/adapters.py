@@ -79,6 +79,16 @@ def wants_factor(request: Request) -> bool:
     return possible and request.train_connector and not request.train_vision and not request.full
 
 
+def vision_side_learns(loaded: LoadedModel) -> bool:
+    """Whether an image's features change as the model trains; a factor behind them leaves them as they are."""
+    parts = [loaded.part(path) for path in (loaded.family.vision, loaded.family.connector)]
+    return any(
+        value.requires_grad and f".{FACTOR}." not in f".{name}"
+        for part in parts
+        for name, value in part.named_parameters()
+    )
+
+
 def add_factor(loaded: LoadedModel) -> None:
     """Put the zero linear into the connector, and add its output to what comes through pixels.
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example
-from toasterft.engine.forward import FEATURES
+from toasterft.engine.forward import FEATURES, GRID, TYPES
 from toasterft.engine.image_features import ImageEncoder, open_upright
 from toasterft.engine.loaded import LoadedModel
 
@@ -82,7 +82,7 @@ class Batcher:
             "attention_mask": padded([[1] * len(ids) for ids in prompts.ids], 0, "left"),
         }
         if prompts.token_types is not None:
-            batch["mm_token_type_ids"] = padded(prompts.token_types, 0, "left")
+            batch[TYPES] = padded(prompts.token_types, 0, "left")
         return {name: value.to(self.loaded.device) for name, value in {**batch, **prompts.visual}.items()}
 
     def training(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -98,7 +98,7 @@ class Batcher:
         }
         if prompts.token_types is not None:
             types = [each + [0] * len(ids) for each, ids in zip(prompts.token_types, completions)]
-            batch["mm_token_type_ids"] = padded(types, 0)
+            batch[TYPES] = padded(types, 0)
         return {**batch, **prompts.visual}
 
     def _from_features(
@@ -114,8 +114,13 @@ class Batcher:
         runs = [[next(rest).text for _ in example.images] for example in examples]
         ids = [self.chat.ids(self.chat.expand(text, run)) for text, run in zip(texts, runs)]
         features = found[: sum(len(example.images) for example in shown)]
-        visual = {FEATURES: torch.cat([item.hidden for item in features])} if features else {}
-        return Prompts(ids, visual)
+        if not features:
+            return Prompts(ids, {})
+        visual, types = {FEATURES: torch.cat([item.hidden for item in features])}, None
+        if grids := [item.grid for item in features if item.grid is not None]:
+            visual[GRID] = torch.cat(grids)
+            types = [[int(token == self.loaded.image_token_id) for token in row] for row in ids]
+        return Prompts(ids, visual, types)
 
     def _from_pixels(self, examples: Sequence[Example], texts: list[str]) -> Prompts:
         pictures = [[open_upright(self.loaded, image) for image in example.images] for example in examples]

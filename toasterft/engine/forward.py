@@ -17,8 +17,12 @@ from toasterft.errors import ModelError
 
 # Features of all images of a batch, in order: [image tokens, hidden].
 FEATURES = "image_features"
+# Where positions are counted along an image's axes (M-RoPE): its patches in time, height and width, [images, 3], and
+# which tokens of a row are an image's, [B, T].
+GRID, TYPES = "image_grid_thw", "mm_token_type_ids"
 # The zero linear inside a connector that learns behind cached features (`adapters.add_factor`).
 FACTOR = "feature_adapter"
+EMBEDS = "inputs_embeds"
 # What forward passes, their outputs and `generate` call the keys and values: `cache` since transformers 5.24.
 _OUTPUTS = {field.name for field in dataclasses.fields(CausalLMOutputWithPast)}
 CACHE = "cache" if "cache" in _OUTPUTS else "past_key_values"
@@ -26,6 +30,8 @@ CACHE = "cache" if "cache" in _OUTPUTS else "past_key_values"
 
 def placed(loaded: LoadedModel, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The batch with `inputs_embeds` in place of `input_ids` and features; as it is where images come as pixels.
+
+    Positions are added where the model would count them from the ids that it no longer sees (M-RoPE).
 
     Raises:
         ModelError: not as many features as image tokens.
@@ -44,11 +50,16 @@ def placed(loaded: LoadedModel, batch: dict[str, torch.Tensor]) -> dict[str, tor
         )
     if features is None:
         return batch
-    embedded = loaded.inner.get_input_embeddings()(batch["input_ids"])
+    ids = batch["input_ids"]
+    embedded = loaded.inner.get_input_embeddings()(ids)
     features = adapted(loaded.part(loaded.family.connector), features.to(embedded.device))
     embedded = embedded.masked_scatter(places.unsqueeze(-1), features.to(embedded.dtype))
-    rest = {name: value for name, value in batch.items() if name not in ("input_ids", FEATURES)}
-    return {**rest, "inputs_embeds": embedded}
+    rest = {name: value for name, value in batch.items() if name not in ("input_ids", FEATURES, GRID, TYPES)}
+    if GRID in batch:
+        rest["position_ids"], _ = loaded.inner.model.get_rope_index(
+            ids, batch[TYPES], image_grid_thw=batch[GRID], attention_mask=batch["attention_mask"]
+        )
+    return {**rest, EMBEDS: embedded}
 
 
 def adapted(connector: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ import transformers
 
 from toasterft.engine import packed_attention
 from toasterft.engine.batching import Batcher, Prompts
-from toasterft.engine.forward import CACHE, placed
+from toasterft.engine.forward import CACHE, EMBEDS, placed
 from toasterft.engine.loaded import AGREEMENT, LoadedModel
 from toasterft.engine.slots import Row, Slots, Unfit, prompt_places
 
@@ -224,12 +224,12 @@ def _in_batches(
     count: int,
     drawn: torch.Tensor,
 ) -> Iterator[tuple[int, list[list[int]]]]:
-    """Batch by batch; every prompt of a batch is read once where its position is a plain count."""
+    """Batch by batch; every prompt of a batch is read once where no image comes as pixels."""
     loaded, at_once = inputs.loaded, rows_at_once // count
     for start in range(0, len(items), at_once):
         batch = items[start : start + at_once]
         made = prompts(batch)
-        if count > 1 and loaded.family.packs and (inputs.encoder is not None or not made.visual):
+        if count > 1 and (inputs.encoder is not None or not made.visual):
             ready = _shared_prefill(loaded, inputs.left_padded(made), count)
         else:
             repeated = [item for item in batch for _ in range(count)]
@@ -242,16 +242,16 @@ def _in_batches(
 def _shared_prefill(loaded: LoadedModel, batch: dict[str, torch.Tensor], count: int) -> dict[str, Any]:
     """Inputs of `generate` for `count` completions of each prompt, their keys and values computed once."""
     ids, mask = batch["input_ids"], batch["attention_mask"]
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
     with loaded.evaluating():
+        ready = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0), **placed(loaded, batch)}
         # All but the last token: `generate` reads that one itself, and starts from its logits.
-        begun = {**batch, "input_ids": ids[:, :-1], "attention_mask": mask[:, :-1]}
-        out = loaded.inner.model(**placed(loaded, begun), position_ids=positions[:, :-1], use_cache=True)
-        past = out[CACHE]
+        begun = {name: value[:, :-1] if name == EMBEDS else value[..., :-1] for name, value in ready.items()}
+        past = loaded.inner.model(**begun, use_cache=True)[CACHE]
         past.batch_repeat_interleave(count)
     return {
         "input_ids": ids.repeat_interleave(count, dim=0),
         "attention_mask": mask.repeat_interleave(count, dim=0),
+        "position_ids": ready["position_ids"].repeat_interleave(count, dim=-2),
         CACHE: past,
     }
 

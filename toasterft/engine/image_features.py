@@ -9,6 +9,7 @@ At 17 tiles the tower is 90 % of a SmolVLM-256M training step (measured on a CPU
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +26,7 @@ from PIL import Image
 
 from toasterft.data.example import ImageRef
 from toasterft.engine import feature_cache, processors
-from toasterft.engine.forward import FACTOR
+from toasterft.engine.forward import FACTOR, GRID
 from toasterft.engine.loaded import LoadedModel
 from toasterft.errors import DataError
 from toasterft.models.geometry import fit_within
@@ -34,6 +35,7 @@ from toasterft.models.geometry import fit_within
 FORMAT = 1
 # Each holds one prepared image (SmolVLM: 41 MB of float32), and one more waits.
 PREPARING_THREADS = max(1, min(4, (os.cpu_count() or 1)))
+MASK = "pixel_attention_mask"
 Progress = Callable[[int, int], None]
 
 
@@ -44,19 +46,32 @@ class Features:
     Attributes:
         hidden: connector output, [image tokens, hidden size].
         text: the run of image tokens, tile tags and newlines that stands for it in the prompt.
+        grid: [1, 3] patches in time, height and width, where positions are counted along them (M-RoPE).
     """
 
     hidden: torch.Tensor
     text: str
+    grid: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """One image as the tower wants it: [1, tiles, 3, height, width], its mask, and its token run."""
+    """One image as the tower wants it, by the names of its arguments, and its token run.
 
-    values: torch.Tensor
-    mask: torch.Tensor | None
+    Where tiles are apart, `pixel_values` are [1, tiles, 3, height, width] or [tiles, 3, height, width].
+    """
+
+    inputs: dict[str, torch.Tensor]
     text: str
+
+    @property
+    def axis(self) -> int:
+        """Along which the tiles lie."""
+        return self.inputs["pixel_values"].ndim - 4
+
+    @property
+    def tiles(self) -> int:
+        return self.inputs["pixel_values"].shape[self.axis]
 
 
 class ImageEncoder:
@@ -112,8 +127,12 @@ class ImageEncoder:
     def _encode_and_store(self, images: list[ImageRef]) -> Iterator[tuple[ImageRef, Features]]:
         for batch in self._batches(images):
             for image, features in self._encode(batch):
-                data = safetensors.torch.save({"hidden": features.hidden}, metadata={"text": features.text})
-                self.store.put(image.address, data)
+                tensors = {"hidden": features.hidden} | (
+                    {} if features.grid is None else {"grid": features.grid}
+                )
+                self.store.put(
+                    image.address, safetensors.torch.save(tensors, metadata={"text": features.text})
+                )
                 yield image, features
 
     def _batches(self, images: list[ImageRef]) -> Iterator[list[tuple[ImageRef, Pixels]]]:
@@ -121,46 +140,48 @@ class ImageEncoder:
         batch: list[tuple[ImageRef, Pixels]] = []
         tiles = 0
         for image, pixels in zip(images, _ahead(images, lambda image: pixels_of(self.loaded, image))):
-            if batch and (tiles >= self.batch_tiles or not _alike(pixels, batch[0][1])):
+            full = tiles >= self.batch_tiles or not self.loaded.family.tiles_apart
+            if batch and (full or not _alike(pixels, batch[0][1])):
                 yield batch
                 batch, tiles = [], 0
             batch.append((image, pixels))
-            tiles += pixels.values.shape[1]
+            tiles += pixels.tiles
         if batch:
             yield batch
 
     def _encode(self, batch: list[tuple[ImageRef, Pixels]]) -> Iterator[tuple[ImageRef, Features]]:
-        """Tower and connector over the tiles of several images, `batch_tiles` at a time.
+        """Tower and connector over several images, `batch_tiles` at a time, or over one.
 
-        Tiles do not see each other, so a large image may be cut across passes.
+        Tiles that do not see each other may be cut across passes.
         """
-        values = torch.cat([pixels.values for _, pixels in batch], dim=1)
-        masks = [pixels.mask for _, pixels in batch if pixels.mask is not None]
-        mask = torch.cat(masks, dim=1) if masks else None
-        windows = [
-            slice(start, start + self.batch_tiles) for start in range(0, values.shape[1], self.batch_tiles)
-        ]
-        hidden = torch.cat(
-            [self._pass(values[:, at], None if mask is None else mask[:, at]) for at in windows]
-        )
-        sizes = [pixels.values.shape[1] for _, pixels in batch]
-        # An all-zero tile is padding to the model, which drops it; a picture never normalises to that.
-        assert hidden.shape[0] == sum(sizes), "the tower dropped a tile"
+        hidden = torch.cat([self._pass(inputs) for inputs in self._windows([pixels for _, pixels in batch])])
+        sizes = [pixels.text.count(self.loaded.processor.image_token) for _, pixels in batch]
+        # An all-zero tile is padding to Idefics3, which drops it; a picture never normalises to that.
+        assert len(hidden) == sum(sizes), f"{len(hidden)} features for {sum(sizes)} image tokens"
         self.encoded += len(batch)
         for (image, pixels), part in zip(batch, hidden.split(sizes)):
-            yield image, Features(part.flatten(0, 1).contiguous(), pixels.text)
+            yield image, Features(part.contiguous(), pixels.text, pixels.inputs.get(GRID))
 
-    def _pass(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """[tiles, tokens, hidden]"""
-        device = self.loaded.device
+    def _windows(self, batch: list[Pixels]) -> Iterator[dict[str, torch.Tensor]]:
+        """What each pass of the tower gets."""
+        if not self.loaded.family.tiles_apart:
+            yield from (pixels.inputs for pixels in batch)
+            return
+        axis, names = batch[0].axis, batch[0].inputs
+        whole = {name: torch.cat([pixels.inputs[name] for pixels in batch], dim=axis) for name in names}
+        parts = {name: values.split(self.batch_tiles, dim=axis) for name, values in whole.items()}
+        yield from (dict(zip(parts, each)) for each in zip(*parts.values()))
+
+    def _pass(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """[image tokens, hidden]"""
         with torch.no_grad():
             out = self.loaded.inner.get_image_features(
-                pixel_values=values.to(device), pixel_attention_mask=None if mask is None else mask.to(device)
+                **{name: value.to(self.loaded.device) for name, value in inputs.items()}
             )
         found = out.pooler_output
-        # transformers 5.24 gives one tensor per image, and takes every tile for one.
+        # One tensor per image in some families and, since transformers 5.24, in more.
         features = found if isinstance(found, torch.Tensor) else torch.cat(list(found))
-        return features.view(values.shape[1], -1, features.shape[-1]).to(self.loaded.dtype).cpu()
+        return features.reshape(-1, features.shape[-1]).to(self.loaded.dtype).cpu()
 
     def _read(self, image: ImageRef) -> Features | None:
         path = self.store.get(image.address)
@@ -168,9 +189,10 @@ class ImageEncoder:
             return None
         try:
             with safetensors.safe_open(path, framework="pt") as entry:
+                grid = entry.get_tensor("grid") if "grid" in entry.keys() else None  # noqa: SIM118
                 # By tile in entries of earlier releases.
                 hidden = entry.get_tensor("hidden").flatten(0, -2)
-                return Features(hidden, (entry.metadata() or {})["text"])
+                return Features(hidden, (entry.metadata() or {})["text"], grid)
         except (safetensors.SafetensorError, OSError, KeyError):
             self.store.drop(image.address)
             return None
@@ -215,12 +237,15 @@ def pixels_of(loaded: LoadedModel, image: ImageRef) -> Pixels:
     """One image prepared by the model's own image processor."""
     processor = loaded.processor
     inputs = processor.image_processor(
-        images=[[open_upright(loaded, image)]], return_row_col_info=True, return_tensors="pt"
+        images=[[open_upright(loaded, image)]], return_tensors="pt", **loaded.family.image_options
     )
     text = processor.replace_image_token(inputs, 0)
-    mask = inputs.get("pixel_attention_mask")
+    taken = inspect.signature(loaded.inner.get_image_features).parameters
+    given = {name: value for name, value in inputs.items() if name in taken}
     # Tiles without padding (all of SmolVLM's) need no mask; it would weigh 2 MB a tile.
-    return Pixels(inputs["pixel_values"], None if mask is None or bool(mask.all()) else mask, text)
+    if MASK in given and bool(given[MASK].all()):
+        del given[MASK]
+    return Pixels(given, text)
 
 
 def fingerprint(loaded: LoadedModel) -> str:
@@ -237,7 +262,8 @@ def fingerprint(loaded: LoadedModel) -> str:
 
 def _alike(one: Pixels, other: Pixels) -> bool:
     """Whether two images' tiles can go through the tower together."""
-    return one.values.shape[2:] == other.values.shape[2:] and (one.mask is None) == (other.mask is None)
+    sizes = (one.inputs["pixel_values"].shape[-2:], other.inputs["pixel_values"].shape[-2:])
+    return sizes[0] == sizes[1] and one.inputs.keys() == other.inputs.keys()
 
 
 def _ahead(items: list[ImageRef], prepare: Callable[[ImageRef], Pixels]) -> Iterator[Pixels]:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from toasterft.data.example import Example
 from toasterft.engine import packed_attention
 from toasterft.engine.batching import padded
-from toasterft.engine.forward import placed
+from toasterft.engine.forward import TYPES, placed
 from toasterft.engine.open_model import ModelSession
 
 # Completion tokens whose logits are held at a time: 128 x 49,280 x 4 bytes are 25 MB, four times over.
@@ -135,10 +135,8 @@ class LogProbs:
         real = branches.mask.to(device, batch["attention_mask"].dtype)
         batch["input_ids"] = torch.cat([batch["input_ids"], tail], dim=1)
         batch["attention_mask"] = torch.cat([batch["attention_mask"], real], dim=1)
-        if "mm_token_type_ids" in batch:
-            batch["mm_token_type_ids"] = torch.cat(
-                [batch["mm_token_type_ids"], torch.zeros_like(tail)], dim=1
-            )
+        if TYPES in batch:
+            batch[TYPES] = torch.cat([batch[TYPES], torch.zeros_like(tail)], dim=1)
         else:
             batch["position_ids"] = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         loaded = self.session.loaded
@@ -181,8 +179,7 @@ def open_log_probs(
         trees: prove `of_trees` instead of completions of one prompt.
     """
     rows, loaded = LogProbs(session, temperature, packed=False), session.loaded
-    # Positions must be a plain count, and images come as features.
-    if not (loaded.family.packs and (session.encoder is not None or not probe.images)):
+    if session.encoder is None and probe.images:
         loaded.notes.append("prompt packing is unsupported for this model: slower path")
         return rows
     packed = LogProbs(session, temperature, packed=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from toasterft.data.chat import Chat
 from toasterft.data.example import Example
-from toasterft.engine import Engine, Request
+from toasterft.engine import Engine, Request, adapters
 from toasterft.engine.batching import Batcher
 from toasterft.engine.forward import placed
 from toasterft.engine.image_features import ImageEncoder
@@ -49,7 +49,7 @@ def open_model(
     loaded = engine.load(request)
     chat = Chat(loaded.processor, settings.prompt)
     encoder = None
-    if request.train_vision or (request.full and request.train_connector):
+    if adapters.vision_side_learns(loaded):
         loaded.notes.append("the vision side learns: the feature cache is off")
     elif probe is not None and not loaded.family.takes_features:
         loaded.notes.append(

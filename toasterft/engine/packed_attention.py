@@ -27,7 +27,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from toasterft.engine.forward import placed
+from toasterft.engine.batching import padded
+from toasterft.engine.forward import EMBEDS, GRID, TYPES, placed
 from toasterft.engine.loaded import LoadedModel
 
 NAME = "toasterft_tree"
@@ -144,21 +145,12 @@ def hidden(
     Returns:
         [B, G, L, hidden]; position t predicts token t. Beyond a branch's length: anything.
     """
-    device = loaded.inner.device
-    wide, long = max(map(len, prompts)), max(len(ids) for group in branches for ids in group)
-    count = len(branches[0])
-    rows, positions, real = [], [], torch.zeros(len(prompts), wide, dtype=torch.bool)
-    for place, (prompt, group) in enumerate(zip(prompts, branches)):
-        padding = wide - len(prompt)
-        real[place, padding:] = True
-        rows.append([pad] * padding + prompt)
-        positions.append([0] * padding + list(range(len(prompt))))
-        for ids in group:
-            rows[-1] += ids + [pad] * (long - len(ids))
-            positions[-1] += range(len(prompt), len(prompt) + long)
+    long, count = max(len(ids) for group in branches for ids in group), len(branches[0])
+    tails = [[token for ids in group for token in ids + [pad] * (long - len(ids))] for group in branches]
     own = torch.ones(long, long, dtype=torch.bool).tril().expand(len(prompts), count, long, long)
-    layout = _layout(real.to(device), own.to(device))
-    return predicting(_forward(loaded, rows, positions, visual, layout), layout)
+    places = [list(range(long)) * count] * len(prompts)
+    states, layout = _forward(loaded, prompts, tails, places, visual, own, pad)
+    return predicting(states, layout)
 
 
 @dataclass(frozen=True)
@@ -186,49 +178,68 @@ def tree_states(
     """
     wide = max(len(tree.prefix) for tree in trees)
     long = max(sum(map(len, tree.branches)) for tree in trees)
-    real = torch.zeros(len(trees), wide, dtype=torch.bool)
     # Which branch a position belongs to; what fills a row up is one more.
     owners = torch.full((len(trees), long), -1)
-    rows, positions, before = [], [], []
+    tails, places, before = [], [], []
     for place, tree in enumerate(trees):
-        begin, padding = len(tree.prefix), wide - len(tree.prefix)
-        real[place, padding:] = True
-        row, position = [pad] * padding + tree.prefix, [0] * padding + list(range(begin))
+        tail: list[int] = []
+        within: list[int] = []
         first = place * (wide + long)
         for number, (ids, count) in enumerate(zip(tree.branches, tree.predicted)):
-            start, end = len(row), len(row) + len(ids)
-            owners[place, start - wide : end - wide] = number
+            start, end = len(tail), len(tail) + len(ids)
+            owners[place, start:end] = number
             # The first token of a branch follows the prefix, not the branch before.
-            before += [first + (at - 1 if at > start else wide - 1) for at in range(end - count, end)]
-            row += ids
-            position += range(begin, begin + len(ids))
-        rows.append(row + [pad] * (wide + long - len(row)))
-        positions.append(position + [0] * (wide + long - len(position)))
-    own = (owners[:, :, None] == owners[:, None, :]).tril()
-    layout = _layout(real.to(loaded.inner.device), own.unsqueeze(1).to(loaded.inner.device))
-    states = _forward(loaded, rows, positions, visual, layout)
+            before += [first + wide - 1 + (at if at > start else 0) for at in range(end - count, end)]
+            tail += ids
+            within += range(len(ids))
+        tails.append(tail + [pad] * (long - len(tail)))
+        places.append(within + [0] * (long - len(within)))
+    own = (owners[:, :, None] == owners[:, None, :]).tril().unsqueeze(1)
+    prefixes = [tree.prefix for tree in trees]
+    states, _ = _forward(loaded, prefixes, tails, places, visual, own, pad)
     return states.flatten(0, 1)[torch.tensor(before, device=states.device)]
 
 
 def _forward(
     loaded: LoadedModel,
-    rows: list[list[int]],
-    positions: list[list[int]],
+    prefixes: Sequence[list[int]],
+    tails: list[list[int]],
+    places: list[list[int]],
     visual: dict[str, torch.Tensor],
-    layout: Layout,
-) -> torch.Tensor:
-    """[B, P + G·L, hidden]: last hidden states of a packed batch."""
+    own: torch.Tensor,
+    pad: int,
+) -> tuple[torch.Tensor, Layout]:
+    """Last hidden states of a packed batch, [B, P + G·L, hidden], and where what lies in it.
+
+    Args:
+        tails: token ids of all branches behind each prefix, equally many.
+        places: of each of them, its place in its branch.
+        own: [B, G, L, L], which tokens of a branch see which.
+    """
     device = loaded.inner.device
-    batch = {"input_ids": torch.tensor(rows, device=device), **visual}
-    states: torch.Tensor = loaded.inner.model(
-        **placed(loaded, batch),
-        position_ids=torch.tensor(positions, device=device),
+    ids = padded(prefixes, pad, "left").to(device)
+    real = padded([[1] * len(prefix) for prefix in prefixes], 0, "left").to(device)
+    batch = {"input_ids": ids, "attention_mask": real}
+    batch |= {name: value.to(device) for name, value in visual.items()}
+    if GRID in visual:
+        batch[TYPES] = (ids == loaded.image_token_id).long()
+    layout = _layout(real.bool(), own.to(device))
+    embed = loaded.inner.get_input_embeddings()
+    ready = {"position_ids": (real.cumsum(-1) - 1).clamp(min=0), **placed(loaded, batch)}
+    before = ready[EMBEDS] if EMBEDS in ready else embed(ids)
+    # Where an image counts along three axes, a branch goes on behind the furthest of them, on all three.
+    positions = ready["position_ids"]
+    furthest = positions.amax(-1).view(-1, len(ids)).amax(0)
+    behind = furthest[:, None] + 1 + torch.tensor(places, device=device)
+    out = loaded.inner.model(
+        inputs_embeds=torch.cat([before, embed(torch.tensor(tails, device=device))], dim=1),
+        position_ids=torch.cat([positions, behind.expand(*positions.shape[:-1], -1)], dim=-1),
         # Four dimensions: passed on as it is. The layout says who sees whom.
         attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
         use_cache=False,
         tree=layout,
-    ).last_hidden_state
-    return states
+    )
+    return out.last_hidden_state, layout
 
 
 def predicting(states: torch.Tensor, layout: Layout) -> torch.Tensor:

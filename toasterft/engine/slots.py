@@ -106,8 +106,12 @@ class Slots:
         if not all(type(layer) is DynamicLayer for layer in past.layers):
             raise Unfit("some layers keep a state or a window")
         # Where an image spans several axes of position, text goes on from the largest.
-        delta = getattr(self.inner.model, "rope_deltas", None)
-        return out.logits[:, -1], Prompt(past, tokens, tokens + (0 if delta is None else int(delta)))
+        if "position_ids" in batch:
+            position = int(batch["position_ids"].max()) + 1
+        else:
+            delta = getattr(self.inner.model, "rope_deltas", None)
+            position = tokens + (0 if delta is None else int(delta))
+        return out.logits[:, -1], Prompt(past, tokens, position)
 
     def join(self, prompt: Prompt, rows: list[Row]) -> None:
         """Go on writing rows, which hold their first token, behind a prompt that was just read."""

@@ -90,19 +90,22 @@ class Workload:
 
 
 def caches(shape: ModelShape, recipe: Recipe) -> bool:
-    """Whether every image goes through the tower once, and features are all that later passes see."""
-    learns = isinstance(recipe, Trained) and recipe.train_vision
-    return not learns and architecture(shape.model_type).takes_features
+    """Whether every image goes through the tower once, and features are all that later passes see.
 
-
-def packed(shape: ModelShape, recipe: Trained) -> bool:
-    """Whether completions of one prompt, and rows about one image, share a forward pass and what is before them."""
-    return caches(shape, recipe) and architecture(shape.model_type).packs
+    Completions of one prompt, and rows about one image, then share a forward pass and what is before them.
+    """
+    kind = architecture(shape.model_type)
+    if isinstance(recipe, Trained):
+        # A connector of one linear learns behind its features, unless all of it learns.
+        behind = kind.connector_linear is not None and recipe.lora is not None
+        if recipe.train_vision or (recipe.train_connector and not behind):
+            return False
+    return kind.takes_features
 
 
 def rows_per_tree(shape: ModelShape, stats: TokenStats, recipe: Trained) -> tuple[float, int]:
     """Rows that read an image together: their mean, and the most; (1, 1) where none do."""
-    if not (isinstance(recipe, Sft | Dpo) and packed(shape, recipe) and stats.sharing):
+    if not (isinstance(recipe, Sft | Dpo) and caches(shape, recipe) and stats.sharing):
         return 1.0, 1
     if recipe.branches_per_forward == 1:
         return 1.0, 1
@@ -186,7 +189,7 @@ def _of_pairs(shape: ModelShape, stats: TokenStats, recipe: Dpo, steps: int, pai
     """Both completions of a pair behind one prompt, each as long as the longer; and every pair that is seen goes
     once through the model as it was found."""
     size = recipe.per_device_train_batch_size
-    prompts, branches = (size, 2) if packed(shape, recipe) else (2 * size, 1)
+    prompts, branches = (size, 2) if caches(shape, recipe) else (2 * size, 1)
     completion = min(stats.longest_completion_tokens, recipe.max_length)
     prompt = min(stats.longest_prompt_tokens, recipe.max_length - completion)
     return Workload(
@@ -210,7 +213,7 @@ def _of_policy(shape: ModelShape, stats: TokenStats, recipe: Policy) -> Workload
     together = max(1, size // group)
     passes_per_step = math.ceil(per_step / together) * math.ceil(group / width)
     scored = (1 if recipe.updates_differ else 0) + (1 if recipe.beta > 0 else 0)
-    prompts, branches = (together, width) if packed(shape, recipe) else (together * width, 1)
+    prompts, branches = (together, width) if caches(shape, recipe) else (together * width, 1)
     limit = recipe.max_completion_length
     written = min(limit, max(SAMPLED_TOKENS, stats.completion_tokens))
     return Workload(

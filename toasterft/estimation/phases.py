@@ -9,7 +9,7 @@ from toasterft.data.token_stats import TokenStats
 from toasterft.estimation import memory, passes
 from toasterft.estimation.memory import Sequences
 from toasterft.estimation.passes import Sampling
-from toasterft.models.architectures import ModelShape
+from toasterft.models.architectures import ModelShape, architecture
 from toasterft.recipe import Eval, Policy, Recipe, Sft, Trained
 
 # GPUs from this compute capability on have flash attention (torch's sdp_utils.cpp).
@@ -58,7 +58,7 @@ def _of_training(
     train = memory.of_step(
         shape,
         recipe,
-        Sequences.of(work.longest, round(images * stats.feature_tokens), packed=passes.packed(shape, recipe)),
+        Sequences.of(work.longest, round(images * stats.feature_tokens), packed=passes.caches(shape, recipe)),
         width,
         # Without room for all features the tower stays, to encode some images in every pass.
         tower=passes.cached_share(shape, recipe, features) < 1,
@@ -66,7 +66,7 @@ def _of_training(
         flash=flash,
     )
     stays = {name: train[name] for name in RESIDENT}
-    found = {"encode": memory.of_encoding(shape, recipe, width)} if cached else {}
+    found = {"encode": _encoding(shape, stats, recipe, width)} if cached else {}
     if work.rollouts is not None:
         found["rollout"] = stays | _generation(shape, stats, recipe, work.rollouts)
     found["train"] = train
@@ -79,11 +79,19 @@ def _of_training(
 def _of_evaluation(shape: ModelShape, stats: TokenStats, recipe: Eval) -> Phases:
     # `memory` knows weights by how a training holds them.
     held = Sft(load_in_4bit=bool(recipe.load_in_4bit), encode_batch_size=recipe.encode_batch_size)
-    encode = memory.of_encoding(shape, held, _width_bytes(recipe))
+    encode = _encoding(shape, stats, held, _width_bytes(recipe))
     del encode["adapter"]
     found = {"encode": encode} if passes.caches(shape, recipe) else {}
     answers = _generation(shape, stats, recipe, passes.answering(stats, recipe))
     return {**found, "evaluate": {"weights": encode["weights"], **answers}}
+
+
+def _encoding(shape: ModelShape, stats: TokenStats, recipe: Trained, width: int) -> dict[str, int]:
+    """Peak of the tower on tiles of several images, or on one image where a pass takes no more."""
+    tiles = recipe.encode_batch_size
+    if not architecture(shape.model_type).tiles_apart:
+        tiles = max(1, math.ceil(stats.tower_patches / memory.tile_patches(shape)))
+    return memory.of_encoding(shape, recipe.model_copy(update={"encode_batch_size": tiles}), width)
 
 
 def _generation(

@@ -71,14 +71,14 @@ def of_plan(plan: Plan, config: Config) -> dict[str, dict[str, Any]]:
     work = passes.of(shape, stats, recipe)
     longest = work.longest
     cached, images = passes.caches(shape, recipe), longest.prompts * stats.images_per_row
-    through_pixels = architecture(shape.model_type).takes_features and not cached
+    through_pixels = architecture(shape.model_type).connector_linear is not None and not cached
     found: dict[str, dict[str, Any]] = {}
-    if cached:
+    if cached and shape.vision.image_px is not None:
         found["encode"] = encode_peak(config, tiles=recipe.encode_batch_size)
     found["train"] = peak(
         config,
         recipe,
-        Sequences.of(longest, round(images * stats.feature_tokens), packed=passes.packed(shape, recipe)),
+        Sequences.of(longest, round(images * stats.feature_tokens), packed=passes.caches(shape, recipe)),
         tower=not cached,
         tiles=round(images * stats.tiles) if through_pixels else 0,
     )

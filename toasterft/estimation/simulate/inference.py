@@ -128,7 +128,7 @@ def encode_peak(config: Config, *, tiles: int) -> dict[str, Any]:
         "pixels": tracker.add([pixels]),
     }
     with torch.no_grad(), tracker, Cuda(torch.float32), tracker.phase("encode"):
-        if loaded.family.takes_features:
+        if loaded.family.connector_linear is not None:
             meta.encode(loaded, pixels)
         else:
             every = (

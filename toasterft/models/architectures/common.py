@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from toasterft.errors import ModelError
@@ -24,9 +24,10 @@ class Architecture:
             maps its output into the language model's space, and of the language model without its head.
         processor: class that pairs image processor and tokenizer, as `module:class` below `transformers.models`.
         pil_processor: likewise the image processor that needs no torchvision.
-        takes_features: what the connector gives for a tile depends on nothing else and stands for its image tokens, so
+        takes_features: what the connector gives for an image stands for its image tokens and depends on nothing else, so
             that every image is encoded once.
-        packs: positions are a plain count, so that completions can share their prompt in one pass.
+        tiles_apart: the tower sees each tile on its own, so that a pass takes tiles of several images, or some of one.
+        image_options: what the processor tells its image processor.
         connector_linear: path of the connector's single bias-free linear, where it has just one.
         max_aspect: the image processor refuses pictures whose sides differ by more than this factor.
     """
@@ -38,8 +39,9 @@ class Architecture:
     text: str
     processor: str
     pil_processor: str
-    takes_features: bool = False
-    packs: bool = True
+    takes_features: bool = True
+    tiles_apart: bool = True
+    image_options: Mapping[str, bool] = field(default_factory=dict)
     connector_linear: str | None = None
     max_aspect: float = math.inf
 

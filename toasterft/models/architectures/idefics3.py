@@ -45,7 +45,7 @@ IDEFICS3 = Architecture(
     text="model.text_model",
     processor="idefics3.processing_idefics3:Idefics3Processor",
     pil_processor="idefics3.image_processing_pil_idefics3:Idefics3ImageProcessorPil",
-    takes_features=True,
+    image_options={"return_row_col_info": True},
     connector_linear="model.connector.modality_projection.proj",
 )
 SMOLVLM = replace(

@@ -83,6 +83,7 @@ ARCHITECTURES = (
         text="model.language_model",
         processor="internvl.processing_internvl:InternVLProcessor",
         pil_processor="got_ocr2.image_processing_pil_got_ocr2:GotOcr2ImageProcessorPil",
+        image_options={"crop_to_patches": True},
     ),
 )
 

@@ -78,6 +78,7 @@ ARCHITECTURES = (
         text="model.language_model",
         processor="llava_onevision.processing_llava_onevision:LlavaOnevisionProcessor",
         pil_processor="llava_onevision.image_processing_pil_llava_onevision:LlavaOnevisionImageProcessorPil",
+        takes_features=False,  # what an image gives depends on how many its row has
     ),
 )
 

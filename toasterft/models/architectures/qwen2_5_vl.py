@@ -76,7 +76,7 @@ ARCHITECTURES = (
         processor="qwen2_5_vl.processing_qwen2_5_vl:Qwen2_5_VLProcessor",
         pil_processor="qwen2_vl.image_processing_pil_qwen2_vl:Qwen2VLImageProcessorPil",
         max_aspect=MAX_ASPECT,
-        packs=False,  # M-RoPE spreads an image over three axes of position
+        tiles_apart=False,
     ),
 )
 
