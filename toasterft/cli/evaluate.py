@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from toasterft.runs import run_folder
 from toasterft.terminal.comparisons import print_comparison
 from toasterft.terminal.evaluations import print_reasoner, print_scores
 from toasterft.terminal.matrices import print_matrix
+from toasterft.terminal.output import results_into
 
 app = Typer()
 
@@ -109,7 +109,7 @@ def _matrix(
             wanted, folder, runs_dir, lambda cell: execute.launch(cell, report, kept=kept), report.say
         ):
             page = io.StringIO()
-            with redirect_stdout(page):
+            with results_into(page):
                 print_matrix(found, markdown=True)
             paths.write_atomic(folder / evaluation_matrix.MARKDOWN_FILE, page.getvalue())
     finally:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import zip_longest
-from typing import Any
+from typing import IO, Any
 
 from rich import box
 from rich.console import Console
@@ -51,6 +51,17 @@ def results_alone(*, quiet: bool) -> Iterator[None]:
             if own:
                 os.dup2(kept.fileno(), before.fileno())
             sys.stdout, out.file = before, None  # type: ignore[assignment]  # rich takes sys.stdout then
+
+
+@contextmanager
+def results_into(page: IO[str]) -> Iterator[None]:
+    """Write results to a page instead."""
+    before = None if out.file is sys.stdout else out.file
+    out.file = page
+    try:
+        yield
+    finally:
+        out.file = before  # type: ignore[assignment]  # rich takes sys.stdout for None
 
 
 def as_json(value: Any) -> None:
