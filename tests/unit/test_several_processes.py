@@ -33,11 +33,19 @@ def test_more_processes_take_as_many_fewer_steps_and_less_time(method, monkeypat
     larger_step = planned(monkeypatch, 4, method, gradient_accumulation_steps=8, **batch).estimate
     assert one.optimizer_steps == same_step.optimizer_steps
     assert larger_step.optimizer_steps == pytest.approx(one.optimizer_steps / 4, abs=2)
-    for name in {"encode", "train", "rollout", "evaluate"} & set(one.phase_seconds):
-        share = same_step.phase_seconds[name].likely / one.phase_seconds[name].likely
-        assert share == pytest.approx(1 / 4, rel=0.05), name
+
+    def share(of, name):
+        return of.phase_seconds[name].likely / one.phase_seconds[name].likely
+
+    for name in {"encode", "train"} & set(one.phase_seconds):
+        assert share(same_step, name) == pytest.approx(1 / 4, rel=0.05), name
+    # Writing reads the weights once for all rows side by side: fewer rows in a process are hardly faster.
+    assert 1 / 4 <= share(same_step, "evaluate") < 0.3
+    if method == "grpo":
+        assert 1 / 4 <= share(same_step, "rollout") <= 1
+        assert share(larger_step, "rollout") == pytest.approx(1 / 4, rel=0.05)
     assert same_step.disk_bytes == one.disk_bytes
-    assert same_step.phase_bytes == one.phase_bytes
+    assert larger_step.phase_bytes == one.phase_bytes
     assert any("4 processes" in note for note in same_step.notes)
     assert not any("processes" in note for note in one.notes)
     # The catalog's price is that of one GPU; `--price` is that of the machine.
