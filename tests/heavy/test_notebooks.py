@@ -191,7 +191,7 @@ def test_what_only_colab_does(tmp_path, monkeypatch):
     ]
     pins = dict(line.split("==") for line in (tmp_path / "known-good.txt").read_text().splitlines())
     assert pins["torch"] == metadata.version("torch"), "the torch that is there"
-    known = doctor.known_good()
+    known = doctor.tested_set("constraints.txt")
     assert all(
         pins[name] == known[name] for name in ("transformers", "trl", "peft", "unsloth", "bitsandbytes")
     )
