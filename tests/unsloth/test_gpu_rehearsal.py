@@ -64,6 +64,7 @@ def held(result, turns):
             assert check["ran_on"] == turn.engine
 
 
+@pytest.mark.soak
 def test_unsloths_loop_and_ours_on_both_engines(forks, homes, tmp_path, monkeypatch):
     for name, value in standin.environment().items():
         monkeypatch.setenv(name, value)
