@@ -35,13 +35,13 @@ class Part:
 PARTS = {
     "build": Part(120, (0, 1)),
     "agree": Part(120, (0, 1), ENGINES),
-    "sft": Part(120, (0, 1), ENGINES, ("trl",)),
+    "sft": Part(120, (0, 1), ENGINES),
     "trl_sft": Part(120, (0, 3), packages=("trl",)),
     "notebook": Part(150, (0, 3), ("unsloth",), ("trl",), cuda=True),
-    "grpo": Part(120, (0, 1), ENGINES, ("trl",)),
+    "grpo": Part(120, (0, 1), ENGINES),
     "trl_grpo": Part(120, (0, 3), packages=("trl",)),
-    "dyme": Part(120, (0, 1), ENGINES, ("trl",)),
-    "simulate": Part(90, (0, 1), packages=("trl",)),
+    "dyme": Part(120, (0, 1), ENGINES),
+    "simulate": Part(90, (0, 1)),
     "decode": Part(120, (0, 3), ENGINES),
     "vllm": Part(240, (2, 3), ("unsloth",), ("vllm",), cuda=True),
 }

@@ -91,14 +91,14 @@ def test_doctor_names_what_is_missing(run_cli, monkeypatch):
         if name == "peft":
             raise doctor.metadata.PackageNotFoundError
         return {
-            "trl": "1.15.0",
+            "bitsandbytes": "0.40.0",
             "transformers": doctor.tested_set("constraints-latest.txt")["transformers"],
         }.get(name) or honest(name)
 
     monkeypatch.setattr(doctor.metadata, "version", missing)
     monkeypatch.setattr(doctor, "QUANTISE", "raise SystemExit('libbitsandbytes_cuda999.so not found')")
     report = {check["name"]: check for check in run_cli("doctor", "--json").json()["checks"]}
-    assert (report["peft"]["ok"], report["trl"]["ok"]) == (False, False)
+    assert (report["peft"]["ok"], report["bitsandbytes"]["ok"]) == (False, False)
     assert "pip install" in report["peft"]["remedy"]
     assert "packages differ from constraints" in report["versions"]["found"]
     assert (report["4-bit"]["ok"], report["4-bit"]["found"]) == (

@@ -242,7 +242,7 @@ def test_the_most_telling_checks_come_first():
     ("turn", "device", "absent", "reason"),
     [
         (Turn("sft", "256M", "plain"), "cpu", (), None),
-        (Turn("sft", "256M", "plain"), "cpu", ("trl",), "trl is not installed"),
+        (Turn("trl_sft", "256M", "plain"), "cpu", ("trl",), "trl is not installed"),
         (Turn("sft", "256M", "unsloth"), "cuda", ("unsloth",), "unsloth is not installed"),
         (Turn("sft", "256M", "unsloth"), "cpu", (), "it needs a CUDA GPU"),
         (Turn("vllm", "256M", "unsloth"), "cuda", ("vllm",), "vllm is not installed"),

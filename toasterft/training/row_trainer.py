@@ -12,6 +12,7 @@ The model is called directly, not through DDP, so gradients are averaged over pr
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from toasterft.training.metrics import MetricLog
 from toasterft.training.trainer_base import GuardedTrainer, TrainingContext
 
 
-class RowTrainer(GuardedTrainer, transformers.Trainer):
+class RowTrainer(GuardedTrainer, transformers.Trainer, ABC):
     """Optimizer steps over the rows of a `TrainingContext`.
 
     Attributes:
@@ -85,21 +86,21 @@ class RowTrainer(GuardedTrainer, transformers.Trainer):
 
     # --- what a method brings
 
+    @abstractmethod
     def completions(self, example: Example) -> list[list[int]]:
         """Token ids of a row's completions, as many for every row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self, row: int) -> int:
         """How much a row weighs in the mean of a step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss_sum(self, rows: list[int], found: TokenLogps, lengths: list[int]) -> torch.Tensor:
         """The losses of some rows, summed up with those weights.
 
         Args:
             lengths: tokens of each completion.
         """
-        raise NotImplementedError
 
     # --- a step
 
